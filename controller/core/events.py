@@ -1,0 +1,280 @@
+"""The event catalogue: every event's name, version, meaning and fields, and the id of each occurrence.
+
+``docs/events.md`` and the JSON Schemas are generated from this table. The store writes events in the
+transaction of the change they report; ``stages/publish.py`` delivers them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+JSON = Any
+"""A value that JSON can hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One occurrence, before the store has given it an id and put it into the outbox."""
+
+    name: str
+    time: float
+    data: Mapping[str, JSON] = field(default_factory=dict)
+    """Members beyond ``event``, ``event_id`` and ``time``; None values are left out."""
+    serial: str = ""
+    """Tells occurrences of one name on one subject apart; final events have the serial FINAL, whatever their name."""
+    subject: str | None = None
+    """What the id derives from; None: the row's own key."""
+
+
+FINAL: Final = "final"
+"""Serial of final events: a row has one final event id by construction."""
+
+
+def event_id(store_id: str, event: Event, row_key: int | None) -> str:
+    """Deterministic id of an occurrence, shaped like a UUID."""
+    subject = event.subject if event.subject is not None else f"row:{row_key}"
+    what = FINAL if event.serial == FINAL else f"{event.name}#{event.serial}"
+    digest = hashlib.sha256(f"{store_id}\0{subject}\0{what}".encode()).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=5))
+
+
+def iso(instant: float | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds."""
+    if instant is None:
+        return None
+    return datetime.fromtimestamp(instant, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def flat(event: Event, identifier: str) -> dict[str, JSON]:
+    """The event as the flat object that the outbox stores and stdout shows."""
+    record: dict[str, JSON] = {"event": event.name, "event_id": identifier, "time": iso(event.time)}
+    record.update((name, value) for name, value in event.data.items() if value is not None)
+    return record
+
+
+# --- the catalogue -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """A member of an event: JSON Schema of its value and its meaning."""
+
+    name: str
+    schema: Mapping[str, JSON]
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpec:
+    name: str
+    meaning: str
+    fields: tuple[FieldSpec, ...]
+    required: tuple[str, ...] = ()
+    is_final: bool = False
+    version: int = 1
+
+
+_STRING: Final = {"type": "string"}
+_TIME: Final = {"type": "string", "format": "date-time"}
+_INTEGER: Final = {"type": "integer"}
+_NUMBER: Final = {"type": "number"}
+
+OUTCOMES: Final = ("succeeded", "failed", "lost", "cancelled", "rejected")
+HOLD_REASONS: Final = ("queue_disabled", "queue_invalid", "access_denied", "unexpected_error")
+"""Why a queue, or a (queue, definition) pair, is held."""
+REASON_CLASSES: Final = (
+    "application_exit_code",
+    "cancelled",
+    "dependency_failed",
+    "expired",
+    "host_lost",
+    "image_pull",
+    "invalid_request",
+    "not_allowed",
+    "conflict",
+    "lost",
+    "out_of_memory",
+    "refused",
+    "spot_reclaim",
+    "start_failed",
+    "timeout",
+    "unknown",
+)
+"""Closed set of ``reason_class``."""
+
+IDENTITY_FIELDS: Final = (
+    FieldSpec("request_id", _STRING, "The request's id."),
+    FieldSpec("message_id", _STRING, "SQS MessageId of the message that brought the request."),
+    FieldSpec("job_name", _STRING, "The request's own `jobName`."),
+    FieldSpec("batch_job_name", _STRING, "Name of the job in AWS Batch."),
+    FieldSpec("job_queue", _STRING, "Name of the Batch job queue."),
+    FieldSpec("job_definition", _STRING, "Job definition as the request names it."),
+    FieldSpec("job_id", _STRING, "AWS Batch job id."),
+    FieldSpec("job_arn", _STRING, "AWS Batch job ARN."),
+    FieldSpec("batch_status", _STRING, "AWS Batch's status, verbatim."),
+    FieldSpec("array_size", _INTEGER, "Number of children of an array job."),
+    FieldSpec("traceparent", _STRING, "W3C trace context of the message."),
+    FieldSpec("tracestate", _STRING, "W3C trace state of the message."),
+)
+
+_REASON: Final = (
+    FieldSpec("reason", _STRING, "Why, for a person."),
+    FieldSpec("reason_class", {"type": "string", "enum": list(REASON_CLASSES)}, "Why, from a closed set."),
+)
+_OUTCOME: Final = (FieldSpec("outcome", {"type": "string", "enum": list(OUTCOMES)}, "How the request ended."),)
+_ERROR_CODE: Final = (FieldSpec("error_code", _STRING, "Code of the rule or of the service's error."),)
+_TIMES: Final = (
+    FieldSpec("received_at", _TIME, "When the message was received."),
+    FieldSpec("submitted_at", _TIME, "When SubmitJob answered, or the job was adopted."),
+    FieldSpec("created_at", _TIME, "Batch's createdAt."),
+    FieldSpec("started_at", _TIME, "Batch's startedAt (of the latest attempt)."),
+    FieldSpec("stopped_at", _TIME, "Batch's stoppedAt."),
+    FieldSpec("observed_at", _TIME, "When the controller saw it."),
+)
+_ATTEMPTS: Final = FieldSpec(
+    "attempts",
+    {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "started_at": _TIME,
+                "stopped_at": _TIME,
+                "exit_code": _INTEGER,
+                "reason": _STRING,
+                "status_reason": _STRING,
+                "log_stream": _STRING,
+            },
+        },
+    },
+    "Every attempt that Batch lists, in order.",
+)
+_END: Final = (
+    FieldSpec("exit_code", _INTEGER, "Exit code of the last attempt's container."),
+    FieldSpec("log_stream", _STRING, "Log stream of the last attempt."),
+    _ATTEMPTS,
+    FieldSpec(
+        "array_summary",
+        {"type": "object", "additionalProperties": {"type": "integer"}},
+        "Children per Batch status, array parents only.",
+    ),
+    FieldSpec("tags", {"type": "object", "additionalProperties": _STRING}, "The job's tags."),
+)
+_QUEUE: Final = (
+    FieldSpec("job_queue", _STRING, "Name of the Batch job queue."),
+    FieldSpec("job_definition", _STRING, "Job definition, if only its requests are held."),
+    FieldSpec("reason", {"type": "string", "enum": list(HOLD_REASONS)}, "Why it is held."),
+    FieldSpec("detail", _STRING, "What the service said."),
+)
+
+CATALOGUE: Final[Mapping[str, EventSpec]] = {
+    spec.name: spec
+    for spec in (
+        EventSpec(
+            "request.accepted",
+            "A valid request is stored and will be submitted.",
+            (*IDENTITY_FIELDS, FieldSpec("priority", _INTEGER, "The request's priority."), _TIMES[0]),
+            ("request_id", "message_id", "job_name", "job_queue", "job_definition", "received_at"),
+        ),
+        EventSpec(
+            "request.rejected",
+            "A request will never run: it is invalid, not allowed, in conflict with another of the same id, or refused by AWS Batch.",
+            (*IDENTITY_FIELDS, *_OUTCOME, *_REASON, *_ERROR_CODE, _TIMES[0]),
+            ("message_id", "outcome", "reason", "reason_class", "error_code"),
+            is_final=True,
+        ),
+        EventSpec(
+            "job.submitted",
+            "SubmitJob answered with a job id.",
+            (*IDENTITY_FIELDS, _TIMES[0], _TIMES[1]),
+            ("request_id", "job_id", "submitted_at"),
+        ),
+        EventSpec(
+            "job.status_changed",
+            "AWS Batch reports another status, or another attempt, than it did when last seen.",
+            (
+                *IDENTITY_FIELDS,
+                *_REASON[:1],
+                FieldSpec("previous_batch_status", _STRING, "The status seen before."),
+                FieldSpec("attempt", _INTEGER, "Number of attempts that Batch lists."),
+                *_TIMES,
+            ),
+            ("request_id", "job_id", "batch_status", "observed_at"),
+        ),
+        EventSpec(
+            "job.finished",
+            "AWS Batch reports SUCCEEDED or FAILED.",
+            (*IDENTITY_FIELDS, *_OUTCOME, *_REASON, *_TIMES, *_END),
+            ("request_id", "job_id", "batch_status", "outcome", "observed_at", "attempts"),
+            is_final=True,
+        ),
+        EventSpec(
+            "job.lost",
+            "AWS Batch no longer knows the job, and its end was not seen.",
+            (
+                *IDENTITY_FIELDS,
+                *_OUTCOME,
+                *_REASON,
+                *_TIMES,
+                FieldSpec("misses", _INTEGER, "Answers without the job since it was last seen."),
+                FieldSpec("first_missed_at", _TIME, "When it was first missing."),
+            ),
+            ("request_id", "job_id", "outcome", "reason", "first_missed_at"),
+            is_final=True,
+        ),
+        EventSpec(
+            "job.cancelled",
+            "The request ended before it was submitted: cancelled by message, or expired.",
+            (*IDENTITY_FIELDS, *_OUTCOME, *_REASON, _TIMES[0]),
+            ("request_id", "outcome", "reason", "reason_class"),
+            is_final=True,
+        ),
+        EventSpec(
+            "submission.in_doubt",
+            "It is not known whether AWS Batch accepted a SubmitJob; nothing is sent again before it is settled.",
+            (*IDENTITY_FIELDS, *_REASON[:1], *_ERROR_CODE),
+            ("request_id", "batch_job_name", "reason"),
+        ),
+        EventSpec(
+            "submission.adopted",
+            "A submission in doubt was found in AWS Batch and is tracked from here on.",
+            (*IDENTITY_FIELDS, _TIMES[1], _TIMES[2]),
+            ("request_id", "batch_job_name", "job_id"),
+        ),
+        EventSpec(
+            "job_queue.held",
+            "Nothing is submitted to a job queue, or with one job definition to it.",
+            _QUEUE,
+            ("job_queue", "reason"),
+        ),
+        EventSpec("job_queue.released", "Submission to it goes on.", _QUEUE, ("job_queue", "reason")),
+    )
+}
+
+COMMON_FIELDS: Final = (
+    FieldSpec("event", _STRING, "Name in this catalogue."),
+    FieldSpec("event_id", _STRING, "The same at every delivery of this occurrence: the key to drop duplicates by."),
+    FieldSpec("time", _TIME, "When it happened, as the controller's clock says."),
+)
+
+
+def json_schema(spec: EventSpec) -> dict[str, JSON]:
+    """JSON Schema (2020-12) of the flat form."""
+    members = (*COMMON_FIELDS, *spec.fields)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": spec.name,
+        "description": spec.meaning,
+        "type": "object",
+        "properties": {
+            m.name: {**m.schema, "description": m.meaning, **({"const": spec.name} if m.name == "event" else {})}
+            for m in members
+        },
+        "required": ["event", "event_id", "time", *spec.required],
+        "additionalProperties": False,
+    }

@@ -1,0 +1,206 @@
+"""Ids, states and the records of a job: what is stored, what AWS Batch says.
+
+All instants (``…_at``) are seconds since the Unix epoch as float, all durations (``…_s``) seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+RowKey = NewType("RowKey", int)
+"""The store's own key of a row, in arrival order. Each life of a request id has its own."""
+
+
+class JobState(StrEnum):
+    """The controller's own state of a request; Batch's status is another field."""
+
+    QUEUED = "QUEUED"
+    SUBMITTING = "SUBMITTING"
+    TRACKED = "TRACKED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    LOST = "LOST"
+    REJECTED = "REJECTED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in _LIVE
+
+
+_LIVE = frozenset({JobState.QUEUED, JobState.SUBMITTING, JobState.TRACKED})
+
+
+class BatchStatus(StrEnum):
+    """AWS Batch's job status, verbatim."""
+
+    SUBMITTED = "SUBMITTED"
+    PENDING = "PENDING"
+    RUNNABLE = "RUNNABLE"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (BatchStatus.SUCCEEDED, BatchStatus.FAILED)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Counts towards ``queues.<name>.max_waiting``."""
+        return self in (BatchStatus.SUBMITTED, BatchStatus.PENDING, BatchStatus.RUNNABLE)
+
+
+class Outcome(StrEnum):
+    """How a request ended: the ``outcome`` of final events and metrics."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One accepted request and all that is known of it: a row of the store.
+
+    The request body is not part of it: it is stored apart and erased once the job is TRACKED or final.
+    """
+
+    key: RowKey = RowKey(0)
+    """0 until the store has given one."""
+    version: int = 0
+    """Raised by one with each stored change; a write names the version it was computed from."""
+
+    # What was asked
+    request_id: str
+    message_id: str
+    source: str
+    """URL of the SQS queue that the request came from."""
+    content_hash: bytes
+    """SHA-256 of the canonical content."""
+    job_name: str
+    batch_job_name: str
+    job_queue: str
+    """Name of the Batch job queue: key of limits, policy and labels."""
+    job_queue_ref: str
+    """The queue as the request names it (name or ARN): what is sent to Batch."""
+    job_definition: str
+    """As the request names it (name, name:revision or ARN)."""
+    priority: int = 0
+    array_size: int | None = None
+    received_at: float
+    expires_at: float | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+    # Where it stands
+    state: JobState = JobState.QUEUED
+    first_intent_at: float | None = None
+    """When the intent of its first send was committed; kept for life."""
+    doubted_at: float | None = None
+    """When a send was first in doubt; kept for life. Such a row is *marked*."""
+    is_in_doubt: bool = False
+    """SUBMITTING, and the outcome of the latest send is not known."""
+    refusals: int = 0
+    """ClientExceptions to SubmitJob while the queue was ENABLED and VALID."""
+    cancel_requested_at: float | None = None
+    cancel_reason: str | None = None
+
+    # What Batch says
+    batch_job_id: str | None = None
+    batch_job_arn: str | None = None
+    batch_status: BatchStatus | None = None
+    attempts: int = 0
+    """Number of attempts Batch lists."""
+    submitted_at: float | None = None
+    """When SubmitJob answered, or the job was adopted."""
+    created_at: float | None = None
+    started_at: float | None = None
+    stopped_at: float | None = None
+    observed_at: float | None = None
+    """When the latest stored observation was made."""
+    first_missed_at: float | None = None
+    """First successful answer without the id since it was last seen."""
+    misses: int = 0
+
+    # How it ended
+    finished_at: float | None = None
+    reason: str | None = None
+    reason_class: str | None = None
+
+    @property
+    def is_marked(self) -> bool:
+        """A send was in doubt once: look up before every further send, cancel or expiry."""
+        return self.doubted_at is not None
+
+    @property
+    def is_array(self) -> bool:
+        return self.array_size is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt of a job, as DescribeJobs lists it."""
+
+    started_at: float | None = None
+    stopped_at: float | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    """The container's reason."""
+    status_reason: str | None = None
+    log_stream: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What one DescribeJobs answer says of one job; everything but id and status may be missing."""
+
+    job_id: str
+    status: BatchStatus
+    job_arn: str | None = None
+    status_reason: str | None = None
+    created_at: float | None = None
+    started_at: float | None = None
+    stopped_at: float | None = None
+    attempts: tuple[Attempt, ...] = ()
+    exit_code: int | None = None
+    container_reason: str | None = None
+    log_stream: str | None = None
+    array_summary: dict[str, int] | None = None
+    """Children per status of an array parent."""
+    is_cancelled: bool = False
+    is_terminated: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedJob:
+    """One row of a ListJobs answer."""
+
+    job_id: str
+    job_arn: str
+    job_name: str
+    created_at: float
+    status: BatchStatus | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStatus:
+    """What DescribeJobQueues says of one job queue."""
+
+    name: str
+    arn: str
+    state: str
+    """ENABLED or DISABLED."""
+    status: str
+    """CREATING, UPDATING, DELETING, DELETED, VALID or INVALID."""
+    status_reason: str = ""
+
+    @property
+    def accepts_jobs(self) -> bool:
+        return self.state == "ENABLED" and self.status == "VALID"

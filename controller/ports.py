@@ -1,0 +1,365 @@
+"""The seams between the application and everything outside it.
+
+Stages are written against these protocols; ``app.py`` puts adapters behind them, tests put fakes and
+the simulation there. Nothing here starts a thread: an adapter that needs one hides it behind ``Runner``,
+which runs inline in a deterministic run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from controller.core.events import Event
+from controller.core.job import (
+    BatchStatus,
+    Job,
+    JobState,
+    ListedJob,
+    Observation,
+    QueueStatus,
+    RowKey,
+)
+
+T = TypeVar("T")
+
+
+# --- time and threads -------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Wall time for what is stored and compared with AWS's times; monotonic time for every wait."""
+
+    def now(self) -> float:
+        """Seconds since the epoch; may jump."""
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Runner(Protocol):
+    """Runs a blocking function: in a thread in production, inline in a deterministic run.
+
+    A call that has begun is never abandoned: cancellation waits for its end.
+    """
+
+    async def run(self, function: Callable[[], T]) -> T: ...
+
+
+# --- SQS ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One received SQS message."""
+
+    message_id: str
+    receipt_handle: str
+    body: str
+    receive_count: int = 1
+    sent_at: float | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """String message attributes."""
+
+
+class MessageSource(Protocol):
+    """One SQS queue to consume. Every method raises Throttled, Unavailable, NotAllowed, BadCredentials,
+    Refused (no such queue) or Unexpected; none repeats a call by itself."""
+
+    @property
+    def url(self) -> str: ...
+
+    async def receive(self, *, max_messages: int, wait_s: float, visibility_timeout_s: int) -> Sequence[Message]:
+        """At most 10 messages after at most 20 s."""
+
+    async def delete(self, receipt_handles: Sequence[str]) -> Sequence[str]:
+        """Delete up to 10; returns the handles that were *not* deleted."""
+
+    async def release(self, receipt_handles: Sequence[str]) -> None:
+        """Make up to 10 messages visible again at once; best effort per entry."""
+
+
+# --- AWS Batch ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmittedJob:
+    """SubmitJob's answer."""
+
+    job_id: str
+    job_arn: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPage:
+    """One page of ListJobs."""
+
+    jobs: Sequence[ListedJob]
+    next_token: str | None = None
+
+
+class BatchApi(Protocol):
+    """AWS Batch. One call here is at most one request on the wire: no SDK retries anywhere.
+
+    All raise Throttled, Unavailable, Refused, NotAllowed, BadCredentials, Unexpected; only ``submit_job``
+    raises InDoubt, whenever it is not sure that Batch did not accept the job.
+    """
+
+    async def submit_job(self, arguments: Mapping[str, Any], *, timeout_s: float) -> SubmittedJob:
+        """SubmitJob; no copy of the request is sent by us after ``timeout_s``."""
+
+    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Observation]:
+        """Up to 100 ids; ids unknown to Batch are missing from the answer."""
+
+    async def list_jobs_named(self, *, job_queue: str, job_name: str, next_token: str | None = None) -> ListPage:
+        """One page of the jobs of this name in the queue, in any status (ListJobs with the JOB_NAME filter; Batch
+        compares without case, the adapter leaves out names that are not exactly equal)."""
+
+    async def describe_job_queues(self, job_queues: Sequence[str]) -> Sequence[QueueStatus]:
+        """Up to 100 names or ARNs; unknown ones are missing from the answer."""
+
+    async def terminate_job(self, *, job_id: str, reason: str) -> None:
+        """TerminateJob; ``reason`` is cut to Batch's 1,024 characters."""
+
+
+class AccountApi(Protocol):
+    """STS GetCallerIdentity, where it is allowed."""
+
+    async def account(self) -> str:
+        """The 12-digit account id. Raises NotAllowed, BadCredentials, Unavailable, Throttled, Unexpected."""
+
+
+# --- sinks ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """One undelivered event (or dead letter) of one sink."""
+
+    key: int
+    event_id: str
+    name: str
+    """Name in the event catalogue; ``dead_letter`` for a dead letter."""
+    body: bytes
+    """The flat JSON object, UTF-8, without a newline; for a dead letter the JSON of ``DeadLetter``."""
+
+
+class EventSink(Protocol):
+    """Where events go. Raises OutwardError's kinds when nothing was delivered."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
+        """Deliver in order; returns the keys of the rows that were delivered."""
+
+
+# --- the store ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A refused body on its way to the dead-letter queue."""
+
+    body: str
+    reason: str
+    error_code: str
+    message_id: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertJob:
+    """A new row, in whatever state ``job`` says. Not applied if a life of the id that is not REJECTED exists."""
+
+    job: Job
+    body: str
+    """The raw SQS body; not stored if the job is already final."""
+    events: tuple[Event, ...] = ()
+    dead_letter: DeadLetter | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateJob:
+    """A changed row. Not applied unless the stored version is ``job.version``; it is raised by one.
+
+    The body is erased when ``job.state`` is TRACKED or final. What a request asked for (``request_id`` …
+    ``tracestate``) never changes and is not written.
+    """
+
+    job: Job
+    events: tuple[Event, ...] = ()
+    dead_letter: DeadLetter | None = None
+    """With ``body=""``: the store puts the stored body there before it is erased."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertRejection:
+    """A message rejected at intake. Not applied if the message id is known already."""
+
+    message_id: str
+    source: str
+    received_at: float
+    events: tuple[Event, ...]
+    dead_letter: DeadLetter | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberCancel:
+    """A cancel for an id that is not known yet; the first one of an id and source stands."""
+
+    request_id: str
+    source: str
+    reason: str | None
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A Batch job queue (``job_definition`` empty) or a pair of queue and definition that gets no SubmitJob."""
+
+    job_queue: str
+    job_definition: str
+    reason: str
+    """Closed set, see ``core.events.HOLD_REASONS``."""
+    held_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutHold:
+    """Not applied if the same (queue, definition) is held already."""
+
+    hold: Hold
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseHold:
+    """Not applied if it is not held."""
+
+    job_queue: str
+    job_definition: str
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteOutbox:
+    """Rows of one sink that were delivered."""
+
+    keys: tuple[int, ...]
+
+
+Write = InsertJob | UpdateJob | InsertRejection | RememberCancel | PutHold | ReleaseHold | DeleteOutbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow:
+    """How many rows stand where: one line per (source, job queue, state, status) with a count above 0."""
+
+    source: str
+    job_queue: str
+    state: JobState
+    """QUEUED, SUBMITTING or TRACKED."""
+    batch_status: BatchStatus | None
+    """TRACKED rows only."""
+    is_in_doubt: bool
+    """SUBMITTING rows only."""
+    is_array: bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedRow:
+    """What the tracking schedule keeps of a TRACKED row."""
+
+    key: RowKey
+    job_id: str
+    batch_status: BatchStatus
+    attempts: int
+    submitted_at: float
+    observed_at: float
+    is_missed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreIdentity:
+    account: str
+    region: str
+
+
+class JobStore(Protocol):
+    """The ledger. Every method raises StoreUnavailable if the engine fails; a commit that raised may
+    be sent again (it did not take effect, or its versions no longer match).
+
+    ``commit`` applies its writes in order in one transaction, which may hold other callers' writes too.
+    Each write is applied whole (row, body, usage, events, dead letter) or not at all; the answer says which.
+    """
+
+    @property
+    def store_id(self) -> str:
+        """32 random hex digits, made with the store: part of every Batch job name and event id."""
+
+    async def identity(self) -> StoreIdentity | None: ...
+
+    async def bind(self, identity: StoreIdentity) -> None:
+        """Record whose store this is; raises StoreMismatch if it is another's. The account ``""`` (not known yet)
+        binds only the Region and may be completed later."""
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[bool]: ...
+
+    # intake
+    async def find_requests(self, request_ids: Sequence[str]) -> Mapping[str, Sequence[Job]]:
+        """All lives of each id, oldest first; ids without a row are missing."""
+
+    async def find_rejections(self, message_ids: Sequence[str]) -> frozenset[str]:
+        """Those that name a message rejected at intake."""
+
+    async def find_cancels(self, request_ids: Sequence[str]) -> Sequence[RememberCancel]: ...
+
+    # admission
+    async def usage(self) -> Sequence[UsageRow]: ...
+
+    async def backlog(self, job_queue: str, *, limit: int, without_definitions: Sequence[str] = ()) -> Sequence[Job]:
+        """The first ``limit`` QUEUED rows of a job queue, by ``received_at − priority × aging_s``, then key.
+        Rows with a cancel request and rows of the named definitions are left out."""
+
+    async def oldest_backlog(self) -> Mapping[str, float]:
+        """``received_at`` of the oldest QUEUED row per job queue."""
+
+    async def set_aging(self, aging_s: Mapping[str, float], default_s: float) -> None:
+        """Seconds of waiting that weigh as much as one step of priority, per job queue. Re-ranks what is stored."""
+
+    async def holds(self) -> Sequence[Hold]: ...
+
+    # submission and rescue
+    async def load(self, keys: Sequence[RowKey]) -> Mapping[RowKey, Job]: ...
+
+    async def bodies(self, keys: Sequence[RowKey]) -> Mapping[RowKey, str]: ...
+
+    async def submitting(self) -> Sequence[Job]:
+        """Every SUBMITTING row, in doubt or not (bounded by concurrency and the doubt limit)."""
+
+    async def closing(self, now: float, *, limit: int) -> Sequence[Job]:
+        """QUEUED rows that have a cancel request or whose ``expires_at`` is at or before ``now``."""
+
+    # tracking
+    async def tracked(self, *, after: RowKey, limit: int) -> Sequence[TrackedRow]:
+        """TRACKED rows with key > ``after``, by key."""
+
+    async def terminating(self, *, after: RowKey, limit: int) -> Sequence[Job]:
+        """TRACKED rows with a cancel request, by key."""
+
+    # publishing and retention
+    async def outbox(self, sink: str, *, limit: int) -> Sequence[OutboxRow]:
+        """The oldest rows of a sink."""
+
+    async def outbox_counts(self) -> Mapping[str, int]: ...
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        """Delete up to ``limit`` final rows, rejections and remembered cancels older than ``before`` that
+        have no unpublished event; returns how many."""
+
+    async def close(self) -> None: ...
