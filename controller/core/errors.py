@@ -70,3 +70,7 @@ class StoreMismatch(ControllerError):
 
 class Misconfigured(ControllerError):
     """The configuration can't work. The message names the key and the remedy."""
+
+
+class StoreUnwritable(Misconfigured):
+    """The store's path can't be written to: not a matter of the configuration's form, but of the machine."""

@@ -183,7 +183,8 @@ CATALOGUE: Final[Mapping[str, EventSpec]] = {
         ),
         EventSpec(
             "request.rejected",
-            "A request will never run: it is invalid, not allowed, in conflict with another of the same id, or refused by AWS Batch.",
+            "A request will never run: it is invalid, not allowed, in conflict with another of the same id, "
+            "or refused by AWS Batch.",
             (*IDENTITY_FIELDS, *_OUTCOME, *_REASON, *_ERROR_CODE, _TIMES[0]),
             ("message_id", "outcome", "reason", "reason_class", "error_code"),
             is_final=True,

@@ -1,0 +1,67 @@
+# One menu, the same on a laptop and in CI. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python that is new enough; PYTHON=/path/to/python3 chooses another.
+PYTHON ?= $(shell .ci/find-python 3.11 3.12 3.13 3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+REQUESTS ?= 300
+KEEP ?=
+SEEDS ?= 200
+SEED ?=
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(STAMP): requirements-dev.txt pyproject.toml
+	@.ci/make-venv "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMP) ## Make the virtual environment (hash-locked)
+
+.PHONY: demo
+demo: $(STAMP) ## Run the controller on a simulated AWS: make demo [REQUESTS=300] [KEEP=1]
+	@$(BIN)/batch-controller demo --requests $(REQUESTS) $(if $(KEEP),--keep)
+
+.PHONY: run
+run: $(STAMP) ## Run the controller: make run ARGS="--queue-url https://…"
+	@$(BIN)/batch-controller run $(ARGS)
+
+.PHONY: test
+test: $(STAMP) ## Run every test, on Python 3.11 and, where it is installed, on 3.13
+	$(BIN)/python -m pytest
+	@.ci/test-other-python "$(PYTHON)" 3.13
+
+.PHONY: check
+check: $(STAMP) ## Linters, types, import rules, documentation against code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m controller.docgen --check
+
+.PHONY: docs
+docs: $(STAMP) ## Write the generated documentation anew
+	$(BIN)/python -m controller.docgen
+
+.PHONY: sim
+sim: $(STAMP) ## Simulate the whole application: make sim SEEDS=1000, or SEED=7 to replay one
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+.PHONY: bench
+bench: $(STAMP) ## Measure: costs as ratios, in one run
+	$(BIN)/python -m benchmarks
+
+.PHONY: lock
+lock: ## Write requirements*.txt anew from pyproject.toml's ranges (needs uv)
+	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --group dev -o requirements-dev.txt
+
+.PHONY: clean
+clean: ## Remove what the other targets made
+	rm -rf .venv .venv-* .demo .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,182 @@
+"""The AWS session and its clients: opened once, closed with the application. Knows no port.
+
+Every client has SDK retries off and explicit time-outs: this program is the only one that repeats a call, so that one
+call is one request, paced and counted. Credentials, proxies, CA bundles and end points come from the SDK's own
+settings (``AWS_ENDPOINT_URL``, ``AWS_ENDPOINT_URL_SQS``, ``AWS_ENDPOINT_URL_BATCH``, ``AWS_ENDPOINT_URL_STS``).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiobotocore
+import botocore
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore import exceptions as sdk
+
+from controller import __version__
+from controller.adapters.aws_errors import CALL_FAULTS, classify
+from controller.adapters.sqs import RECEIVE_MARGIN_S, region_of
+from controller.core.errors import Misconfigured
+from controller.core.limits import SQS_WAIT_S_MAX
+
+CONNECT_TIMEOUT_S: Final = 3.0
+"""TCP and TLS. A connection that can't be made in this time is surely not used: for SubmitJob that is a clear
+"not sent" where the call's own deadline would leave a doubt, so it must end well before the deadline."""
+READ_TIMEOUT_S: Final = 15.0
+SUBMIT_KEEPALIVE_S: Final = 4.0
+"""How long an idle connection is kept for SubmitJob. A request sent on one that the server is just closing is in
+doubt, and costs a settle time of minutes. AWS closes idle connections after about 20 s (the figure aiobotocore's own
+default of 12 s rests on): 4 s keeps a wide distance. At 40 calls a second a connection is idle for well under a
+second, so that nearly every call still saves the two or three round trips of TCP and TLS; ``force_close`` would pay
+them, and the key exchange's CPU, on every one. Below one call in 4 s each pays for its own handshake, which then does
+not matter."""
+KEEPALIVE_S: Final = 12.0
+
+_NO_REGION: Final = "no AWS Region: set aws.region, AWS_REGION or AWS_DEFAULT_REGION, or a region in the AWS profile"
+_NO_CREDENTIALS: Final = (
+    "no AWS credentials found: give the pod's service account a role (IRSA or EKS Pod Identity), give the instance a "
+    "profile, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aws:
+    """Open clients. They are Any because the SDK makes them at run time; they stop in the adapters."""
+
+    region: str
+    batch_submit: Any
+    """For SubmitJob alone."""
+    batch: Any
+    sts: Any
+    sqs_by_region: Mapping[str, Any]
+
+    def sqs(self, queue_url: str) -> Any:
+        """The client of the queue's own Region; only for queues named when the session was opened."""
+        return self.sqs_by_region[region_of(queue_url) or self.region]
+
+
+@asynccontextmanager
+async def open_aws(
+    *,
+    region: str | None,
+    environment: Mapping[str, str],
+    queue_urls: Iterable[str],
+    submit_timeout_s: float,
+    submit_connections: int,
+    batch_connections: int,
+    sqs_connections: int,
+) -> AsyncIterator[Aws]:
+    """One session with its clients, closed at the end.
+
+    ``region`` is the configured one, if any; ``environment`` is asked for AWS_REGION, which the SDK does not read.
+    ``queue_urls`` are all SQS queues of the application, sources and sinks. Connections are the number of calls that
+    may be in flight at once, per client (for SQS: per Region, long polls included); a call beyond would wait.
+
+    Raises Misconfigured if there is no Region or no source of credentials, and BadCredentials or Unavailable if there
+    is a source that does not answer.
+    """
+    session: Any = AioSession()  # type: ignore[no-untyped-call]
+    chosen = resolve_region(session, configured=region, environment=environment)
+    await _check_credentials(session)
+    async with AsyncExitStack() as stack:
+
+        async def client(service: str, config: AioConfig, *, of_region: str = chosen) -> Any:
+            try:
+                return await stack.enter_async_context(
+                    session.create_client(service, region_name=of_region, config=config)
+                )
+            except (sdk.BotoCoreError, ValueError) as error:
+                raise Misconfigured(f"the AWS SDK can't make a client for {service} in {of_region}: {error}") from error
+
+        # At least one connection more than calls in flight: one that was cut off is still being closed.
+        aws = Aws(
+            region=chosen,
+            batch_submit=await client(
+                "batch", submit_config(timeout_s=submit_timeout_s, connections=submit_connections + 1)
+            ),
+            batch=await client("batch", read_config(connections=batch_connections + 1)),
+            sts=await client("sts", read_config(connections=2)),
+            sqs_by_region={
+                each: await client(
+                    "sqs",
+                    read_config(connections=sqs_connections + 1, read_timeout_s=SQS_WAIT_S_MAX + RECEIVE_MARGIN_S),
+                    of_region=each,
+                )
+                for each in sorted({region_of(url) or chosen for url in queue_urls})
+            },
+        )
+        yield aws
+
+
+def resolve_region(session: Any, *, configured: str | None, environment: Mapping[str, str]) -> str:
+    """The configured Region, then AWS_REGION, then the SDK's chain (AWS_DEFAULT_REGION, profile)."""
+    try:
+        found = configured or environment.get("AWS_REGION") or session.get_config_variable("region")
+    except sdk.BotoCoreError as error:  # AWS_PROFILE names no profile, or the file can't be read
+        raise Misconfigured(f"the AWS configuration can't be read: {error}") from error
+    if not found:
+        raise Misconfigured(_NO_REGION)
+    return str(found)
+
+
+def submit_config(*, timeout_s: float, connections: int) -> AioConfig:
+    """For SubmitJob: arguments are validated at intake, so the SDK's own walk over them is left out."""
+    return _config(
+        connections=connections,
+        # Half the deadline at most, so that a connection that is never made is known as such.
+        connect_timeout_s=min(CONNECT_TIMEOUT_S, timeout_s / 2),
+        # Beyond the call's own deadline, which also bounds everything that this one does not.
+        read_timeout_s=timeout_s + 5,
+        keepalive_s=SUBMIT_KEEPALIVE_S,
+        is_validating=False,
+    )
+
+
+def read_config(*, connections: int, read_timeout_s: float = READ_TIMEOUT_S) -> AioConfig:
+    """For every other call."""
+    return _config(
+        connections=connections,
+        connect_timeout_s=CONNECT_TIMEOUT_S,
+        read_timeout_s=read_timeout_s,
+        keepalive_s=KEEPALIVE_S,
+        is_validating=True,
+    )
+
+
+def _config(
+    *, connections: int, connect_timeout_s: float, read_timeout_s: float, keepalive_s: float, is_validating: bool
+) -> AioConfig:
+    return AioConfig(
+        # "standard" only names the mode, so that AWS_RETRY_MODE and AWS_NEW_RETRIES_2026 have no say.
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        connect_timeout=connect_timeout_s,
+        read_timeout=read_timeout_s,
+        max_pool_connections=connections,
+        connector_args={"keepalive_timeout": keepalive_s},
+        parameter_validation=is_validating,
+        user_agent=_USER_AGENT,  # given whole: the SDK builds its own anew for every request
+        warm_up_loader_caches=True,  # reads the service model in a thread
+    )
+
+
+_USER_AGENT: Final = (
+    f"batch-job-controller/{__version__} aiobotocore/{aiobotocore.__version__} botocore/{botocore.__version__} "
+    f"Python/{platform.python_version()}"
+)
+
+
+async def _check_credentials(session: Any) -> None:
+    try:
+        found = await session.get_credentials()
+    except (sdk.ProfileNotFound, sdk.ConfigParseError, sdk.PartialCredentialsError, sdk.InvalidConfigError) as error:
+        raise Misconfigured(f"the AWS credentials are configured wrongly: {error}") from error
+    except CALL_FAULTS as error:
+        raise classify(error, call="sts:credentials") from error
+    if found is None:
+        raise Misconfigured(_NO_CREDENTIALS)

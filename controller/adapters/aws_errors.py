@@ -1,0 +1,341 @@
+"""Tables that sort what the AWS SDK raises into the error kinds of ``core/errors.py``.
+
+Two questions decide the kind: *did the request leave*, and *what did the service say*. Calls that may be repeated
+(everything but SubmitJob) need only the second: a missing answer is ``Unavailable``. For SubmitJob a missing, broken
+or 5xx answer is ``InDoubt``, unless it is known that no byte of the request was sent.
+
+Sources of the codes: botocore's models (Batch 2016-08-10, SQS 2012-11-05), botocore's own list of throttle codes
+(``botocore.retries.standard``), and AWS's "Common errors" pages. SQS answers with the codes of its former query
+protocol (``awsQueryCompatible``): both names are listed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import aiohttp
+from botocore import exceptions as sdk
+
+from controller.core.errors import (
+    BadCredentials,
+    InDoubt,
+    NotAllowed,
+    OutwardError,
+    Refused,
+    Throttled,
+    Unavailable,
+    Unexpected,
+)
+
+DETAIL_LENGTH_MAX: Final = 300
+"""What is kept of a service's own words in a message."""
+REDACTED_LENGTH_MIN: Final = 4
+"""Shorter values of a request are not replaced in texts: they would blank out ordinary words and numbers."""
+
+CALL_FAULTS: Final[tuple[type[Exception], ...]] = (
+    OutwardError,  # an answer that can't be used
+    sdk.BotoCoreError,
+    sdk.ClientError,
+    aiohttp.ClientError,
+    OSError,  # TimeoutError of our own deadline is one
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+)
+"""Everything that a call of the SDK can raise: its own errors, and what its parsers and transport let through.
+CancelledError is none of them."""
+
+THROTTLE_CODES: Final = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "KMS.ThrottlingException",
+        "KmsThrottled",
+        "OverLimit",  # SQS: too many messages in flight
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
+CREDENTIAL_CODES: Final = frozenset(
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "InvalidToken",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "NotSignedUp",
+        "RequestExpired",  # clock skew
+        "RequestInTheFuture",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
+)
+NOT_ALLOWED_CODES: Final = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthorizationError",
+        "AuthorizationErrorException",
+        "InvalidSecurity",  # SQS: not over HTTPS, or not signed with version 4
+        "KMS.AccessDeniedException",
+        "KMS.OptInRequired",
+        "KmsAccessDenied",
+        "KmsOptInRequired",
+        "NotAuthorized",
+        "OptInRequired",
+        "UnauthorizedOperation",
+    }
+)
+REFUSED_CODES: Final = frozenset(
+    {
+        # AWS Batch: its only modelled client fault, and the ones of the front end for a body it can't take.
+        "ClientException",
+        "InvalidParameterValue",
+        "InvalidParameterValueException",
+        "SerializationException",
+        "ValidationError",
+        "ValidationException",
+        # Amazon SQS
+        "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
+        "AWS.SimpleQueueService.BatchRequestTooLong",
+        "AWS.SimpleQueueService.EmptyBatchRequest",
+        "AWS.SimpleQueueService.InvalidBatchEntryId",
+        "AWS.SimpleQueueService.MessageNotInflight",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "AWS.SimpleQueueService.QueueDeletedRecently",
+        "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
+        "AWS.SimpleQueueService.UnsupportedOperation",
+        "BatchEntryIdsNotDistinct",
+        "BatchRequestTooLong",
+        "EmptyBatchRequest",
+        "InvalidAddress",
+        "InvalidAttributeName",
+        "InvalidAttributeValue",
+        "InvalidBatchEntryId",
+        "InvalidIdFormat",
+        "InvalidMessageContents",
+        "InvalidParameterCombination",
+        "KMS.DisabledException",
+        "KMS.InvalidKeyUsageException",
+        "KMS.InvalidStateException",
+        "KMS.NotFoundException",
+        "KmsDisabled",
+        "KmsInvalidKeyUsage",
+        "KmsInvalidState",
+        "KmsNotFound",
+        "MessageNotInflight",
+        "MissingParameter",
+        "QueueDeletedRecently",
+        "QueueDoesNotExist",
+        "ReceiptHandleIsInvalid",
+        "ResourceNotFoundException",
+        "TooManyEntriesInBatchRequest",
+        "UnsupportedOperation",
+    }
+)
+_TABLE: Final[Mapping[str, type[OutwardError]]] = {
+    **dict.fromkeys(REFUSED_CODES, Refused),
+    **dict.fromkeys(NOT_ALLOWED_CODES, NotAllowed),
+    **dict.fromkeys(CREDENTIAL_CODES, BadCredentials),
+    **dict.fromkeys(THROTTLE_CODES, Throttled),
+}
+_CREDENTIAL_FAULTS: Final = (
+    sdk.NoCredentialsError,
+    sdk.PartialCredentialsError,
+    sdk.CredentialRetrievalError,
+    sdk.MetadataRetrievalError,
+    sdk.NoAuthTokenError,
+    sdk.TokenRetrievalError,
+    sdk.UnknownTokenProviderError,
+    sdk.UnknownCredentialError,
+    sdk.RefreshWithMFAUnsupportedError,
+    sdk.SSOError,
+    sdk.LoginError,
+    sdk.ProfileNotFound,
+    sdk.ConfigNotFound,
+    sdk.ConfigParseError,
+    sdk.InvalidConfigError,
+)
+"""What resolving or refreshing credentials raises; always before the call itself is sent."""
+_OUTCOMES: Final[Mapping[type[OutwardError], str]] = {
+    Throttled: "throttled",
+    Unavailable: "unavailable",
+    Refused: "refused",
+    NotAllowed: "not_allowed",
+    BadCredentials: "bad_credentials",
+    Unexpected: "unexpected",
+    InDoubt: "in_doubt",
+}
+OUTCOMES: Final = ("ok", *_OUTCOMES.values())
+"""Closed set of what a call is reported as to the observer."""
+
+
+def outcome_of(error: OutwardError) -> str:
+    """The member of OUTCOMES for an error."""
+    return _OUTCOMES[type(error)]
+
+
+def classify(error: Exception, *, call: str, redact: Sequence[str] = (), is_quoted: bool = True) -> OutwardError:
+    """The kind of a failed call that may be repeated. ``call`` is ``service:Operation``.
+
+    ``redact`` are values that must not show in the message; ``is_quoted=False`` leaves the service's words out
+    altogether, for calls whose arguments are secrets as a whole (message bodies).
+    """
+    if isinstance(error, OutwardError):
+        return error
+    if isinstance(error, sdk.ClientError):
+        kind = _kind_of_answer(error, call)
+        return _made(kind, error, call=call, redact=redact, is_quoted=is_quoted)
+    if isinstance(error, _CREDENTIAL_FAULTS):
+        return _made(BadCredentials, error, call=call)
+    if isinstance(error, sdk.ParamValidationError):
+        return _made(Refused, error, call=call)
+    if isinstance(error, (sdk.HTTPClientError, sdk.IncompleteReadError, aiohttp.ClientError, OSError)):
+        return _made(Unavailable, error, call=call)
+    return _made(Unexpected, error, call=call)
+
+
+def classify_submit(error: Exception, *, call: str, was_sent: bool, redact: Sequence[str]) -> OutwardError:
+    """The kind of a failed SubmitJob.
+
+    ``was_sent`` says whether the SDK had begun to send: before that (no credentials, a refresh that hangs, our
+    deadline) nothing can have been accepted. After it, only an answer below 500 or a connection that was never made
+    proves that Batch did not take the job; whatever is not known to prove it is in doubt.
+    """
+    if isinstance(error, OutwardError):
+        return error
+    if not was_sent:
+        return classify(error, call=call, redact=redact)
+    if isinstance(error, sdk.ClientError):
+        kind = _kind_of_answer(error, call) if _is_surely_rejected(error) else InDoubt
+        return _made(kind, error, call=call, redact=redact)
+    if _never_connected(error):
+        return _made(Unavailable, error, call=call)
+    return _made(InDoubt, error, call=call)
+
+
+def values_to_redact(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Values of parameters, environment and commands anywhere in SubmitJob's arguments, longest first."""
+    return tuple(sorted(set(_secret_values(arguments)), key=len, reverse=True))
+
+
+def code_of(error: Exception) -> str:
+    """The service's error code, or the name of the transport fault."""
+    if isinstance(error, sdk.ClientError):
+        return str(error.response.get("Error", {}).get("Code") or "Unknown")
+    if isinstance(error, TimeoutError):
+        return "DeadlineExceeded"
+    return type(error).__name__
+
+
+def kind_of_code(code: str) -> type[OutwardError] | None:
+    """The kind of a code alone, as entries of SQS's batch answers carry it; None if it is in no table."""
+    return _TABLE.get(code)
+
+
+def _kind_of_answer(error: sdk.ClientError, call: str) -> type[OutwardError]:
+    status = _status(error)
+    kind = _TABLE.get(code_of(error)) or _TABLE.get(str(error.response.get("Error", {}).get("QueryErrorCode")))
+    if error.operation_name != call.partition(":")[2]:
+        # Another call, made by the SDK to get credentials (STS, SSO). Its throttle says nothing of our rate.
+        return Unavailable if kind is Throttled or status == 429 or status >= 500 else BadCredentials
+    if status == 429 or kind is Throttled:
+        return Throttled
+    if status >= 500 or status == 408:
+        return Unavailable
+    return kind or Unexpected
+
+
+def _is_surely_rejected(error: sdk.ClientError) -> bool:
+    """An answer that says the request was looked at and not accepted. 408 may come from something between us and
+    Batch that had passed the request on; a 3xx comes from something that is not Batch."""
+    return 400 <= _status(error) < 500 and _status(error) != 408
+
+
+def _status(error: sdk.ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+
+
+def _never_connected(error: Exception) -> bool:
+    """Whether there was never a connection to send on: refused, name not found, connect time-out, TLS or proxy.
+
+    aiohttp raises ClientConnectorError only while it connects. A reset after the request was read is an
+    EndpointConnectionError too, but wraps ClientOSError.
+    """
+    if isinstance(error, (sdk.ConnectTimeoutError, sdk.ProxyConnectionError)):
+        return True
+    if isinstance(error, (sdk.EndpointConnectionError, sdk.SSLError)):
+        return isinstance(error.kwargs.get("error"), (aiohttp.ClientConnectorError, socket.gaierror))
+    return False
+
+
+def _made(
+    kind: type[OutwardError],
+    error: Exception,
+    *,
+    call: str,
+    redact: Sequence[str] = (),
+    is_quoted: bool = True,
+) -> OutwardError:
+    code = code_of(error)
+    text = f"{call}: {code}"
+    if isinstance(error, sdk.ClientError):
+        said = _clean(str(error.response.get("Error", {}).get("Message") or ""), redact) if is_quoted else ""
+        asked = "" if error.operation_name == call.partition(":")[2] else f"{error.operation_name}: "
+        text = f"{call}: {asked}{code} (HTTP {_status(error)}){f': {said}' if said else ''}"
+    elif isinstance(error, _CREDENTIAL_FAULTS):
+        text = f"{call}: {code}: {_clean(str(error), redact)}"
+    made = kind(text, call=call, code=code)
+    made.__cause__ = error
+    return made
+
+
+def _clean(text: str, redact: Sequence[str]) -> str:
+    for value in redact:
+        text = text.replace(value, "***")
+    text = re.sub(r"\s+", " ", text).strip()
+    return text if len(text) <= DETAIL_LENGTH_MAX else text[: DETAIL_LENGTH_MAX - 1] + "…"
+
+
+_SECRET_MEMBERS: Final = frozenset({"parameters", "environment", "env", "command", "args"})
+
+
+def _secret_values(node: Any, *, is_secret: bool = False, is_listed: bool = False) -> Iterator[str]:
+    """``is_listed``: the node is a member of a list, as the {name, value} pairs of an environment are; their names
+    are not secret."""
+    if isinstance(node, str):
+        if is_secret and len(node) >= REDACTED_LENGTH_MIN:
+            yield node
+            yield json.dumps(node)[1:-1]
+            yield json.dumps(node, ensure_ascii=False)[1:-1]
+    elif isinstance(node, Mapping):
+        for name, member in node.items():
+            if not (is_secret and is_listed and name == "name"):
+                yield from _secret_values(member, is_secret=is_secret or name in _SECRET_MEMBERS)
+    elif isinstance(node, (list, tuple)):
+        for member in node:
+            yield from _secret_values(member, is_secret=is_secret, is_listed=True)

@@ -1,0 +1,205 @@
+"""AWS Batch behind the BatchApi port.
+
+SubmitJob has a client of its own (see ``aws.py``) and a path of its own: it alone is not safe to repeat, so what is
+known of a failed call decides whether it was surely not accepted or is in doubt. The other calls go through
+``Calls.send``. An answer of HTTP 200 that lacks the member it must have is an error: read as empty it would say that
+no job is known, or none of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, Final
+
+import anyio
+import structlog
+
+from controller.adapters import batch_decode
+from controller.adapters.aws_call import READ_DEADLINE_S, Calls, Observe
+from controller.adapters.aws_errors import CALL_FAULTS, classify_submit, values_to_redact
+from controller.core.errors import InDoubt, Unavailable
+from controller.core.job import ListedJob, Observation, QueueStatus
+from controller.core.limits import (
+    DESCRIBE_JOBS_MAX,
+    DESCRIBE_QUEUES_MAX,
+    LIST_JOBS_FILTERED_PAGE_MAX,
+    TERMINATE_REASON_LENGTH_MAX,
+)
+from controller.ports import Clock, ListPage, SubmittedJob
+
+log = structlog.get_logger(__name__)
+
+_SKIPPED_NOTED_MAX: Final = 32
+"""How many different unusable statuses are logged; each is logged once."""
+
+
+class _Send:
+    """One SubmitJob: whether the SDK has begun to put it on the wire."""
+
+    __slots__ = ("has_begun",)
+
+    def __init__(self) -> None:
+        self.has_begun = False
+
+
+_current_send: ContextVar[_Send | None] = ContextVar("submit_job", default=None)
+
+
+def _mark_as_begun(**_: object) -> None:
+    """Runs when the request is built and signed, just before a connection is taken for it."""
+    if (send := _current_send.get()) is not None:
+        send.has_begun = True
+
+
+class Batch:
+    """BatchApi on two aiobotocore clients: ``submit_client`` for SubmitJob, ``client`` for everything else.
+
+    Neither may have SDK retries. Both belong to whoever opened them. ``read_deadline_s`` bounds each call but
+    SubmitJob, which has its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        submit_client: Any,
+        client: Any,
+        clock: Clock,
+        observe: Observe,
+        read_deadline_s: float = READ_DEADLINE_S,
+    ) -> None:
+        for each in (submit_client, client):
+            assert each.meta.config.retries.get("total_max_attempts") == 1, "one call is one request"
+        self._submit_client = submit_client
+        self._client = client
+        self._calls = Calls("batch", clock=clock, observe=observe)
+        self._read_deadline_s = read_deadline_s
+        self._noted_skips: set[str] = set()
+        submit_client.meta.events.register("before-send.batch.SubmitJob", _mark_as_begun)
+        batch_decode.register(client.meta.events)
+
+    async def submit_job(self, arguments: Mapping[str, Any], *, timeout_s: float) -> SubmittedJob:
+        """SubmitJob, once, and not after ``timeout_s``.
+
+        A deadline that ends before the SDK began to send (while credentials are fetched) is Unavailable, later it is
+        InDoubt. The connection of a call cut off is dropped.
+        """
+        began_at = self._calls.now()
+        send = _Send()
+        token = _current_send.set(send)
+        try:
+            with anyio.fail_after(timeout_s):
+                answer = await self._submit_client.submit_job(**arguments)
+            submitted = _submitted(answer)
+        except CALL_FAULTS as error:
+            redact = values_to_redact(arguments)
+            kind = classify_submit(error, call="batch:SubmitJob", was_sent=send.has_begun, redact=redact)
+            self._calls.failed("SubmitJob", began_at, kind)
+            raise kind from kind.__cause__
+        finally:
+            _current_send.reset(token)
+        self._calls.succeeded("SubmitJob", began_at)
+        return submitted
+
+    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Observation]:
+        assert 1 <= len(job_ids) <= DESCRIBE_JOBS_MAX, "an empty list has no meaning to Batch"
+
+        async def call() -> Sequence[batch_decode.JobDetail]:
+            jobs = batch_decode.jobs_in(await self._client.describe_jobs(jobs=list(job_ids)))
+            if jobs is None:
+                raise _no_answer("DescribeJobs", "jobs")
+            return jobs
+
+        observed = batch_decode.observe(await self._calls.send("DescribeJobs", call, deadline_s=self._read_deadline_s))
+        self._note_skipped(observed.skipped)
+        return observed.observations
+
+    async def list_jobs_named(self, *, job_queue: str, job_name: str, next_token: str | None = None) -> ListPage:
+        arguments: dict[str, Any] = {
+            "jobQueue": job_queue,
+            "filters": [{"name": "JOB_NAME", "values": [job_name]}],
+            "maxResults": LIST_JOBS_FILTERED_PAGE_MAX,
+        }
+        if next_token is not None:
+            arguments["nextToken"] = next_token
+
+        async def call() -> ListPage:
+            answer = await self._client.list_jobs(**arguments)
+            rows = _entries(answer, "jobSummaryList", "ListJobs")
+            same_name = [row for row in rows if row.get("jobName", job_name) == job_name]
+            return ListPage(jobs=[_listed(row) for row in same_name], next_token=answer.get("nextToken") or None)
+
+        return await self._calls.send("ListJobs", call, deadline_s=self._read_deadline_s)
+
+    async def describe_job_queues(self, job_queues: Sequence[str]) -> Sequence[QueueStatus]:
+        assert 1 <= len(job_queues) <= DESCRIBE_QUEUES_MAX, "an empty list means every queue to Batch"
+
+        async def call() -> Sequence[QueueStatus]:
+            answer = await self._client.describe_job_queues(jobQueues=list(job_queues), maxResults=DESCRIBE_QUEUES_MAX)
+            rows = _entries(answer, "jobQueues", "DescribeJobQueues")
+            if answer.get("nextToken") and len(rows) < len(job_queues):
+                raise _no_answer("DescribeJobQueues", "all its pages")  # a missing queue counts as unknown to Batch
+            return [_queue(row) for row in rows]
+
+        return await self._calls.send("DescribeJobQueues", call, deadline_s=self._read_deadline_s)
+
+    async def terminate_job(self, *, job_id: str, reason: str) -> None:
+        cut = reason[:TERMINATE_REASON_LENGTH_MAX] or "cancelled"
+
+        async def call() -> None:
+            await self._client.terminate_job(jobId=job_id, reason=cut)
+
+        await self._calls.send("TerminateJob", call, deadline_s=self._read_deadline_s)
+
+    def _note_skipped(self, skipped: Sequence[str]) -> None:
+        for status in set(skipped) - self._noted_skips:
+            if len(self._noted_skips) < _SKIPPED_NOTED_MAX:
+                self._noted_skips.add(status)
+                log.warning("batch.job_entry_skipped", batch_status=status, count=skipped.count(status))
+
+
+def _submitted(answer: Mapping[str, Any]) -> SubmittedJob:
+    job_id = answer.get("jobId")
+    if not isinstance(job_id, str) or not job_id:
+        # A 200 whose body is cut or not JSON: the SDK makes an empty answer of it.
+        raise InDoubt("batch:SubmitJob: an answer without a jobId", call="batch:SubmitJob", code="NoJobId")
+    arn = answer.get("jobArn")
+    return SubmittedJob(job_id=job_id, job_arn=arn if isinstance(arn, str) and arn else None)
+
+
+def _entries(answer: Mapping[str, Any], member: str, operation: str) -> list[Mapping[str, Any]]:
+    found = answer.get(member)
+    if not isinstance(found, list) or not all(isinstance(entry, Mapping) for entry in found):
+        raise _no_answer(operation, member)
+    return found
+
+
+def _listed(row: Mapping[str, Any]) -> ListedJob:
+    """A row that can't be judged makes the whole answer no answer: left out, it would count as "not found"."""
+    created_at = row.get("createdAt")
+    if not isinstance(row.get("jobId"), str) or "jobName" not in row or not isinstance(created_at, (int, float)):
+        raise _no_answer("ListJobs", "jobId, jobName and createdAt")
+    return ListedJob(
+        job_id=row["jobId"],
+        job_arn=str(row.get("jobArn") or ""),
+        job_name=row["jobName"],
+        created_at=created_at / 1000,
+        status=batch_decode.STATUSES.get(str(row.get("status"))),
+    )
+
+
+def _queue(row: Mapping[str, Any]) -> QueueStatus:
+    if not isinstance(row.get("jobQueueName"), str):
+        raise _no_answer("DescribeJobQueues", "jobQueueName")
+    return QueueStatus(
+        name=row["jobQueueName"],
+        arn=str(row.get("jobQueueArn") or ""),
+        state=str(row.get("state") or ""),
+        status=str(row.get("status") or ""),
+        status_reason=str(row.get("statusReason") or ""),
+    )
+
+
+def _no_answer(operation: str, member: str) -> Unavailable:
+    call = f"batch:{operation}"
+    return Unavailable(f"{call}: an answer without {member}", call=call, code="IncompleteAnswer")

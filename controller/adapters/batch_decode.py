@@ -1,0 +1,236 @@
+"""DescribeJobs answers, decoded into the members that are needed and into nothing else.
+
+botocore walks the whole service model for every job, which is nearly all the CPU of a DescribeJobs call.
+``register`` hooks into the SDK's ``before-parse`` event and decodes the body with msgspec; botocore's parser then
+sees an empty object. Errors (status 300 and above) and bodies that do not decode are left to botocore, whose result
+is converted into the same records.
+
+Nothing but ``jobId`` and ``status`` is relied on: the members that the model calls required are not always there
+(``startedAt`` is absent before RUNNING, or 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from controller.core.job import Attempt, BatchStatus, Observation
+
+DECODED: Final = "decodedJobs"
+"""Member of the SDK's answer that holds the decoded records."""
+
+_Time = int | float | None
+"""Epoch milliseconds; 0 or absent: not yet."""
+
+
+class _Container(msgspec.Struct, gc=False, rename="camel"):
+    exit_code: int | None = None
+    reason: str | None = None
+    log_stream_name: str | None = None
+
+
+_NO_CONTAINER: Final = _Container()
+
+
+class _Task(msgspec.Struct, gc=False, rename="camel"):
+    containers: list[_Container] | None = None
+
+
+class _Attempt(msgspec.Struct, gc=False, rename="camel"):
+    container: _Container | None = None
+    started_at: _Time = None
+    stopped_at: _Time = None
+    status_reason: str | None = None
+    task_properties: list[_Task] | None = None
+
+
+class _EksAttempt(msgspec.Struct, gc=False, rename="camel"):
+    containers: list[_Container] | None = None
+    init_containers: list[_Container] | None = None
+    started_at: _Time = None
+    stopped_at: _Time = None
+    status_reason: str | None = None
+
+
+class _EcsProperties(msgspec.Struct, gc=False, rename="camel"):
+    task_properties: list[_Task] | None = None
+
+
+class _Array(msgspec.Struct, gc=False, rename="camel"):
+    size: int | None = None
+    status_summary: dict[str, int] | None = None
+
+
+class JobDetail(msgspec.Struct, gc=False, rename="camel"):
+    """What is read of Batch's JobDetail; the members are named as Batch names them, but for the case."""
+
+    job_id: str | None = None
+    status: str | None = None
+    job_arn: str | None = None
+    status_reason: str | None = None
+    created_at: _Time = None
+    started_at: _Time = None
+    stopped_at: _Time = None
+    attempts: list[_Attempt] | None = None
+    container: _Container | None = None
+    ecs_properties: _EcsProperties | None = None
+    eks_attempts: list[_EksAttempt] | None = None
+    array_properties: _Array | None = None
+    is_cancelled: bool | None = None
+    is_terminated: bool | None = None
+    tags: dict[str, str] | None = None
+
+
+class _Answer(msgspec.Struct, gc=False, rename="camel"):
+    jobs: list[JobDetail]
+
+
+class _Minimal(msgspec.Struct, gc=False, rename="camel"):
+    job_id: str
+    status: str
+
+
+_DECODER: Final = msgspec.json.Decoder(_Answer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Observations of one answer, and the statuses of the entries that could not be used."""
+
+    observations: tuple[Observation, ...]
+    skipped: tuple[str, ...]
+
+
+def register(events: Any) -> None:
+    """Hook the lean decoder into a Batch client's events (``client.meta.events``)."""
+    events.register("before-parse.batch.DescribeJobs", _decode_before_parse)
+
+
+def _decode_before_parse(
+    *, response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
+) -> None:
+    if response_dict["status_code"] >= 300:
+        return
+    try:
+        jobs = _DECODER.decode(response_dict["body"]).jobs
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    customized_response_dict[DECODED] = jobs
+    response_dict["body"] = b"{}"
+
+
+def jobs_in(answer: Mapping[str, Any]) -> Sequence[JobDetail] | None:
+    """The jobs of the SDK's answer, however they were decoded; None if the answer holds no list of jobs, as a body
+    that is not JSON does: botocore makes an empty answer of it, and every job would seem unknown."""
+    decoded: Sequence[JobDetail] | None = answer.get(DECODED)
+    if decoded is not None:
+        return decoded
+    entries = answer.get("jobs")
+    return [_converted(entry) for entry in entries] if isinstance(entries, list) else None
+
+
+def observe(jobs: Sequence[JobDetail]) -> Observed:
+    """Observations of all entries that have an id and a known status."""
+    observations, skipped = [], []
+    for job in jobs:
+        status = STATUSES.get(job.status or "")
+        if job.job_id and status is not None:
+            observations.append(_observation(job, job.job_id, status))
+        else:
+            skipped.append(str(job.status)[:32] if job.job_id else "no jobId")
+    return Observed(observations=tuple(observations), skipped=tuple(skipped))
+
+
+def seconds(instant: float | None) -> float | None:
+    """Epoch seconds of Batch's milliseconds; None for 0, which Batch gives for what has not happened yet."""
+    return instant / 1000 if instant and instant > 0 else None
+
+
+STATUSES: Final[Mapping[str, BatchStatus]] = {status.value: status for status in BatchStatus}
+
+
+def _converted(entry: Any) -> JobDetail:
+    """One job of botocore's parser. If a member is of no known type, its id and status still count."""
+    try:
+        return msgspec.convert(entry, JobDetail, strict=False)
+    except (msgspec.ValidationError, OverflowError):
+        pass
+    try:
+        minimal = msgspec.convert(entry, _Minimal)
+    except msgspec.ValidationError:
+        return JobDetail()
+    return JobDetail(job_id=minimal.job_id, status=minimal.status)
+
+
+def _observation(job: JobDetail, job_id: str, status: BatchStatus) -> Observation:
+    attempts = tuple(_ecs_attempt(a) for a in job.attempts or ()) or tuple(
+        _eks_attempt(a) for a in job.eks_attempts or ()
+    )
+    container = job.container or _NO_CONTAINER
+    if container.exit_code is None and container.reason is None and container.log_stream_name is None:
+        container = _principal(_containers(job.ecs_properties.task_properties if job.ecs_properties else None))
+        if container is _NO_CONTAINER and job.eks_attempts:
+            latest = job.eks_attempts[-1]
+            container = _principal([*(latest.containers or ()), *(latest.init_containers or ())])
+    array = job.array_properties
+    return Observation(
+        job_id=job_id,
+        status=status,
+        job_arn=job.job_arn,
+        status_reason=job.status_reason,
+        created_at=seconds(job.created_at),
+        started_at=seconds(job.started_at),
+        stopped_at=seconds(job.stopped_at),
+        attempts=attempts,
+        exit_code=container.exit_code,
+        container_reason=container.reason,
+        log_stream=container.log_stream_name,
+        array_summary=(array.status_summary or None) if array is not None and array.size else None,
+        is_cancelled=bool(job.is_cancelled),
+        is_terminated=bool(job.is_terminated),
+        tags=job.tags or {},
+    )
+
+
+def _ecs_attempt(attempt: _Attempt) -> Attempt:
+    container = attempt.container or _NO_CONTAINER
+    if container.exit_code is None and attempt.task_properties:
+        container = _principal([container, *_containers(attempt.task_properties)])
+    return Attempt(
+        started_at=seconds(attempt.started_at),
+        stopped_at=seconds(attempt.stopped_at),
+        exit_code=container.exit_code,
+        reason=container.reason,
+        status_reason=attempt.status_reason,
+        log_stream=container.log_stream_name,
+    )
+
+
+def _eks_attempt(attempt: _EksAttempt) -> Attempt:
+    container = _principal([*(attempt.containers or ()), *(attempt.init_containers or ())])
+    return Attempt(
+        started_at=seconds(attempt.started_at),
+        stopped_at=seconds(attempt.stopped_at),
+        exit_code=container.exit_code,
+        reason=container.reason,
+        status_reason=attempt.status_reason,
+        log_stream=container.log_stream_name,
+    )
+
+
+def _containers(tasks: Sequence[_Task] | None) -> list[_Container]:
+    return [container for task in tasks or () for container in task.containers or ()]
+
+
+def _principal(containers: Sequence[_Container]) -> _Container:
+    """The container of several that says most of how a task ended: the first that failed, else the first that
+    ended, else the first that says anything."""
+    return (
+        next((c for c in containers if c.exit_code), None)
+        or next((c for c in containers if c.exit_code is not None), None)
+        or next((c for c in containers if c.reason or c.log_stream_name), None)
+        or _NO_CONTAINER
+    )

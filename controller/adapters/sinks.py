@@ -1,0 +1,336 @@
+"""Where events and dead letters go: lines on stdout, CloudEvents in SQS, refused bodies in a dead-letter queue.
+
+The publish stage calls these with rows of the outbox, at least once per row: a row is deleted only after its key came
+back from ``publish``. A row that can't be delivered is left out of the answer and does not stop the others of the
+same call.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+import orjson
+import structlog
+
+from controller.adapters.aws_call import Calls, Observe
+from controller.adapters.aws_errors import kind_of_code
+from controller.adapters.sqs_text import cleaned, cut
+from controller.core.errors import OutwardError, Refused, Unavailable
+from controller.core.events import CATALOGUE
+from controller.core.limits import SQS_BATCH_MAX, SQS_MESSAGE_BYTES_MAX
+from controller.ports import Clock, DeadLetter, OutboxRow, Runner
+
+log = structlog.get_logger(__name__)
+
+SEND_DEADLINE_S: Final = 15.0
+MESSAGE_BYTES_KEPT: Final = SQS_MESSAGE_BYTES_MAX - 4096
+"""What bodies and attributes of one call may come to; the rest is a margin for how SQS counts."""
+ATTRIBUTE_BYTES_MAX: Final = 1024
+CUT_STRING_LENGTH: Final = 1024
+"""What is kept of each string of an event that is too large even without its lists and maps."""
+_GROUP_ID_LENGTH_MAX: Final = 128
+
+
+# --- stdout ---------------------------------------------------------------------------------------------
+
+
+class LineWriter:
+    """Writes whole lines to a file descriptor, whatever it is: file, terminal, or pipe, blocking or not.
+
+    If a write fails half-way, the next one starts on a new line, so that a reader sees at most one broken line and
+    never two events in one.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._is_mid_line = False
+
+    def __call__(self, lines: bytes) -> None:
+        """Returns when the last byte has been accepted; raises OSError. Blocks: for a Runner."""
+        left = memoryview(b"\n" + lines if self._is_mid_line else lines)
+        while left:
+            try:
+                written = os.write(self._descriptor, left)
+            except BlockingIOError:  # someone who shares the descriptor made it non-blocking
+                select.select((), (self._descriptor,), ())
+                continue
+            self._is_mid_line = left[written - 1] != ord("\n")
+            left = left[written:]
+
+
+class LogSink:
+    """One flat JSON object per line.
+
+    ``write`` returns when all it was given is written and raises OSError otherwise; it runs in ``runner``, as a reader
+    of stdout that stands still must not stop the event loop.
+    """
+
+    def __init__(self, *, write: Callable[[bytes], None], runner: Runner, name: str = "log") -> None:
+        self._write = write
+        self._runner = runner
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
+        """All rows in one write. If it fails half-way they are all written again later."""
+        if not rows:
+            return ()
+        lines = b"".join(row.body + b"\n" for row in rows)
+        try:
+            await self._runner.run(lambda: self._write(lines))
+        except (OSError, ValueError) as error:  # ValueError: the file is closed
+            raise Unavailable(
+                f"log:Write: {type(error).__name__}", call="log:Write", code=type(error).__name__
+            ) from error
+        return [row.key for row in rows]
+
+
+# --- SQS --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One message on its way: what SQS gets, and the outbox row it stands for."""
+
+    key: int
+    event_id: str
+    group: str
+    """What FIFO queues keep in order; unused elsewhere."""
+    body: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """As SQS counts: body, and name, type and value of every attribute."""
+        return len(self.body.encode()) + attributes_size(self.attributes)
+
+
+def attributes_size(attributes: Mapping[str, str]) -> int:
+    return sum(len(name) + len("String") + len(value.encode()) for name, value in attributes.items())
+
+
+class Sender:
+    """Sends messages to one SQS queue with SendMessageBatch: at most 10, and at most 1 MiB, at a time.
+
+    FIFO queues get a MessageGroupId and the event id as MessageDeduplicationId. A resend may duplicate a message on a
+    standard queue: the event id is in its body, for consumers to tell.
+    """
+
+    def __init__(self, *, queue_url: str, client: Any, clock: Clock, observe: Observe) -> None:
+        self._queue_url = queue_url
+        self._is_fifo = queue_url.endswith(".fifo")
+        self._client = client
+        self._calls = Calls("sqs", clock=clock, observe=observe)
+
+    async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
+        """Keys of the messages that SQS took. An error after the first delivery ends the round without being raised;
+        if nothing was delivered, the first error is."""
+        delivered: list[int] = []
+        refusal: OutwardError | None = None
+        for chunk in _chunks(messages):
+            try:
+                keys, failure = await self._send_chunk(chunk)
+            except OutwardError:
+                if delivered:
+                    return delivered
+                raise
+            delivered.extend(keys)
+            refusal = refusal or failure
+        if refusal is not None and not delivered:
+            raise refusal
+        return delivered
+
+    async def _send_chunk(self, chunk: Sequence[Outgoing]) -> tuple[list[int], OutwardError | None]:
+        """Keys that were taken, and why the first of the others was not."""
+        entries = [self._entry(n, message) for n, message in enumerate(chunk)]
+
+        async def call() -> Mapping[str, Any]:
+            answer: Mapping[str, Any] = await self._client.send_message_batch(
+                QueueUrl=self._queue_url, Entries=entries
+            )
+            return answer
+
+        # Not quoted: SQS's words may repeat what was sent, and dead letters hold whole requests.
+        answer = await self._calls.send("SendMessageBatch", call, deadline_s=SEND_DEADLINE_S, is_quoted=False)
+        taken = {entry.get("Id") for entry in answer.get("Successful") or ()}
+        keys = [message.key for n, message in enumerate(chunk) if str(n) in taken]
+        if len(keys) == len(chunk):
+            return keys, None
+        failed = next(iter(answer.get("Failed") or ()), {})
+        code = str(failed.get("Code") or "IncompleteAnswer")
+        kind = kind_of_code(code) or (Refused if failed.get("SenderFault") else Unavailable)
+        return keys, kind(f"sqs:SendMessageBatch: {code}", call="sqs:SendMessageBatch", code=code)
+
+    def _entry(self, n: int, message: Outgoing) -> dict[str, Any]:
+        entry: dict[str, Any] = {"Id": str(n), "MessageBody": message.body}
+        if message.attributes:
+            entry["MessageAttributes"] = {
+                name: {"DataType": "String", "StringValue": value} for name, value in message.attributes.items()
+            }
+        if self._is_fifo:
+            entry["MessageGroupId"] = _group_id(message.group)
+            entry["MessageDeduplicationId"] = message.event_id[:_GROUP_ID_LENGTH_MAX]
+        return entry
+
+
+def _chunks(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    chunk: list[Outgoing] = []
+    size = 0
+    for message in messages:
+        if chunk and (len(chunk) == SQS_BATCH_MAX or size + message.size > MESSAGE_BYTES_KEPT):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(message)
+        size += message.size
+    if chunk:
+        yield chunk
+
+
+def _group_id(text: str) -> str:
+    """SQS takes up to 128 ASCII letters, digits and punctuation marks."""
+    return "".join(c if "!" <= c <= "~" else "_" for c in text)[:_GROUP_ID_LENGTH_MAX] or "_"
+
+
+def _readable(rows: Sequence[OutboxRow], read: Callable[[OutboxRow], Outgoing]) -> list[Outgoing]:
+    """The rows that can be read; one that can't is damaged, and stays in the outbox for a person to look at."""
+    outgoing = []
+    for row in rows:
+        try:
+            outgoing.append(read(row))
+        except (msgspec.DecodeError, orjson.JSONDecodeError) as error:
+            log.error("outbox.row_unreadable", event_id=row.event_id, name=row.name, error=type(error).__name__)
+    return outgoing
+
+
+# --- CloudEvents ------------------------------------------------------------------------------------------
+
+
+def event_source(controller_name: str) -> str:
+    """The ``source`` of every CloudEvent of a controller: ``batch-job-controller/<controller.name>``. CloudEvents
+    wants a URI reference, so the name is percent-encoded where it must be."""
+    return f"batch-job-controller/{quote(controller_name, safe='')}"
+
+
+class SqsSink:
+    """Events as CloudEvents 1.0 in structured JSON, one per SQS message.
+
+    The envelope's ``id`` and ``time`` are the event's ``event_id`` and ``time``, ``type`` is
+    ``batch-controller.<event>.v<version>``, ``subject`` the request id, else the job id; ``data`` is the rest of the
+    flat event. An event beyond SQS's 1 MiB loses ``attempts``, then ``tags``, then the ends of its long strings, and
+    says so with ``"truncated": true`` in ``data``.
+    """
+
+    def __init__(self, *, name: str, queue_url: str, source: str, client: Any, clock: Clock, observe: Observe) -> None:
+        self._name = name
+        self._source = source
+        self._sender = Sender(queue_url=queue_url, client=client, clock=clock, observe=observe)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
+        return await self._sender.send(_readable(rows, self._outgoing))
+
+    def _outgoing(self, row: OutboxRow) -> Outgoing:
+        data = orjson.loads(row.body)
+        event = cloud_event(data, row=row, source=self._source)
+        return Outgoing(
+            key=row.key,
+            event_id=row.event_id,
+            group=str(event.get("subject") or row.name),
+            body=_fitted(event),
+        )
+
+
+def cloud_event(flat: Mapping[str, Any], *, row: OutboxRow, source: str) -> dict[str, Any]:
+    """The CloudEvent of a flat event."""
+    spec = CATALOGUE.get(row.name)
+    event = {
+        "specversion": "1.0",
+        "id": row.event_id,
+        "source": source,
+        "type": f"batch-controller.{row.name}.v{spec.version if spec else 1}",
+        "time": flat.get("time"),
+        "datacontenttype": "application/json",
+        "subject": flat.get("request_id") or flat.get("job_id"),
+        "data": {name: value for name, value in flat.items() if name not in ("event", "event_id", "time")},
+    }
+    return {name: value for name, value in event.items() if value is not None}
+
+
+def _fitted(event: Mapping[str, Any]) -> str:
+    """The event as JSON, with less in it until SQS takes it."""
+    data = dict(event["data"])
+    text = _json(event)
+    for dropped in ("attempts", "tags"):
+        if len(text.encode()) <= MESSAGE_BYTES_KEPT:
+            return text
+        data.pop(dropped, None)
+        text = _json({**event, "data": {**data, "truncated": True}})
+    if len(text.encode()) > MESSAGE_BYTES_KEPT:
+        scalars = {name: value for name, value in data.items() if not isinstance(value, (dict, list))}
+        short = {n: v[:CUT_STRING_LENGTH] if isinstance(v, str) else v for n, v in scalars.items()}
+        text = _json({**event, "data": {**short, "truncated": True}})
+    return text
+
+
+def _json(event: Mapping[str, Any]) -> str:
+    """JSON in SQS's characters: the two that JSON allows raw and SQS does not are escaped."""
+    return orjson.dumps(event).decode().replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
+
+
+# --- dead letters -----------------------------------------------------------------------------------------
+
+
+class DeadLetterSink:
+    """Refused bodies, as they came, with the reason in message attributes.
+
+    What SQS does not take is changed and marked with the attribute ``truncated`` = ``true``: characters outside its
+    set become U+FFFD, a body beyond its size is cut, an empty one becomes a single space. A body that SQS still
+    refuses stays undelivered and does not hold up the others.
+    """
+
+    def __init__(self, *, name: str, queue_url: str, client: Any, clock: Clock, observe: Observe) -> None:
+        self._name = name
+        self._sender = Sender(queue_url=queue_url, client=client, clock=clock, observe=observe)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
+        return await self._sender.send(_readable(rows, _dead_letter))
+
+
+def _dead_letter(row: OutboxRow) -> Outgoing:
+    letter = msgspec.json.decode(row.body, type=DeadLetter)
+    attributes = {
+        "reason": letter.reason,
+        "error_code": letter.error_code,
+        "request_id": letter.request_id or "",
+        "message_id": letter.message_id,
+    }
+    attributes = {
+        name: value for name, text in attributes.items() if (value := cut(cleaned(text), ATTRIBUTE_BYTES_MAX)).strip()
+    }
+    room = MESSAGE_BYTES_KEPT - attributes_size({**attributes, "truncated": "true"})
+    body = cut(cleaned(letter.body), room) or " "
+    if body != letter.body:
+        attributes["truncated"] = "true"
+    return Outgoing(
+        key=row.key,
+        event_id=row.event_id,
+        group=letter.request_id or letter.message_id,
+        body=body,
+        attributes=attributes,
+    )

@@ -1,0 +1,484 @@
+"""The embedded ``JobStore``: one SQLite file, one process, every statement through one runner.
+
+Commits are grouped (``group.py``) and carried out by ``writes.py``; this file opens the store, runs its transactions
+and answers its questions. SQL that only the store's own schema can make fail is written here next to the method that
+needs it; queries name their index, so that a plan can't silently turn into a scan.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+from controller.adapters.store.group import Answer, GroupCommit
+from controller.adapters.store.names import Vocabulary, forget_unused_definitions
+from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, unpack_id
+from controller.adapters.store.sqlite_file import (
+    Connect,
+    connect_sqlite,
+    open_file,
+    opening_errors,
+    path_of,
+    read_mounts,
+)
+from controller.adapters.store.usage import audit, correct_usage
+from controller.adapters.store.writes import Changes, Context, Sequences, rows_in
+from controller.core.errors import StoreMismatch, StoreUnavailable
+from controller.core.job import Job, RowKey
+from controller.ports import (
+    Hold,
+    OutboxRow,
+    RememberCancel,
+    Runner,
+    StoreIdentity,
+    TrackedRow,
+    UsageRow,
+    Write,
+)
+
+T = TypeVar("T")
+
+FAULTS: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    AssertionError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What a write that breaks the store's rules raises: the caller's mistake, not the engine's."""
+
+
+def _select(rest: str) -> str:
+    return f"SELECT {JOB_COLUMNS} FROM jobs {rest}"  # noqa: S608 - constants of this module
+
+
+_FIND_REQUESTS: Final = _select("WHERE request_id IN (:these)")
+_LOAD: Final = _select("WHERE key IN (:these)")
+_BACKLOG: Final = _select(
+    "INDEXED BY jobs_backlog WHERE job_queue = ? AND state = 0 AND cancel_requested_at IS NULL "
+    "AND job_definition NOT IN (:these) ORDER BY rank, key LIMIT ?"
+)
+_SUBMITTING: Final = _select("INDEXED BY jobs_in_flight WHERE state = 1 ORDER BY key")
+_CANCELLED: Final = _select(
+    "INDEXED BY jobs_cancelled WHERE state = ? AND cancel_requested_at IS NOT NULL AND finished_at IS NULL "
+    "AND key > ? ORDER BY key LIMIT ?"
+)
+_EXPIRED: Final = _select(
+    "INDEXED BY jobs_expiring WHERE state = 0 AND expires_at IS NOT NULL AND expires_at <= ? "
+    "AND cancel_requested_at IS NULL ORDER BY expires_at LIMIT ?"
+)
+_TRACKED: Final = (
+    "SELECT key, batch_job_id, ifnull(batch_status, 0), attempts, submitted_at, ifnull(observed_at, submitted_at), "
+    "first_missed_at IS NOT NULL FROM jobs INDEXED BY jobs_in_flight WHERE state = 2 AND key > ? ORDER BY key LIMIT ?"
+)
+_OLDEST: Final = (
+    "SELECT id, (SELECT min(received_at) FROM jobs INDEXED BY jobs_waiting "
+    "WHERE job_queue = job_queues.id AND state = 0) FROM job_queues"
+)
+_PRUNABLE: Final = (
+    "SELECT key FROM jobs INDEXED BY jobs_finished WHERE finished_at IS NOT NULL AND finished_at < ? "
+    "AND NOT EXISTS (SELECT 1 FROM outbox WHERE row_key = jobs.key) ORDER BY finished_at LIMIT ?"
+)
+_PRUNABLE_REJECTIONS: Final = (
+    "SELECT key FROM rejections WHERE received_at < ? "
+    "AND NOT EXISTS (SELECT 1 FROM outbox WHERE row_key = rejections.key) ORDER BY received_at LIMIT ?"
+)
+_PRUNABLE_CANCELS: Final = "SELECT request_id, source FROM cancels WHERE received_at < ? ORDER BY received_at LIMIT ?"
+
+
+async def open_sqlite_store(
+    url: str,
+    *,
+    runner: Runner,
+    sinks_of: Callable[[str], Sequence[str]],
+    dead_letters: bool,
+    random_id: Callable[[], str],
+    linger: Callable[[], Awaitable[None]] | None = None,
+    report: Callable[[str], None] | None = None,
+    connect: Connect = connect_sqlite,
+    mounts: Callable[[], str] = read_mounts,
+) -> SqliteStore:
+    """Open the store of ``store.url``; the file is created if there is none.
+
+    ``sinks_of`` names the sinks that get an event; it is called in the runner and must be pure. With ``dead_letters``
+    a write's dead letter goes to the sink ``dead_letter``, else it is dropped. ``random_id`` gives the 32 hex digits of
+    a new store. ``linger`` is awaited once before each group of commits is closed. ``report`` is told, in the runner,
+    of counts that had to be corrected.
+
+    Raises Misconfigured, StoreLocked or StoreUnavailable.
+    """
+    path = path_of(url)
+
+    def open_store() -> SqliteStore:
+        connection = open_file(path, connect=connect, mounts=mounts)
+        try:
+            with opening_errors(path):
+                names, context = _prepare(connection, sinks_of, dead_letters, random_id, report)
+        except BaseException:
+            connection.close()
+            raise
+        return SqliteStore(connection, names=names, context=context, runner=runner, linger=linger)
+
+    return await runner.run(open_store)
+
+
+def _prepare(
+    connection: sqlite3.Connection,
+    sinks_of: Callable[[str], Sequence[str]],
+    dead_letters: bool,
+    random_id: Callable[[], str],
+    report: Callable[[str], None] | None,
+) -> tuple[Vocabulary, Context]:
+    with _transaction(connection):
+        if connection.execute("SELECT 1 FROM store").fetchone() is None:
+            store_id = random_id()
+            assert re.fullmatch("[0-9a-f]{32}", store_id), "a store id is 32 hex digits"
+            connection.execute("INSERT INTO store (one, store_id) VALUES (1, ?)", (store_id,))
+        forget_unused_definitions(connection)
+        for correction in correct_usage(connection):
+            if report is not None:
+                report(correction)
+    store_id, row, outbox = connection.execute("SELECT store_id, next_key, next_outbox_key FROM store").fetchone()
+    names = Vocabulary(connection)
+    return names, Context(store_id, names, Sequences(row, outbox), sinks_of, dead_letters)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing. A rollback that failed is made up for before the next transaction."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """Turn the engine's failures into StoreUnavailable; let a write's own mistakes through."""
+    try:
+        yield
+    except FAULTS:
+        raise
+    except (sqlite3.Error, MemoryError, OSError) as error:
+        raise StoreUnavailable(f"the store failed: {error}") from error
+
+
+class SqliteStore:
+    """``ports.JobStore`` on one SQLite connection. Made by ``open_sqlite_store``."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        names: Vocabulary,
+        context: Context,
+        runner: Runner,
+        linger: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        self._connection = connection
+        self._names = names
+        self._context = context
+        self._runner = runner
+        self._group = GroupCommit(self._commit_group, runner=runner, linger=linger)
+        self._is_open = True
+
+    @property
+    def store_id(self) -> str:
+        return self._context.store_id
+
+    # --- running things
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        def run() -> T:
+            if not self._is_open:
+                raise StoreUnavailable("the store is closed")
+            with _engine_errors():
+                return function()
+
+        return await self._runner.run(run)
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction, and the names it adds."""
+        try:
+            with _transaction(self._connection):
+                yield self._connection
+        except BaseException:
+            self._names.forget()
+            raise
+        self._names.keep()
+
+    def _commit_group(self, calls: Sequence[Sequence[Write]]) -> Sequence[Answer]:
+        """One transaction for all; if someone's write breaks a rule, one for each, and only that one fails."""
+        try:
+            if not self._is_open:
+                raise StoreUnavailable("the store is closed")
+            with _engine_errors(), self._changing() as connection:
+                changes = Changes(connection, self._context, [write for writes in calls for write in writes])
+                answers = [[changes.apply(write) for write in writes] for writes in calls]
+                changes.flush()
+        except StoreUnavailable as error:
+            return [_same_failure(error) for _ in calls]
+        except FAULTS as error:
+            if len(calls) == 1:
+                return [_broken_rule(error)]
+            return [self._commit_group([writes])[0] for writes in calls]
+        return answers
+
+    # --- whose store it is
+
+    async def identity(self) -> StoreIdentity | None:
+        return await self._run(self._identity)
+
+    def _identity(self) -> StoreIdentity | None:
+        account, region = self._connection.execute("SELECT account, region FROM store").fetchone()
+        return None if region is None else StoreIdentity(account=account, region=region)
+
+    async def bind(self, identity: StoreIdentity) -> None:
+        def bind() -> None:
+            with self._changing() as connection:
+                bound = self._identity()
+                if bound is not None:
+                    _check_same(bound, identity)
+                    if bound.account or not identity.account:
+                        return
+                connection.execute("UPDATE store SET account = ?, region = ?", (identity.account, identity.region))
+
+        await self._run(bind)
+
+    # --- changes
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[bool]:
+        return await self._group.commit(writes)
+
+    # --- intake
+
+    async def find_requests(self, request_ids: Sequence[str]) -> Mapping[str, Sequence[Job]]:
+        jobs = await self._jobs_in(_FIND_REQUESTS, _distinct(request_ids))
+        lives: dict[str, list[Job]] = {}
+        for job in sorted(jobs, key=lambda job: job.key):
+            lives.setdefault(job.request_id, []).append(job)
+        return lives
+
+    async def find_rejections(self, message_ids: Sequence[str]) -> frozenset[str]:
+        sql = "SELECT message_id FROM rejections WHERE message_id IN (:these)"
+        return frozenset(unpack_id(row[0]) for row in await self._rows_in(sql, _distinct(message_ids)))
+
+    async def find_cancels(self, request_ids: Sequence[str]) -> Sequence[RememberCancel]:
+        sql = (
+            "SELECT request_id, source, reason, received_at FROM cancels WHERE request_id IN (:these) "
+            "ORDER BY received_at"
+        )
+        return [
+            RememberCancel(
+                request_id=unpack_id(request_id),
+                source=self._names.sources.name_of(source),
+                reason=reason,
+                received_at=received_at,
+            )
+            for request_id, source, reason, received_at in await self._rows_in(sql, _distinct(request_ids))
+        ]
+
+    # --- admission
+
+    async def usage(self) -> Sequence[UsageRow]:
+        sql = "SELECT source, job_queue, state, batch_status, is_in_doubt, is_array, count FROM usage WHERE count > 0"
+        return [
+            UsageRow(
+                source=self._names.sources.name_of(source),
+                job_queue=self._names.job_queues.name_of(job_queue),
+                state=STATES[state],
+                batch_status=None if status < 0 else STATUSES[status],
+                is_in_doubt=bool(is_in_doubt),
+                is_array=bool(is_array),
+                count=count,
+            )
+            for source, job_queue, state, status, is_in_doubt, is_array, count in await self._rows(sql)
+        ]
+
+    async def backlog(self, job_queue: str, *, limit: int, without_definitions: Sequence[str] = ()) -> Sequence[Job]:
+        def read() -> list[Job]:
+            queue = self._names.job_queues.find(job_queue)
+            if queue is None:
+                return []
+            found = [self._names.job_definitions.find(name) for name in without_definitions]
+            excluded = [identifier for identifier in found if identifier is not None]
+            sql = _BACKLOG.replace(":these", ", ".join("?" * len(excluded)))
+            return self._decoded(self._connection.execute(sql, (queue, *excluded, limit)))
+
+        return await self._run(read)
+
+    async def oldest_backlog(self) -> Mapping[str, float]:
+        rows = await self._rows(_OLDEST)
+        return {self._names.job_queues.name_of(queue): oldest for queue, oldest in rows if oldest is not None}
+
+    async def set_aging(self, aging_s: Mapping[str, float], default_s: float) -> None:
+        queues = self._names.job_queues
+
+        def set_aging() -> None:
+            with self._changing() as connection:
+                for name, seconds in queues.stale(aging_s, default_s).items():
+                    queue = queues.find(name)
+                    connection.execute(
+                        "UPDATE jobs INDEXED BY jobs_waiting SET rank = received_at - priority * ? "
+                        "WHERE job_queue = ? AND state = 0",
+                        (float(seconds), queue),
+                    )
+                    connection.execute("UPDATE job_queues SET aging_s = ? WHERE id = ?", (float(seconds), queue))
+            queues.adopt(aging_s, default_s)
+
+        await self._run(set_aging)
+
+    async def holds(self) -> Sequence[Hold]:
+        sql = "SELECT job_queue, job_definition, reason, held_at FROM holds"
+        return [
+            Hold(job_queue=job_queue, job_definition=job_definition, reason=reason, held_at=held_at)
+            for job_queue, job_definition, reason, held_at in await self._rows(sql)
+        ]
+
+    # --- submission and rescue
+
+    async def load(self, keys: Sequence[RowKey]) -> Mapping[RowKey, Job]:
+        return {job.key: job for job in await self._jobs_in(_LOAD, list(dict.fromkeys(keys)))}
+
+    async def bodies(self, keys: Sequence[RowKey]) -> Mapping[RowKey, str]:
+        sql = "SELECT key, body FROM bodies WHERE key IN (:these)"
+        rows = await self._rows_in(sql, list(dict.fromkeys(keys)))
+        return {RowKey(key): body.decode("utf-8", "surrogatepass") for key, body in rows}
+
+    async def submitting(self) -> Sequence[Job]:
+        return await self._jobs(_SUBMITTING)
+
+    async def closing(self, now: float, *, limit: int) -> Sequence[Job]:
+        def read() -> list[Job]:
+            jobs = self._decoded(self._connection.execute(_CANCELLED, (0, 0, limit)))
+            return jobs + self._decoded(self._connection.execute(_EXPIRED, (now, limit - len(jobs))))
+
+        return await self._run(read)
+
+    # --- tracking
+
+    async def tracked(self, *, after: RowKey, limit: int) -> Sequence[TrackedRow]:
+        return await self._run(
+            lambda: [
+                TrackedRow(
+                    key=key,
+                    job_id=unpack_id(job_id),
+                    batch_status=STATUSES[status],
+                    attempts=attempts,
+                    submitted_at=submitted_at,
+                    observed_at=observed_at,
+                    is_missed=bool(is_missed),
+                )
+                for key, job_id, status, attempts, submitted_at, observed_at, is_missed in self._connection.execute(
+                    _TRACKED, (after, limit)
+                )
+            ]
+        )
+
+    async def terminating(self, *, after: RowKey, limit: int) -> Sequence[Job]:
+        return await self._jobs(_CANCELLED, (2, after, limit))
+
+    # --- publishing and retention
+
+    async def outbox(self, sink: str, *, limit: int) -> Sequence[OutboxRow]:
+        sql = "SELECT key, event_id, name, body FROM outbox INDEXED BY outbox_sinks WHERE sink = ? ORDER BY key LIMIT ?"
+        rows = await self._rows(sql, (self._names.sinks.find(sink), limit))
+        return [
+            OutboxRow(key=key, event_id=unpack_id(identifier), name=name, body=body)
+            for key, identifier, name, body in rows
+        ]
+
+    async def outbox_counts(self) -> Mapping[str, int]:
+        rows = await self._rows("SELECT sink, count(*) FROM outbox INDEXED BY outbox_sinks GROUP BY sink")
+        return {self._names.sinks.name_of(sink): count for sink, count in rows}
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        def prune() -> int:
+            with self._changing() as connection:
+                jobs = connection.execute(_PRUNABLE, (before, limit)).fetchall()
+                connection.executemany("DELETE FROM jobs WHERE key = ?", jobs)
+                left = limit - len(jobs)
+                rejections = connection.execute(_PRUNABLE_REJECTIONS, (before, left)).fetchall()
+                connection.executemany("DELETE FROM rejections WHERE key = ?", rejections)
+                left -= len(rejections)
+                cancels = connection.execute(_PRUNABLE_CANCELS, (before, left)).fetchall()
+                connection.executemany("DELETE FROM cancels WHERE request_id = ? AND source = ?", cancels)
+                return limit - left + len(cancels)
+
+        return await self._run(prune)
+
+    async def audit(self) -> Sequence[str]:
+        """What contradicts itself in the store, for tests and support: slow, reads everything. Empty if all is well."""
+        return await self._run(lambda: audit(self._connection))
+
+    async def close(self) -> None:
+        """Copy the log into the file and give the file free; after that every call raises StoreUnavailable."""
+
+        def close() -> None:
+            if not self._is_open:
+                return
+            self._is_open = False
+            try:
+                with _engine_errors():
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self._connection.close()
+
+        await self._runner.run(close)
+
+    # --- reading
+
+    async def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        return await self._run(lambda: self._connection.execute(sql, values).fetchall())
+
+    async def _rows_in(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        return await self._run(lambda: list(rows_in(self._connection, sql, values)))
+
+    async def _jobs(self, sql: str, values: Sequence[Any] = ()) -> list[Job]:
+        return await self._run(lambda: self._decoded(self._connection.execute(sql, values)))
+
+    async def _jobs_in(self, sql: str, values: Sequence[Any]) -> list[Job]:
+        return await self._run(lambda: self._decoded(rows_in(self._connection, sql, values)))
+
+    def _decoded(self, rows: Iterator[Any]) -> list[Job]:
+        return [decode_job(row, self._names) for row in rows]
+
+
+def _distinct(ids: Sequence[str]) -> list[str | bytes]:
+    return list(dict.fromkeys(pack_id(identifier) for identifier in ids))
+
+
+def _check_same(bound: StoreIdentity, identity: StoreIdentity) -> None:
+    is_other_account = bound.account and identity.account and bound.account != identity.account
+    if bound.region != identity.region or is_other_account:
+        raise StoreMismatch(
+            f"the store belongs to account {bound.account or 'not known yet'} in {bound.region}, not to account "
+            f"{identity.account or 'not known yet'} in {identity.region}; give each its own store.url"
+        )
+
+
+def _same_failure(error: StoreUnavailable) -> StoreUnavailable:
+    """One instance per caller, so that their tracebacks don't pile up on one another."""
+    failure = StoreUnavailable(str(error))
+    failure.__cause__ = error.__cause__ or error
+    return failure
+
+
+def _broken_rule(error: Exception) -> AssertionError:
+    failure = AssertionError(f"a write breaks a rule of the store: {error}")
+    failure.__cause__ = error
+    return failure

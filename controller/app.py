@@ -1,0 +1,250 @@
+"""The composition root: the only file that knows every concrete class.
+
+Opens the real adapters, serves metrics and health, turns signals into a drain and errors into exit codes:
+0 drained; 1 port in use, path unwritable, store locked, a stage given up; 2 wrong configuration, no Region, no source
+of credentials, store of another account.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import random
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Final
+
+import anyio
+import structlog
+
+from controller import __version__
+from controller.adapters.aws import Aws, open_aws
+from controller.adapters.batch import Batch
+from controller.adapters.batch_model import submit_job_shape
+from controller.adapters.clock import SystemClock
+from controller.adapters.ops_server import OpsServer
+from controller.adapters.runner import ThreadRunner
+from controller.adapters.sinks import DeadLetterSink, LogSink, SqsSink
+from controller.adapters.sqs import Queue
+from controller.adapters.store.sqlite import open_sqlite_store
+from controller.adapters.sts import Account
+from controller.application import Application, Ports
+from controller.config import Settings
+from controller.core.errors import (
+    Misconfigured,
+    OutwardError,
+    StoreLocked,
+    StoreMismatch,
+    StoreUnavailable,
+    StoreUnwritable,
+)
+from controller.health import Health
+from controller.loop import StageGivenUp
+from controller.metrics import Metrics
+from controller.ports import Clock, EventSink, JobStore, MessageSource
+
+EXIT_DRAINED: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_MISCONFIGURED: Final = 2
+
+LINGER_S: Final = 0.01
+"""How long a commit waits for others to join it: a disk's flush costs as much for one row as for a hundred."""
+BATCH_CALLS_BESIDE: Final = 16
+"""Batch calls beside DescribeJobs that may be under way: look-ups, queue questions, terminations."""
+SQS_CALLS_BESIDE: Final = 16
+"""SQS calls beside long polls: deletes and sends."""
+DEAD_LETTER: Final = "dead_letter"
+
+
+def run(settings: Settings) -> int:
+    """Run the controller until SIGTERM or SIGINT; the exit code. An error at start is one line on stderr."""
+    try:
+        anyio.run(partial(_run, settings), backend="asyncio")
+    except BaseExceptionGroup as group:
+        return _ended_by(list(_leaves(group)))
+    except Exception as error:
+        return _ended_by([error])
+    return EXIT_DRAINED
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
+def _ended_by(errors: Sequence[BaseException]) -> int:
+    """Exit code of what ended the process; the gravest error speaks. What nobody expected keeps its traceback."""
+    for error in errors:
+        if isinstance(error, StoreUnwritable):
+            return _said(error, EXIT_FAILED)
+        if isinstance(error, (Misconfigured, StoreMismatch)):
+            return _said(error, EXIT_MISCONFIGURED)
+    for error in errors:
+        if isinstance(error, (StoreLocked, StoreUnavailable, StageGivenUp, OutwardError, OSError)):
+            return _said(error, EXIT_FAILED)
+    raise errors[0]
+
+
+def _said(error: BaseException, code: int) -> int:
+    print(f"batch-controller: {error}", file=sys.stderr, flush=True)
+    return code
+
+
+async def _run(settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        clock = SystemClock()
+        metrics, health = Metrics(), Health(clock)
+        aws = await stack.enter_async_context(_aws(settings))
+        store = await stack.enter_async_context(_store(settings))
+        ports = Ports(
+            clock=clock,
+            store=store,
+            batch=Batch(submit_client=aws.batch_submit, client=aws.batch, clock=clock, observe=metrics.observe_call),
+            account=Account(client=aws.sts, clock=clock, observe=metrics.observe_call),
+            sources=[_queue(url, aws, clock, metrics) for url in settings.intake.queue_urls],
+            sinks=_sinks(settings, aws, clock, metrics, stack),
+            chance=random.random,
+        )
+        application = Application(
+            settings, ports, shapes=submit_job_shape(), region=aws.region, metrics=metrics, health=health
+        )
+        server = OpsServer(
+            settings.http.host,
+            settings.http.port,
+            metrics=application.render_metrics,
+            live=health.is_live,
+            ready=health.is_ready,
+        )
+        await stack.enter_async_context(server)
+        await _serve(application, port=server.port)
+
+
+async def _serve(application: Application, *, port: int) -> None:
+    log = structlog.get_logger(stage="app")
+    log.info("started", version=__version__, controller=application.settings.controller.name, http_port=port)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_drain_on_signal, application)
+        await application.run()
+        tasks.cancel_scope.cancel()
+    log.info("stopped")
+
+
+async def _drain_on_signal(application: Application) -> None:
+    """The first signal drains; a second one ends the process as the system would."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if application.drain.is_requested:
+                os._exit(128 + number)
+            structlog.get_logger(stage="app").info("signal received", signal=signal.Signals(number).name)
+            application.drain.request()
+
+
+# --- adapters ---------------------------------------------------------------------------------------------------
+
+
+def _queue_urls(settings: Settings) -> list[str]:
+    """Every SQS queue that is read from or written to."""
+    dead_letters = settings.intake.dead_letter_queue_url
+    return [
+        *settings.intake.queue_urls,
+        *([dead_letters] if dead_letters else []),
+        *(sink.queue_url for sink in settings.sinks if sink.queue_url),
+    ]
+
+
+@asynccontextmanager
+async def _aws(settings: Settings) -> AsyncIterator[Aws]:
+    polls = settings.intake.receivers * len(settings.intake.queue_urls)
+    async with open_aws(
+        region=settings.aws.region,
+        environment=os.environ,
+        queue_urls=_queue_urls(settings),
+        submit_timeout_s=settings.submit.timeout_s,
+        submit_connections=settings.submit.concurrency,
+        batch_connections=settings.track.concurrency + BATCH_CALLS_BESIDE,
+        sqs_connections=polls + SQS_CALLS_BESIDE,
+    ) as aws:
+        yield aws
+
+
+@asynccontextmanager
+async def _store(settings: Settings) -> AsyncIterator[JobStore]:
+    runner = ThreadRunner("store")
+    log = structlog.get_logger(stage="store")
+    try:
+        store = await open_sqlite_store(
+            settings.store.url,
+            runner=runner,
+            sinks_of=_routes(settings),
+            dead_letters=bool(settings.intake.dead_letter_queue_url),
+            random_id=partial(secrets.token_hex, 16),
+            linger=partial(anyio.sleep, LINGER_S),
+            report=lambda difference: log.error("stored counts were corrected", difference=difference),
+        )
+        try:
+            yield store
+        finally:
+            with anyio.CancelScope(shield=True):
+                await store.close()
+    finally:
+        runner.close()
+
+
+def _routes(settings: Settings) -> Callable[[str], Sequence[str]]:
+    """Event name → names of the sinks that get it. The catalogue is small, so each name is matched once."""
+    known: dict[str, tuple[str, ...]] = {}
+
+    def sinks_of(event: str) -> tuple[str, ...]:
+        if event not in known:
+            known[event] = tuple(
+                sink.name
+                for sink in settings.sinks
+                if any(fnmatch.fnmatchcase(event, pattern) for pattern in sink.events)
+            )
+        return known[event]
+
+    return sinks_of
+
+
+def _queue(url: str, aws: Aws, clock: Clock, metrics: Metrics) -> MessageSource:
+    return Queue(url=url, client=aws.sqs(url), clock=clock, observe=metrics.observe_call)
+
+
+def _sinks(settings: Settings, aws: Aws, clock: Clock, metrics: Metrics, stack: AsyncExitStack) -> list[EventSink]:
+    sinks: list[EventSink] = []
+    for each in settings.sinks:
+        if each.type == "log":
+            runner = ThreadRunner(each.name)
+            stack.callback(runner.close)
+            sinks.append(LogSink(name=each.name, write=_write_stdout, runner=runner))
+        else:
+            assert each.queue_url is not None, "checked by the configuration"
+            sinks.append(
+                SqsSink(
+                    name=each.name,
+                    queue_url=each.queue_url,
+                    client=aws.sqs(each.queue_url),
+                    source=f"batch-job-controller/{settings.controller.name}",
+                    clock=clock,
+                    observe=metrics.observe_call,
+                )
+            )
+    dead_letters = settings.intake.dead_letter_queue_url
+    if dead_letters:
+        sinks.append(
+            DeadLetterSink(
+                name=DEAD_LETTER,
+                queue_url=dead_letters,
+                client=aws.sqs(dead_letters),
+                clock=clock,
+                observe=metrics.observe_call,
+            )
+        )
+    return sinks

@@ -1,0 +1,406 @@
+"""The controller over its ports: every stage, wired, started, drained.
+
+``Application`` knows stages and core but no SDK, socket, thread or clock, and runs unchanged under a virtual clock.
+``controller.app`` puts the real adapters behind the ports.
+
+Order of a stop: receivers let their long poll end; what was received is committed; admission ends; rows not yet sent go
+back to QUEUED, calls under way are answered; then the outbox is emptied as far as the grace time allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import anyio
+import structlog
+
+from controller.budgets import Budgets, Purpose
+from controller.config import Settings
+from controller.core.admission import IntakeMarks
+from controller.core.errors import BadCredentials, OutwardError, StoreUnavailable
+from controller.core.job import Job
+from controller.core.polling import Schedule
+from controller.core.request import Policy, Rules, Scope, submit_arguments
+from controller.core.shapes import Shape
+from controller.gate import IntakeGate
+from controller.health import Health
+from controller.holds import HoldBook
+from controller.intake import Decider
+from controller.ledger import Ledger, Wakes
+from controller.lookup import LookUp
+from controller.loop import Backoff, Drain, StageLoop, Wake
+from controller.metrics import LedgerSnapshot, Metrics
+from controller.ports import AccountApi, BatchApi, Clock, EventSink, JobStore, MessageSource, StoreIdentity
+from controller.stages.admit import Admit
+from controller.stages.expire import Expire
+from controller.stages.ingest import Ingest
+from controller.stages.prune import Prune
+from controller.stages.publish import Publish
+from controller.stages.release import Release
+from controller.stages.rescue import Rescue
+from controller.stages.submit import Submit
+from controller.stages.terminate import Terminate
+from controller.stages.track import Track
+
+LIVE_S: Final = 120.0
+"""A stage that has not turned for so long fails ``/livez``: longer than any bounded wait inside a turn."""
+CREDENTIALS_RETRY_S: Final = 15.0
+ACCOUNT_TRIES: Final = 3
+PUBLISH_SHARE: Final = 0.2
+"""Share of the grace time that is kept for publishing what the other stages left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Everything outside the application."""
+
+    clock: Clock
+    store: JobStore
+    batch: BatchApi
+    account: AccountApi
+    sources: Sequence[MessageSource]
+    sinks: Sequence[EventSink]
+    """Event sinks and, if one is configured, the dead-letter sink."""
+    chance: Callable[[], float]
+    """Draws from [0, 1): jitter only."""
+
+
+class Application:
+    """The controller over its ports. One instance runs once."""
+
+    def __init__(
+        self, settings: Settings, ports: Ports, *, shapes: Shape, region: str, metrics: Metrics, health: Health
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.health = health
+        self.drain = Drain()
+        self._ports = ports
+        self._shapes = shapes
+        self._region = region
+        self._account: str | None = None
+        self._last_words = Drain()
+        self._log = structlog.get_logger(stage="app")
+        clock, store = ports.clock, ports.store
+        self._wakes = Wakes(publish=[Wake() for _ in ports.sinks])
+        self.budgets = Budgets(
+            clock,
+            {
+                Purpose.SUBMIT: settings.submit.rate_per_s,
+                Purpose.DESCRIBE: settings.track.rate_per_s,
+                Purpose.LIST: settings.list.rate_per_s,
+                Purpose.TERMINATE: settings.terminate.rate_per_s,
+            },
+            settings.aws.total_rate_per_s,
+        )
+        self.holds = HoldBook(store=store, clock=clock, on_event=self._hold_changed)
+        self.ledger = Ledger(store=store, clock=clock, metrics=metrics, wakes=self._wakes)
+        self.schedule = Schedule(
+            interval_s_min=settings.track.interval_s_min, interval_s_max=settings.track.interval_s_max
+        )
+        self.gate = IntakeGate(
+            store=store,
+            holds=self.holds,
+            health=health,
+            limits_of=settings.queue_limits,
+            marks=IntakeMarks(
+                high=settings.intake.backlog_high,
+                low=settings.intake.backlog_low,
+                maximum=settings.intake.backlog_max,
+            ),
+            sources=[source.url for source in ports.sources],
+        )
+        self._build_stages()
+
+    def _build_stages(self) -> None:
+        settings, ports = self.settings, self._ports
+        clock, store, batch, ledger, budgets = ports.clock, ports.store, ports.batch, self.ledger, self.budgets
+        look_up = LookUp(batch=batch, budgets=budgets)
+        decider = Decider(store=store, ledger=ledger, clock=clock, rules=self._rules)
+        self.ingests = [
+            Ingest(
+                source=source,
+                store=store,
+                decider=decider,
+                clock=clock,
+                drain=self.drain,
+                health=self.health,
+                metrics=self.metrics,
+                wakes=self._wakes,
+                chance=ports.chance,
+                gate=self.gate,
+                visibility_timeout_s=settings.intake.visibility_timeout_s,
+                receivers=settings.intake.receivers,
+            )
+            for source in ports.sources
+        ]
+        self.admit = Admit(
+            store=store,
+            ledger=ledger,
+            holds=self.holds,
+            budgets=budgets,
+            clock=clock,
+            limits_of=settings.queue_limits,
+            concurrency=settings.submit.concurrency,
+        )
+        self.submit = Submit(
+            store=store,
+            ledger=ledger,
+            batch=batch,
+            budgets=budgets,
+            holds=self.holds,
+            look_up=look_up,
+            clock=clock,
+            drain=self.drain,
+            health=self.health,
+            metrics=self.metrics,
+            chance=ports.chance,
+            arguments=self._arguments,
+            timeout_s=settings.submit.timeout_s,
+        )
+        self.rescue = Rescue(
+            store=store,
+            ledger=ledger,
+            look_up=look_up,
+            clock=clock,
+            metrics=self.metrics,
+            settle_s=settings.submit.settle_s,
+        )
+        self.expire = Expire(store=store, ledger=ledger, look_up=look_up, clock=clock)
+        self.track = Track(
+            store=store,
+            ledger=ledger,
+            batch=batch,
+            budgets=budgets,
+            clock=clock,
+            health=self.health,
+            metrics=self.metrics,
+            chance=ports.chance,
+            schedule=self.schedule,
+            concurrency=settings.track.concurrency,
+            lost_after_s=settings.track.lost_after_s,
+        )
+        self.terminate = Terminate(store=store, batch=batch, budgets=budgets, clock=clock, health=self.health)
+        self.release = Release(holds=self.holds, batch=batch, budgets=budgets)
+        self.prune = Prune(store=store, clock=clock, final_s=settings.retention.final_s)
+        self.publishers = [Publish(store=store, sink=sink, metrics=self.metrics) for sink in ports.sinks]
+        ledger.on_tracked = self._tracked
+
+    # --- small parts that stages are given ---------------------------------------------------------------
+
+    def _rules(self) -> Rules:
+        policy = self.settings.policy
+        overrides = policy.allowed_overrides
+        return Rules(
+            shapes=self._shapes,
+            policy=Policy(
+                allowed_job_queues=tuple(policy.allowed_job_queues),
+                allowed_job_definitions=tuple(policy.allowed_job_definitions),
+                allowed_overrides=None if overrides is None else tuple(overrides),
+            ),
+            scope=Scope(region=self._region, account=self._account),
+            require_request_id=self.settings.intake.require_request_id,
+            default_tags=self.settings.submit.default_tags,
+            tag_request_id=self.settings.submit.tag_request_id,
+        )
+
+    def _arguments(self, body: str, job: Job) -> dict[str, Any]:
+        submit = self.settings.submit
+        return submit_arguments(body, job=job, default_tags=submit.default_tags, tag_request_id=submit.tag_request_id)
+
+    def _hold_changed(self) -> None:
+        self._wakes.admit.set()
+        self._wakes.published_soon()
+
+    def _tracked(self, job: Job) -> None:
+        self.metrics.know_queue(job.job_queue)
+        self.track.follow(job)
+
+    # --- running ------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until drained. Raises StoreMismatch (before any Batch call where STS tells the account) and StageGivenUp."""
+        await self._start()
+        if self.drain.is_requested:
+            return
+        async with anyio.create_task_group() as tasks:
+            deadline = anyio.CancelScope()
+            tasks.start_soon(self._enforce_grace, deadline)
+            for publisher, wake in zip(self.publishers, self._wakes.publish, strict=True):
+                tasks.start_soon(self._publish, publisher, wake)
+            with deadline:
+                await self._work()
+            self._last_words.request()
+            with anyio.move_on_after(self.settings.controller.drain_s * PUBLISH_SHARE):
+                await self._published()
+            tasks.cancel_scope.cancel()
+
+    async def _start(self) -> None:
+        """Everything before the first stage turns; waits out a store or credentials that fail."""
+        await self._settle_identity()
+        backoff = Backoff(self._ports.chance)
+        steps: tuple[Callable[[], Awaitable[object]], ...] = (
+            self._set_aging,
+            self.holds.load,
+            self.rescue.recover,
+            self.track.load,
+            self.gate.refresh,
+        )
+        for step in steps:
+            while not self.drain.is_requested:
+                try:
+                    await step()
+                    break
+                except StoreUnavailable as error:
+                    self._log.warning("store not ready", reason=str(error))
+                    await self.drain.sleep(backoff.failed())
+
+    async def _set_aging(self) -> None:
+        limits = self.settings.queue_limits
+        named = {name: limits(name).aging_s for name in self.settings.queues}
+        await self._ports.store.set_aging(named, limits("*").aging_s)
+
+    async def _settle_identity(self) -> None:
+        """Hold the store against the account that the credentials belong to."""
+        tries = 0
+        while not self.drain.is_requested:
+            try:
+                self._account = await self._ports.account.account()
+                break
+            except BadCredentials as error:
+                self.health.refused("sts:GetCallerIdentity", str(error))
+                self._log.error("credentials refused", reason=str(error))
+                await self.drain.sleep(CREDENTIALS_RETRY_S)
+            except OutwardError as error:
+                tries += 1
+                if tries == ACCOUNT_TRIES:
+                    self._log.warning("account not known before the first job", reason=str(error))
+                    break
+                await self.drain.sleep(1.0)
+        if self._account is not None:
+            self.health.worked("sts:GetCallerIdentity")
+        await self._bind(self._account or "")
+
+    async def _bind(self, account: str) -> None:
+        backoff = Backoff(self._ports.chance)
+        while True:
+            try:
+                await self._ports.store.bind(StoreIdentity(account=account, region=self._region))
+                return
+            except StoreUnavailable as error:
+                self._log.warning("store not ready", reason=str(error))
+                if await self.drain.sleep(backoff.failed()):
+                    return
+
+    async def _work(self) -> None:
+        """Every stage but publishing, until all have stopped."""
+        async with anyio.create_task_group() as tasks:
+            for ingest in self.ingests:
+                tasks.start_soon(ingest.receive)
+                tasks.start_soon(ingest.commit)
+            tasks.start_soon(self._gate_loop)
+            tasks.start_soon(self._admit_and_submit)
+            tasks.start_soon(self._loop("rescue", 30.0, self._wakes.rescue).run, self.rescue.turn)
+            tasks.start_soon(self._loop("expire", 1.0).run, self.expire.turn)
+            tasks.start_soon(self._track)
+            tasks.start_soon(self._loop("terminate", 30.0, self._wakes.terminate).run, self.terminate.turn)
+            tasks.start_soon(self._loop("release", 1.0).run, self.release.turn)
+            tasks.start_soon(self._loop("prune", 60.0).run, self.prune.turn)
+            if self._account is None:
+                tasks.start_soon(self._learn_account)
+
+    def _loop(self, name: str, interval_s: float, wake: Wake | None = None, drain: Drain | None = None) -> StageLoop:
+        self.health.expect(name, LIVE_S)
+        return StageLoop(
+            name,
+            clock=self._ports.clock,
+            heartbeat=self.health,
+            drain=drain or self.drain,
+            chance=self._ports.chance,
+            interval_s=interval_s,
+            wake=wake,
+        )
+
+    async def _gate_loop(self) -> None:
+        async def turn() -> None:
+            await self.gate.refresh()
+
+        await self._loop("gate", 1.0).run(turn)
+
+    async def _admit_and_submit(self) -> None:
+        """Submission outlives admission by one turn, so that what was admitted last goes back instead of into doubt."""
+        admit = self._loop("admit", 1.0, self._wakes.admit)
+        submit = self._loop("submit", 1.0, self._wakes.submit)
+        async with anyio.create_task_group() as tasks:
+            async with anyio.create_task_group() as loops:
+                loops.start_soon(admit.run, self.admit.turn)
+                loops.start_soon(submit.run, partial(self.submit.turn, tasks))
+            try:
+                await self.submit.turn(tasks)
+            except StoreUnavailable as error:
+                self._log.warning("rows stay SUBMITTING; the next start settles them", reason=str(error))
+
+    async def _track(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            await self._loop("track", 1.0, self._wakes.track).run(partial(self.track.turn, tasks))
+
+    async def _learn_account(self) -> None:
+        """Where STS is not allowed, the first job ARN tells the account."""
+        while not self.drain.is_requested:
+            identity = await self._ports.store.identity()
+            arn = self.track.any_job_arn
+            if arn is not None and len(arn.split(":")) > 4:
+                self._account = arn.split(":")[4]
+                if identity is None or identity.account != self._account:
+                    await self._bind(self._account)
+                return
+            await self.drain.sleep(1.0)
+
+    # --- publishing and the end -----------------------------------------------------------------------------
+
+    async def _publish(self, publisher: Publish, wake: Wake) -> None:
+        await self._loop(f"publish:{publisher.sink_name}", 1.0, wake, self._last_words).run(publisher.turn)
+
+    async def _published(self) -> None:
+        """Empty every outbox; a sink that is down keeps its rows for the next start."""
+        async with anyio.create_task_group() as tasks:
+            for publisher in self.publishers:
+                tasks.start_soon(self._empty, publisher)
+
+    async def _empty(self, publisher: Publish) -> None:
+        try:
+            while await publisher.turn() is not None:
+                pass
+        except (OutwardError, StoreUnavailable) as error:
+            self._log.warning("events stay in the outbox", sink=publisher.sink_name, reason=str(error))
+
+    async def _enforce_grace(self, work: anyio.CancelScope) -> None:
+        """After the grace time nothing waits any longer; a call that is cut off is in doubt at the next start."""
+        await self.drain.wait()
+        grace_s = self.settings.controller.drain_s * (1 - PUBLISH_SHARE)
+        self._log.info("draining", grace_s=grace_s)
+        await anyio.sleep(grace_s)
+        self._log.warning("grace time is over", grace_s=grace_s)
+        work.cancel()
+
+    # --- metrics --------------------------------------------------------------------------------------------
+
+    async def render_metrics(self) -> bytes:
+        """The text that ``/metrics`` serves; gauges are counted rows, read now. Raises StoreUnavailable."""
+        store, now = self._ports.store, self._ports.clock.now()
+        snapshot = LedgerSnapshot(
+            usage=tuple(await store.usage()),
+            oldest_received_at=await store.oldest_backlog(),
+            outbox=await store.outbox_counts(),
+            holds=tuple(self.holds.all()),
+            rates=self.budgets.rates(),
+            staleness_s=self.schedule.staleness_s(self._ports.clock.monotonic()),
+            intake_paused=self.gate.pauses(),
+            stage_turns=self.health.last_turns(),
+            is_leader=True,
+            now=now,
+        )
+        return self.metrics.render(snapshot)

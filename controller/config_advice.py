@@ -1,0 +1,124 @@
+"""What a configuration may say and had better not: every warning, with the reason.
+
+``config.Settings.warnings`` calls it; ``check-config`` prints and ``run`` logs what it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final
+
+from controller.core.events import CATALOGUE
+from controller.core.limits import BATCH_API_RATE_PER_S, SETTLE_S_DEFAULT, SQS_WAIT_S_MAX
+
+if TYPE_CHECKING:
+    from controller.config import Settings
+
+VISIBILITY_S_WISE: Final = 10
+SQS_RETENTION_S_MAX: Final = 1_209_600
+"""14 days: the longest time that an SQS queue can be told to keep a message."""
+LOST_AFTER_S_WISE: Final = 60.0
+"""Batch has been seen not to know a job for some time right after SubmitJob."""
+INTERVAL_S_WISE: Final = 3_600.0
+"""Far below the time for which Batch keeps ended jobs (a day in the oldest reports, 7 days as documented)."""
+
+
+def unwise(settings: Settings) -> list[str]:
+    """One sentence each, the key first."""
+    return [
+        *_about_rates(settings),
+        *_about_intake(settings),
+        *_about_submission(settings),
+        *_about_tracking(settings),
+        *_about_queues(settings),
+        *_about_policy(settings),
+        *_about_sinks(settings),
+    ]
+
+
+def _about_rates(settings: Settings) -> Iterator[str]:
+    rates = {
+        "aws.total_rate_per_s": settings.aws.total_rate_per_s,
+        "submit.rate_per_s": settings.submit.rate_per_s,
+        "track.rate_per_s": settings.track.rate_per_s,
+        "list.rate_per_s": settings.list.rate_per_s,
+        "terminate.rate_per_s": settings.terminate.rate_per_s,
+    }
+    for key, rate in rates.items():
+        if rate > BATCH_API_RATE_PER_S:
+            yield f"{key}: {rate:g} calls/s is above the {BATCH_API_RATE_PER_S} that AWS Batch allows in a Region"
+    total = rates.pop("aws.total_rate_per_s")
+    beyond = [key for key, rate in rates.items() if rate > total]
+    if beyond:
+        yield f"aws.total_rate_per_s: {total:g} calls/s is below {', '.join(beyond)}, which can't be reached"
+    elif settings.submit.rate_per_s + settings.track.rate_per_s > total:
+        yield (
+            f"aws.total_rate_per_s: {total:g} calls/s is below submit.rate_per_s and track.rate_per_s together; "
+            "under load they slow each other down"
+        )
+
+
+def _about_intake(settings: Settings) -> Iterator[str]:
+    if settings.intake.visibility_timeout_s < VISIBILITY_S_WISE:
+        yield (
+            f"intake.visibility_timeout_s: {settings.intake.visibility_timeout_s} s leaves half of it for a commit; "
+            "a slow one makes SQS deliver the messages again"
+        )
+    if settings.retention.final_s < SQS_RETENTION_S_MAX:
+        yield (
+            f"retention.final_s: {settings.retention.final_s:g} s is below the 14 days that SQS can keep a message; "
+            "a duplicate that comes later than that runs again"
+        )
+
+
+def _about_submission(settings: Settings) -> Iterator[str]:
+    if settings.submit.settle_s < SETTLE_S_DEFAULT:
+        yield (
+            f"submit.settle_s: {settings.submit.settle_s:g} s is below {SETTLE_S_DEFAULT:g} s, the life of a request's "
+            "signature and ListJobs' lag; a request may become two jobs"
+        )
+    least = max(settings.submit.timeout_s, float(SQS_WAIT_S_MAX))
+    if settings.controller.drain_s < least:
+        yield (
+            f"controller.drain_s: {settings.controller.drain_s:g} s is below {least:g} s, what one call may take; "
+            "a stop may cut it short; what it had received or sent is settled only after the next start"
+        )
+
+
+def _about_tracking(settings: Settings) -> Iterator[str]:
+    if settings.track.lost_after_s < LOST_AFTER_S_WISE:
+        yield (
+            f"track.lost_after_s: {settings.track.lost_after_s:g} s is short; Batch may not know a new job at first, "
+            "and it would end as LOST while it runs"
+        )
+    if settings.track.interval_s_max > INTERVAL_S_WISE:
+        yield (
+            f"track.interval_s_max: {settings.track.interval_s_max:g} s is long; "
+            "ends are reported late, and Batch forgets ended jobs after some days"
+        )
+
+
+def _about_queues(settings: Settings) -> Iterator[str]:
+    for name, entry in settings.queues.items():
+        if "*" in name and entry.paused:
+            yield 'queues."*".paused: every job queue without an entry that says otherwise is paused'
+        limits = settings.queue_limits(name)
+        if limits.max_waiting > limits.max_in_flight:
+            yield f'queues."{name}".max_waiting: is above max_in_flight and never reached'
+
+
+def _about_policy(settings: Settings) -> Iterator[str]:
+    for key in ("allowed_job_queues", "allowed_job_definitions"):
+        if not getattr(settings.policy, key):
+            yield f"policy.{key}: is empty, so every request is rejected"
+
+
+def _about_sinks(settings: Settings) -> Iterator[str]:
+    missing = [
+        name
+        for name, spec in CATALOGUE.items()
+        if spec.is_final and not any(fnmatchcase(name, pattern) for sink in settings.sinks for pattern in sink.events)
+    ]
+    if missing:
+        yield f"sinks: no sink gets {', '.join(missing)}; how those requests end is reported nowhere"

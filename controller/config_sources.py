@@ -1,0 +1,199 @@
+"""Where settings come from: a YAML file, environment variables, flags; and how a wrong one is reported.
+
+``config.py`` owns the keys and their rules; this module reads the sources, lays them over one another (a flag wins over
+the environment, the environment over the file) and remembers for each key where its value came from, so that an error
+can say so. A key's value comes from one source: maps and lists are replaced, never merged. No value that could be a
+secret is quoted in a message.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from controller.core.errors import Misconfigured
+
+ENVIRONMENT_PREFIX: Final = "BATCH_CONTROLLER_"
+NESTING: Final = "__"
+
+_KUBERNETES_SERVICE: Final = re.compile(
+    r"(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+"""What Kubernetes puts into every container of a namespace for a Service called ``batch-controller…``; such a
+variable is no setting of ours."""
+_KUBERNETES_PORT_VALUE: Final = re.compile(r"(?:tcp|udp|sctp)://")
+
+
+class KeyProblem(ValueError):
+    """A rule about several keys is broken; ``key`` is the one to change, relative to the model that says so."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+def variable_of(key: str) -> str:
+    """Name of the environment variable of a key: ``submit.rate_per_s`` → ``BATCH_CONTROLLER_SUBMIT__RATE_PER_S``."""
+    return ENVIRONMENT_PREFIX + key.replace(".", NESTING).upper()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name most like ``name``: as a whole, or by its last part if that was put into the wrong section."""
+
+    def likeness(candidate: str) -> float:
+        whole = difflib.SequenceMatcher(None, name.lower(), candidate.lower()).ratio()
+        last = difflib.SequenceMatcher(None, name.rpartition(".")[2].lower(), candidate.rpartition(".")[2].lower())
+        return max(whole, last.ratio() - 0.05)
+
+    return max(sorted(known), key=likeness)
+
+
+class Layers(PydanticBaseSettingsSource):
+    """All sources laid over one another, as the one source that ``Settings`` is built from."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        self._values: dict[str, Any] = {}
+        self._origins: dict[str, str] = {}
+        self._below = "default"
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Part of the base class's interface: the value of one section."""
+        return self._values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self._values
+
+    def put_file(self, values: dict[str, Any], path: Path) -> None:
+        """The lowest layer. A section without a value (all of it commented out) is as good as absent."""
+        self._values = {name: value for name, value in values.items() if value is not None}
+        self._below = f"file {path}"
+
+    def put(self, key: str, value: Any, *, origin: str) -> None:
+        """Lay one key's value over what is there."""
+        section, _, name = key.partition(".")
+        self._origins[key] = origin
+        if not name:
+            self._values[section] = value
+            return
+        members = self._values.get(section)
+        if members is None:
+            self._values[section] = {name: value}
+        elif isinstance(members, dict):
+            members[name] = value
+        # else: the file has no mapping there, which is reported when it is validated
+
+    def has(self, key: str) -> bool:
+        section, _, name = key.partition(".")
+        members = self._values.get(section)
+        return name in members if isinstance(members, dict) else False
+
+    def origin(self, location: Sequence[str | int]) -> str:
+        """Where the value at a location came from."""
+        parts = [str(part) for part in location]
+        for length in (2, 1):
+            found = self._origins.get(".".join(parts[:length]))
+            if found is not None:
+                return found
+        return self._below if parts and parts[0] in self._values else "default"
+
+
+# --- the file -----------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people expect it of a configuration: a key given twice is a mistake, and keys are text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+                raise yaml.constructor.ConstructorError(None, None, "a key that is not text", key_node.start_mark)
+            if key_node.value in seen:
+                text = f"the key {key_node.value} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; an empty file is an empty one. Raises Misconfigured."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Misconfigured(
+            f"--config {path}: can't be read ({error.strerror}); give the path of a YAML file"
+        ) from None
+    except UnicodeDecodeError:
+        raise Misconfigured(f"--config {path}: is not UTF-8 text; save the file as UTF-8") from None
+    try:
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except yaml.YAMLError as error:
+        raise Misconfigured(f"--config {path}{_place(error)}; correct the file") from None
+    except RecursionError:
+        raise Misconfigured(f"--config {path}: is nested too deeply; correct the file") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise Misconfigured(f"--config {path}: must be a mapping of sections, such as 'intake:'; correct the file")
+    return values
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """Line and problem, without the excerpt that the parser's own text quotes from the file."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "not YAML"
+    line = f", line {mark.line + 1}" if mark is not None else ""
+    return f"{line}: is not valid ({problem})"
+
+
+# --- the environment ----------------------------------------------------------------------------------
+
+
+def read_environment(environ: Mapping[str, str], *, keys: Mapping[str, bool]) -> tuple[dict[str, Any], list[str]]:
+    """(values by key, problems) of the variables with our prefix. ``keys`` says of each whether it is given as JSON."""
+    by_variable = {variable_of(key): key for key in keys}
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for variable, text in sorted(environ.items()):
+        if not variable.upper().startswith(ENVIRONMENT_PREFIX) or _is_of_kubernetes(variable, text):
+            continue
+        key = by_variable.get(variable)
+        if key is None:
+            problems.append(
+                f"{variable} (environment): no such setting; did you mean {nearest(variable, by_variable)}? "
+                "Correct the name or unset it"
+            )
+        elif not text:
+            problems.append(f"{key} (environment {variable}): is empty; unset the variable or give it a value")
+        elif keys[key]:
+            try:
+                values[key] = json.loads(text)
+            except (ValueError, RecursionError):
+                problems.append(f"{key} (environment {variable}): is not JSON; {_json_example(key)}")
+        else:
+            values[key] = text
+    return values, problems
+
+
+def _is_of_kubernetes(variable: str, text: str) -> bool:
+    name = variable.removeprefix(ENVIRONMENT_PREFIX)
+    if _KUBERNETES_SERVICE.fullmatch(name):
+        return True
+    return (name == "PORT" or name.endswith("_PORT")) and _KUBERNETES_PORT_VALUE.match(text) is not None
+
+
+def _json_example(key: str) -> str:
+    if key in ("queues", "submit.default_tags"):
+        return """maps are written like '{"name": …}'"""
+    return """lists are written like '["…", "…"]'"""

@@ -1,0 +1,116 @@
+"""Kinds of values in the configuration and the rules that each keeps.
+
+A rule's text names the problem and the remedy and never quotes the value. ``config.py`` puts them behind its keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from controller.core.events import CATALOGUE
+from controller.core.limits import REQUEST_ID_TAG, TAG_KEY_LENGTH_MAX, TAG_VALUE_LENGTH_MAX, TAGS_MAX
+
+SINKS_BUILT: Final = ("log", "sqs")
+SINKS_PLANNED: Final = ("sns", "eventbridge", "webhook")
+
+
+def not_a_truth_value(value: Any) -> Any:
+    """YAML's ``on`` and ``yes`` are truth values, which pydantic would take for 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not a truth value")
+    return value
+
+
+def queue_url(value: str) -> str:
+    """An SQS queue URL: scheme, host, and a path that ends in the queue's name."""
+    if value.startswith("arn:"):
+        raise ValueError("is an ARN; give the queue's URL, https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ValueError("is not a URL; give the queue's URL, https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("must have no user name, query or fragment; credentials come from the SDK's own chain")
+    if not re.fullmatch(r"(?:/[^/\s]+)+/[A-Za-z0-9_-]{1,80}(?:\.fifo)?", parts.path):
+        raise ValueError("does not end in /ACCOUNT/QUEUE_NAME; give the queue's URL as SQS shows it")
+    return value
+
+
+def store_url(value: str) -> str:
+    scheme, separator, path = value.partition(":///")
+    name = value.partition(":")[0].partition("+")[0].lower()
+    if name in ("postgresql", "postgres"):
+        raise ValueError("PostgreSQL is not built yet in this version; use sqlite:////absolute/path.db")
+    if scheme != "sqlite" or not separator or "?" in path or "#" in path or "\0" in path:
+        raise ValueError("must be sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    if not path or path.endswith("/") or path.startswith(":memory:"):
+        raise ValueError("must name a file: a store in memory would lose what was accepted; use sqlite:////path.db")
+    return value
+
+
+def not_built(value: str | None) -> str | None:
+    if value is not None:
+        raise ValueError("is not built yet in this version: jobs are followed by DescribeJobs alone; unset it")
+    return value
+
+
+def sink_type(value: Any) -> Any:
+    if value in SINKS_PLANNED:
+        raise ValueError(f"the {value} sink is not built yet in this version; use {' or '.join(SINKS_BUILT)}")
+    return value
+
+
+def event_pattern(value: str) -> str:
+    if not any(fnmatchcase(name, value) for name in CATALOGUE):
+        raise ValueError(f"matches no event; the events are {', '.join(CATALOGUE)}, with * as wildcard")
+    return value
+
+
+def default_tags(value: Mapping[str, str]) -> Mapping[str, str]:
+    if len(value) > TAGS_MAX:
+        raise ValueError(f"has more than {TAGS_MAX} tags, which AWS Batch refuses; leave some out")
+    for key, text in value.items():
+        if not 1 <= len(key) <= TAG_KEY_LENGTH_MAX or len(text) > TAG_VALUE_LENGTH_MAX:
+            raise ValueError(f"tag keys have 1 to {TAG_KEY_LENGTH_MAX} characters, values up to {TAG_VALUE_LENGTH_MAX}")
+        if key.lower().startswith("aws:") or key == REQUEST_ID_TAG:
+            raise ValueError("tag keys that begin with aws: are AWS's, and the request id's tag is the controller's")
+    return value
+
+
+def override_path(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z*?]+(?:\.[^.\s]+)*", value):
+        raise ValueError("entries are members of SubmitJob, such as timeout or containerOverrides.environment")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(not_a_truth_value), Field(allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(not_a_truth_value)]
+QueueUrl = Annotated[str, AfterValidator(queue_url)]
+JobQueueName = Annotated[str, Field(pattern=r"^(?:\*|[A-Za-z0-9][A-Za-z0-9_-]{0,127})$")]
+
+
+# --- secrets ------------------------------------------------------------------------------------------
+
+_SECRET_NAME: Final = re.compile(r"secret|password|passwd|token|credential|api[_-]?key|authorization", re.IGNORECASE)
+_USERINFO: Final = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+def without_secrets(value: Any) -> Any:
+    """The same value with everything that looks like a secret replaced: URLs' user parts, values of telling names."""
+    if isinstance(value, dict):
+        return {
+            name: "***" if _SECRET_NAME.search(name) and isinstance(part, str) else without_secrets(part)
+            for name, part in value.items()
+        }
+    if isinstance(value, list):
+        return [without_secrets(part) for part in value]
+    return _USERINFO.sub("***@", value) if isinstance(value, str) else value

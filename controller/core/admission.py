@@ -1,0 +1,297 @@
+"""Which requests may be sent to AWS Batch now, and whether more may be received from SQS.
+
+Called by the admit and ingest stages with a snapshot of counted rows; nothing here remembers anything between
+calls except the ``credits`` that a plan returns and the next snapshot brings back.
+
+Fairness between job queues is start-time fair queueing: a queue's credit says how far it is ahead of the others,
+in admitted jobs divided by its weight. The queue that is least ahead is served; serving it moves it ``1 / weight``
+further. A queue that had nothing to send neither saves up a claim (it starts level with the others) nor loses its
+debt as long as the snapshots name it. Credits stay within ``[0, 1 / weight]``, so whatever the past, two queues that always have rows to send differ
+by at most one job each, divided by their weights.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Protocol
+
+from controller.core.job import BatchStatus, Job, JobState
+from controller.core.limits import IN_DOUBT_MAX
+
+HEAD_MAX: Final = 256
+"""Rows of one job queue that a single plan looks at, at most."""
+
+# --- limits and counts -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLimits:
+    """``queues.<name>`` of the configuration: what one Batch job queue may hold."""
+
+    max_in_flight: int = 10_000
+    """Rows SUBMITTING or TRACKED; an array job is one."""
+    max_waiting: int = 2_000
+    """Rows SUBMITTING, or TRACKED and SUBMITTED, PENDING or RUNNABLE in Batch. Bounds what is added: a retry that
+    Batch moves back to RUNNABLE may exceed it."""
+    weight: float = 1.0
+    """Share of the sends relative to the other queues, > 0."""
+    paused: bool = False
+    """Nothing of this queue is submitted."""
+    aging_s: float = 60.0
+    """Seconds of waiting that weigh as much as one step of priority, > 0. The store ranks by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueCounts:
+    """How many rows of one job queue stand where."""
+
+    in_flight: int = 0
+    """SUBMITTING and TRACKED."""
+    waiting: int = 0
+    """What counts towards ``max_waiting``."""
+    queued: int = 0
+
+
+class UsageLine(Protocol):
+    """A line of the store's usage table (``ports.UsageRow``)."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def job_queue(self) -> str: ...
+    @property
+    def state(self) -> JobState: ...
+    @property
+    def batch_status(self) -> BatchStatus | None: ...
+    @property
+    def is_in_doubt(self) -> bool: ...
+    @property
+    def is_array(self) -> bool: ...
+    @property
+    def count(self) -> int: ...
+
+
+def is_counted_waiting(line: UsageLine) -> bool:
+    """Whether the rows of this line count towards ``max_waiting``.
+
+    A row being submitted does, since it will be waiting in a moment. An array parent stays PENDING for as long as
+    any child waits or runs (AWS Batch user guide, "Array jobs"), so its PENDING says nothing about waiting.
+    """
+    if line.state is JobState.SUBMITTING:
+        return True
+    if line.state is not JobState.TRACKED or line.batch_status is None:
+        return False
+    return line.batch_status.is_waiting and not (line.is_array and line.batch_status is BatchStatus.PENDING)
+
+
+def queue_counts(usage: Iterable[UsageLine]) -> dict[str, QueueCounts]:
+    """Counts per job queue; queues without a live row are missing."""
+    sums: dict[str, list[int]] = {}
+    for line in usage:
+        in_flight_waiting_queued = sums.setdefault(line.job_queue, [0, 0, 0])
+        if line.state in (JobState.SUBMITTING, JobState.TRACKED):
+            in_flight_waiting_queued[0] += line.count
+        if is_counted_waiting(line):
+            in_flight_waiting_queued[1] += line.count
+        if line.state is JobState.QUEUED:
+            in_flight_waiting_queued[2] += line.count
+    return {name: QueueCounts(in_flight=f, waiting=w, queued=q) for name, (f, w, q) in sums.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmittingCounts:
+    """SUBMITTING rows over all job queues."""
+
+    undoubted: int = 0
+    """Being sent, or about to be: what ``submit.concurrency`` bounds."""
+    in_doubt: int = 0
+
+
+def submitting_counts(usage: Iterable[UsageLine]) -> SubmittingCounts:
+    undoubted = in_doubt = 0
+    for line in usage:
+        if line.state is JobState.SUBMITTING:
+            undoubted += 0 if line.is_in_doubt else line.count
+            in_doubt += line.count if line.is_in_doubt else 0
+    return SubmittingCounts(undoubted=undoubted, in_doubt=in_doubt)
+
+
+# --- the plan --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueView:
+    """One Batch job queue as a plan sees it."""
+
+    name: str
+    limits: QueueLimits
+    in_flight: int
+    waiting: int
+    queued: int
+    is_held: bool
+    head: tuple[Job, ...] = ()
+    """The first ``wanted(view)`` rows of its backlog, in the store's order."""
+
+    @property
+    def slots(self) -> int:
+        """Rows that its limits still take; 0 while it is paused or held."""
+        if self.limits.paused or self.is_held:
+            return 0
+        return max(0, min(self.limits.max_in_flight - self.in_flight, self.limits.max_waiting - self.waiting))
+
+
+class WaitingOn(StrEnum):
+    """Why a job queue gets nothing more from a plan."""
+
+    IN_FLIGHT = "in_flight"
+    WAITING = "waiting"
+    HELD = "held"
+    PAUSED = "paused"
+    SENDS = "sends"
+    DOUBT = "doubt"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionSnapshot:
+    queues: tuple[QueueView, ...]
+    """Each job queue once."""
+    free_sends: int
+    """``submit.concurrency`` less ``undoubted``, already bounded by what the submit budget can send soon."""
+    in_doubt: int
+    undoubted: int
+    """SUBMITTING rows that are not in doubt."""
+    credits: Mapping[str, float] = field(default_factory=dict)
+    """Of the previous plan."""
+    now: float
+    """Wall time, compared with ``expires_at``."""
+    held_definitions: frozenset[tuple[str, str]] = frozenset()
+    """(job queue, job definition) pairs that get no SubmitJob."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    admit: tuple[Job, ...]
+    """In the order in which they should be sent."""
+    credits: Mapping[str, float]
+    waiting_on: Mapping[str, WaitingOn]
+    """For each queue of the snapshot why it gets nothing more."""
+
+
+def wanted(view: QueueView, *, cap: int = HEAD_MAX) -> int:
+    """How many rows of the queue's head are worth reading: no more than could be admitted."""
+    return max(0, min(view.slots, view.queued, cap))
+
+
+def plan_admission(snapshot: AdmissionSnapshot) -> Plan:
+    """Admit as many rows as limits and sends allow, in turns between the queues by weight.
+
+    Work-conserving: it stops only when the sends are used up or no queue has both a slot and a row that may be
+    sent. A paused, held or full queue is left out and slows none of the others.
+    """
+    sends = _sends(snapshot)
+    rows = {view.name: _sendable(view, snapshot) for view in snapshot.queues}
+    weights = {view.name: view.limits.weight for view in snapshot.queues}
+    ahead = {name: credit for name, credit in snapshot.credits.items() if name in weights}
+    served: dict[str, int] = dict.fromkeys(weights, 0)
+    admitted: list[Job] = []
+    level = 0.0  # how far the queue served last was ahead when it was served
+    turns = [(ahead.get(name, 0.0), name) for name, jobs in rows.items() if jobs]
+    heapq.heapify(turns)
+    while turns and len(admitted) < sends:
+        level, name = heapq.heappop(turns)
+        admitted.append(rows[name][served[name]])
+        served[name] += 1
+        ahead[name] = level + 1.0 / weights[name]
+        if served[name] < len(rows[name]):
+            heapq.heappush(turns, (ahead[name], name))
+    return Plan(
+        admit=tuple(admitted),
+        credits={name: credit - level for name, credit in ahead.items() if credit > level},
+        waiting_on={
+            view.name: _waiting_on(view, served[view.name], len(rows[view.name]), snapshot) for view in snapshot.queues
+        },
+    )
+
+
+def _sends(snapshot: AdmissionSnapshot) -> int:
+    if snapshot.in_doubt >= IN_DOUBT_MAX:
+        # An outage must not turn the backlog into doubt: one probe at a time finds out whether it is over.
+        return min(max(0, snapshot.free_sends), 1 if snapshot.undoubted == 0 else 0)
+    return max(0, snapshot.free_sends)
+
+
+def _sendable(view: QueueView, snapshot: AdmissionSnapshot) -> list[Job]:
+    """The rows of the head that may be sent, no more than there are slots."""
+    slots = view.slots
+    if slots == 0:
+        return []
+    return [job for job in view.head if _may_be_sent(job, snapshot)][:slots]
+
+
+def _may_be_sent(job: Job, snapshot: AdmissionSnapshot) -> bool:
+    return (
+        job.state is JobState.QUEUED
+        and job.cancel_requested_at is None
+        and (job.expires_at is None or job.expires_at > snapshot.now)
+        and (job.job_queue, job.job_definition) not in snapshot.held_definitions
+    )
+
+
+def _waiting_on(view: QueueView, served: int, sendable: int, snapshot: AdmissionSnapshot) -> WaitingOn:
+    if view.limits.paused:
+        return WaitingOn.PAUSED
+    if view.is_held:
+        return WaitingOn.HELD
+    if view.queued <= served:
+        return WaitingOn.EMPTY
+    if view.in_flight + served >= view.limits.max_in_flight:
+        return WaitingOn.IN_FLIGHT
+    if view.waiting + served >= view.limits.max_waiting:
+        return WaitingOn.WAITING
+    if sendable > served:
+        return WaitingOn.DOUBT if snapshot.in_doubt >= IN_DOUBT_MAX else WaitingOn.SENDS
+    has_held = any((job.job_queue, job.job_definition) in snapshot.held_definitions for job in view.head)
+    return WaitingOn.HELD if has_held else WaitingOn.EMPTY
+
+
+# --- intake ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeMarks:
+    """``intake.backlog_high``, ``backlog_low`` and ``backlog_max``, in requests: 0 ≤ low < high ≤ maximum."""
+
+    high: int
+    low: int
+    maximum: int
+
+
+def intake_counts(usage: Iterable[UsageLine], *, source: str, stopped_queues: Set[str]) -> tuple[int, int]:
+    """(rows that count towards the marks of ``source``, QUEUED rows of all sources).
+
+    Rows of ``stopped_queues`` (held or paused) do not count towards the marks: they would close the intake for
+    the other job queues, which could go on.
+    """
+    countable = total = 0
+    for line in usage:
+        if line.state is JobState.QUEUED:
+            total += line.count
+            if line.source == source and line.job_queue not in stopped_queues:
+                countable += line.count
+    return countable, total
+
+
+def intake_is_open(*, was_open: bool, countable: int, total: int, marks: IntakeMarks) -> bool:
+    """Close at the high mark, open again at the low one.
+
+    The rows that do not count still take their part of ``maximum``: what they leave is the high mark if it is
+    the smaller one, and the low mark shrinks in proportion, so that intake does not flap there either.
+    """
+    high = min(marks.high, marks.maximum - (total - countable))
+    if high <= 0:
+        return False
+    return countable < high if was_open else countable <= high * marks.low / marks.high

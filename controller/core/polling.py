@@ -1,0 +1,363 @@
+"""Who is due to be described, in chunks of up to 100, and when a job counts as lost.
+
+The track stage owns one ``Schedule``: it adds each TRACKED row, takes a chunk for each DescribeJobs call and gives
+every job of it back with what the call said. Nothing here knows AWS, the store or the time: due times are monotonic
+seconds, given by the caller; what has to survive a restart (when a job was first missed) is in the store, in wall time.
+
+Order
+    The job that has been due longest goes first, so that under overload, when the budget allows fewer calls than jobs
+    are due, all intervals stretch evenly: a job is described again after at most its interval and one sweep of the
+    others. Hinted jobs stand in a line of their own that gets up to half of every chunk before the rest; so a flood of
+    hints at most doubles that stretch, and a hint overtakes everything else that is overdue.
+
+    A chunk is filled up with jobs that are not due yet, soonest first: the call costs the same.
+
+Memory
+    One row of parallel arrays per job, found by job id through a dict and by key through small pages; one integer in
+    a heap. No object, task or dict per job: about 250 bytes at 100,000 jobs, job id included. A rescheduled or removed
+    job leaves a dead entry in its heap, known by not being the entry in the job's row; when more entries are dead than
+    alive, the heaps are made anew.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Protocol
+
+from controller.core.job import BatchStatus, RowKey
+from controller.core.limits import DESCRIBE_JOBS_MAX, LOST_MISSES_MIN
+
+# --- intervals -------------------------------------------------------------------------------------------
+
+AGE_SHARE: Final = {
+    BatchStatus.SUBMITTED: 0.05,
+    BatchStatus.PENDING: 0.1,
+    BatchStatus.RUNNABLE: 0.1,
+    BatchStatus.STARTING: 0.05,
+    BatchStatus.RUNNING: 0.05,
+}
+"""Interval as a share of the time in the status: a job that has been RUNNING for an hour will hardly end within the
+next two seconds, one that has just started may. So an end is seen late by at most a twentieth of what the run took.
+Jobs that wait are polled half as often: what follows is another status, not an end."""
+
+
+def interval_s(status: BatchStatus, age_s: float, *, min_s: float, max_s: float) -> float:
+    """Seconds until a job should be described again that has been in ``status`` for ``age_s``; within the bounds."""
+    share = AGE_SHARE.get(status)
+    return max_s if share is None else min(max_s, max(min_s, share * age_s))
+
+
+def is_lost(*, misses: int, first_missed_at: float, now: float, lost_after_s: float, sweep_s: float) -> bool:
+    """Whether Batch has forgotten the job: missing from enough successful answers, over long enough a time.
+
+    ``first_missed_at`` and ``now`` are wall time. An answer without a job may be a lag of Batch's own index right after
+    SubmitJob, so answers are counted and spread over ``lost_after_s``, or 3 sweeps if those take longer.
+    """
+    return misses >= LOST_MISSES_MIN and now - first_missed_at >= max(lost_after_s, 3 * sweep_s)
+
+
+# --- the schedule ----------------------------------------------------------------------------------------
+
+
+class TrackableRow(Protocol):
+    """What the schedule needs of a TRACKED row (``ports.TrackedRow``)."""
+
+    @property
+    def key(self) -> RowKey: ...
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def batch_status(self) -> BatchStatus: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def is_missed(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """One job of a chunk, as last seen."""
+
+    key: RowKey
+    job_id: str
+    status: BatchStatus
+    attempts: int
+    misses: int
+    """Answers without it since it was last seen; of those before a restart at most one is known."""
+    is_hinted: bool
+    """Somebody said that it has changed."""
+
+    @property
+    def is_missed(self) -> bool:
+        return self.misses > 0
+
+
+_STATUSES: Final = tuple(BatchStatus)
+_STATUS_NUMBERS: Final = {status: number for number, status in enumerate(_STATUSES)}
+
+_NONE: Final = -1
+_IN_HANDS: Final = 1
+_HINTED: Final = 2
+"""Taken because of a hint: if the call fails, it stays in the line of hints."""
+_HINTED_AGAIN: Final = 4
+"""Hinted while in hands: what the call says may be older than the hint."""
+
+_SLOT_BITS: Final = 24
+"""A heap entry is due time in ms, row number, line: one integer, in the order of due times. With 24 bits for the row
+it fits into 64 for 8 years of monotonic time, and 16 million jobs."""
+_SLOTS_MAX: Final = 1 << _SLOT_BITS
+_HEAP_SLACK: Final = 1024
+
+
+class Schedule:
+    """Who is due when. Every job is either in a line or in hands; a job in hands is in no other chunk.
+
+    Keys that are not (or no longer) in the schedule are ignored, so that an answer may come later than the end of
+    its job.
+    """
+
+    def __init__(self, *, interval_s_min: float, interval_s_max: float) -> None:
+        assert 0 < interval_s_min <= interval_s_max, (interval_s_min, interval_s_max)
+        self.interval_s_min = interval_s_min
+        self.interval_s_max = interval_s_max
+        self._slot_of_id: dict[str, int] = {}
+        self._slot_of_key = _KeyIndex()
+        self._free: list[int] = []
+        # One row per slot:
+        self._ids: list[str] = []
+        self._keys = array("q")
+        self._entries = array("q")  # the one living heap entry; _NONE in hands
+        self._seen_at = array("d")
+        self._changed_at = array("d")
+        self._attempts = array("i")
+        self._misses = array("H")
+        self._status = array("b")
+        self._flags = array("B")
+        self._due: list[int] = []
+        self._hints: list[int] = []
+
+    # --- members --------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._slot_of_id)
+
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self._slot_of_id
+
+    def add(self, row: TrackableRow, *, due_at: float, age_s: float = 0.0) -> None:
+        """Follow a job that is not in the schedule yet; it counts as seen at ``due_at``.
+
+        ``age_s`` is how long it had been in its status then, as far as is known: without it, every job is polled
+        as a young one at first.
+        """
+        assert row.job_id not in self._slot_of_id, "a job is in the schedule once"
+        assert self._slot_of_key.get(row.key) == _NONE, "a row is in the schedule once"
+        slot = self._new_slot()
+        self._slot_of_id[row.job_id] = slot
+        self._slot_of_key.put(row.key, slot)
+        self._ids[slot] = row.job_id
+        self._keys[slot] = row.key
+        self._seen_at[slot] = due_at
+        self._changed_at[slot] = due_at - age_s
+        self._attempts[slot] = row.attempts
+        self._misses[slot] = 1 if row.is_missed else 0
+        self._status[slot] = _STATUS_NUMBERS[row.batch_status]
+        self._flags[slot] = 0
+        self._put(slot, due_at)
+
+    def remove(self, key: RowKey) -> None:
+        """Stop following it, in hands or not."""
+        slot = self._slot_of_key.pop(key)
+        if slot == _NONE:
+            return
+        del self._slot_of_id[self._ids[slot]]
+        self._ids[slot] = ""
+        self._entries[slot] = _NONE
+        self._seen_at[slot] = math.inf
+        self._free.append(slot)
+        self._trim()
+
+    def _new_slot(self) -> int:
+        if self._free:
+            return self._free.pop()
+        slot = len(self._ids)
+        assert slot < _SLOTS_MAX, "more jobs than the schedule can number"
+        self._ids.append("")
+        for column in (self._keys, self._entries, self._attempts, self._misses, self._status, self._flags):
+            column.append(0)
+        self._seen_at.append(0.0)
+        self._changed_at.append(0.0)
+        return slot
+
+    # --- chunks ---------------------------------------------------------------------------------------
+
+    def take_chunk(self, now: float, *, size: int = DESCRIBE_JOBS_MAX) -> tuple[Tracked, ...]:
+        """If a job is due, up to ``size`` jobs, now in the caller's hands; else nothing.
+
+        Each must come back through ``observed``, ``missed``, ``returned`` or ``remove``.
+        """
+        due_at = self.next_due_at()
+        if due_at is None or due_at > now:
+            return ()
+        slots = list(islice(self._take(self._hints, now), (size + 1) // 2))
+        for line, until in ((self._due, now), (self._hints, now), (self._due, math.inf), (self._hints, math.inf)):
+            slots.extend(islice(self._take(line, until), size - len(slots)))
+        return tuple(self._tracked(slot) for slot in slots)
+
+    def _take(self, line: list[int], until: float) -> Iterator[int]:
+        while line and (self._is_dead(line[0]) or _due_at(line[0]) <= until):
+            entry = heapq.heappop(line)
+            if self._is_dead(entry):
+                continue
+            slot = _slot(entry)
+            self._entries[slot] = _NONE
+            self._flags[slot] = _IN_HANDS | (_HINTED if _is_hint(entry) else 0)
+            yield slot
+
+    def _tracked(self, slot: int) -> Tracked:
+        return Tracked(
+            RowKey(self._keys[slot]),
+            self._ids[slot],
+            _STATUSES[self._status[slot]],
+            self._attempts[slot],
+            self._misses[slot],
+            bool(self._flags[slot] & _HINTED),
+        )
+
+    def next_due_at(self) -> float | None:
+        """When the next chunk can be taken; None if every job is in hands."""
+        heads = []
+        for line in (self._due, self._hints):
+            while line and self._is_dead(line[0]):
+                heapq.heappop(line)
+            if line:
+                heads.append(_due_at(line[0]))
+        return min(heads, default=None)
+
+    # --- what came of it ------------------------------------------------------------------------------
+
+    def observed(self, key: RowKey, *, status: BatchStatus, attempts: int, now: float) -> None:
+        """An answer had the job, and what it said is stored."""
+        slot = self._slot_of_key.get(key)
+        if slot == _NONE:
+            return
+        number = _STATUS_NUMBERS[status]
+        if number != self._status[slot] or attempts != self._attempts[slot]:
+            self._status[slot] = number
+            self._attempts[slot] = attempts
+            self._changed_at[slot] = now
+        self._misses[slot] = 0
+        self._answered(slot, now)
+
+    def missed(self, key: RowKey, *, now: float) -> None:
+        """A successful answer did not have the job."""
+        slot = self._slot_of_key.get(key)
+        if slot != _NONE:
+            self._misses[slot] = min(self._misses[slot] + 1, 0xFFFF)
+            self._answered(slot, now)
+
+    def returned(self, key: RowKey, *, now: float, delay: float) -> None:
+        """The call failed: due again after ``delay`` seconds, the whole chunk at the same time."""
+        slot = self._slot_of_key.get(key)
+        if slot != _NONE:
+            is_hint = bool(self._flags[slot] & (_HINTED | _HINTED_AGAIN))
+            self._flags[slot] = 0
+            self._put(slot, now + delay, is_hint=is_hint)
+
+    def _answered(self, slot: int, now: float) -> None:
+        self._seen_at[slot] = now
+        is_hint = bool(self._flags[slot] & _HINTED_AGAIN)
+        self._flags[slot] = 0
+        if is_hint:
+            self._put(slot, now, is_hint=True)
+            return
+        status = _STATUSES[self._status[slot]]
+        age_s = now - self._changed_at[slot]
+        self._put(slot, now + interval_s(status, age_s, min_s=self.interval_s_min, max_s=self.interval_s_max))
+
+    def hint(self, job_id: str, now: float) -> bool:
+        """Somebody says that the job has changed: due at once, or as soon as it is given back. False: not known."""
+        slot = self._slot_of_id.get(job_id)
+        if slot is None:
+            return False
+        if self._flags[slot] & _IN_HANDS:
+            self._flags[slot] |= _HINTED_AGAIN
+        elif not _is_hint(self._entries[slot]):
+            self._put(slot, now, is_hint=True)
+        return True
+
+    # --- how it goes ----------------------------------------------------------------------------------
+
+    def staleness_s(self, now: float) -> float:
+        """Age of the oldest answer about any job (0 if there is none). Looks at every job: about 1 ms per 100,000."""
+        return max(0.0, now - min(self._seen_at, default=now)) if self._slot_of_id else 0.0
+
+    def sweep_s(self, rate_per_s: float) -> float:
+        """Seconds in which every job is described once at this many calls per second."""
+        return math.ceil(len(self) / DESCRIBE_JOBS_MAX) / rate_per_s
+
+    # --- heaps ----------------------------------------------------------------------------------------
+
+    def _put(self, slot: int, due_at: float, *, is_hint: bool = False) -> None:
+        entry = (max(0, math.ceil(due_at * 1000)) << _SLOT_BITS | slot) << 1 | is_hint
+        self._entries[slot] = entry
+        heapq.heappush(self._hints if is_hint else self._due, entry)
+        self._trim()
+
+    def _is_dead(self, entry: int) -> bool:
+        return self._entries[_slot(entry)] != entry
+
+    def _trim(self) -> None:
+        if len(self._due) + len(self._hints) <= 2 * len(self) + _HEAP_SLACK:
+            return
+        self._due = [entry for entry in self._entries if entry != _NONE and not _is_hint(entry)]
+        self._hints = [entry for entry in self._entries if entry != _NONE and _is_hint(entry)]
+        heapq.heapify(self._due)
+        heapq.heapify(self._hints)
+
+
+def _due_at(entry: int) -> float:
+    return (entry >> _SLOT_BITS + 1) / 1000
+
+
+def _slot(entry: int) -> int:
+    return entry >> 1 & _SLOTS_MAX - 1
+
+
+def _is_hint(entry: int) -> bool:
+    return bool(entry & 1)
+
+
+class _KeyIndex:
+    """Row key → slot. Keys are given in the order of arrival, so those in flight lie close together: pages of
+    64 need a tenth of what a dict would."""
+
+    _BITS: Final = 6
+
+    def __init__(self) -> None:
+        self._pages: dict[int, array[int]] = {}
+
+    def get(self, key: RowKey) -> int:
+        page = self._pages.get(key >> self._BITS)
+        return _NONE if page is None else page[key & (1 << self._BITS) - 1]
+
+    def put(self, key: RowKey, slot: int) -> None:
+        number = key >> self._BITS
+        page = self._pages.get(number)
+        if page is None:
+            page = self._pages[number] = array("i", [_NONE]) * (1 << self._BITS)
+        page[key & (1 << self._BITS) - 1] = slot
+
+    def pop(self, key: RowKey) -> int:
+        slot = self.get(key)
+        if slot != _NONE:
+            page = self._pages[key >> self._BITS]
+            page[key & (1 << self._BITS) - 1] = _NONE
+            if page.count(_NONE) == len(page):
+                del self._pages[key >> self._BITS]
+        return slot

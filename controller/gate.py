@@ -1,0 +1,62 @@
+"""Whether more messages may be received: backlog marks per SQS queue, and trouble that would burn messages.
+
+A message that is received counts towards its redrive policy whether or not it can be stored; so nothing is received
+while the store fails or credentials are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from controller.core.admission import IntakeMarks, QueueLimits, intake_is_open
+from controller.core.job import JobState
+from controller.health import Health
+from controller.holds import HoldBook
+from controller.ports import JobStore, UsageRow
+
+
+class IntakeGate:
+    """Keeps, per SQS queue, whether intake is open and for how many rows more."""
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        holds: HoldBook,
+        health: Health,
+        limits_of: Callable[[str], QueueLimits],
+        marks: IntakeMarks,
+        sources: Sequence[str],
+    ) -> None:
+        self._store = store
+        self._holds = holds
+        self._health = health
+        self._limits_of = limits_of
+        self._marks = marks
+        self._is_open = dict.fromkeys(sources, True)
+        self._room = dict.fromkeys(sources, marks.high)
+
+    async def refresh(self) -> None:
+        """Count again. Raises StoreUnavailable."""
+        usage = [row for row in await self._store.usage() if row.state is JobState.QUEUED]
+        total = sum(row.count for row in usage)
+        for source, was_open in self._is_open.items():
+            countable = sum(row.count for row in usage if row.source == source and self._counts(row))
+            self._is_open[source] = intake_is_open(
+                was_open=was_open, countable=countable, total=total, marks=self._marks
+            )
+            self._room[source] = min(self._marks.high - countable, self._marks.maximum - total)
+
+    def _counts(self, row: UsageRow) -> bool:
+        """Rows of held or paused Batch queues wait for something else than for us."""
+        return row.job_queue not in self._holds.held_queues() and not self._limits_of(row.job_queue).paused
+
+    def room(self, source: str) -> int:
+        """Rows that may still come from this SQS queue; 0 or less while intake is closed."""
+        if any(self._health.intake_blockers().values()) or not self._is_open[source]:
+            return 0
+        return self._room[source]
+
+    def pauses(self) -> Mapping[str, bool]:
+        """``intake_paused{reason}``: closed set of reasons, each with whether it holds now."""
+        return {"backlog": not all(self._is_open.values()), **self._health.intake_blockers()}

@@ -1,0 +1,180 @@
+"""Health: what the process knows of itself, in memory; the answers of ``/livez`` and ``/readyz``.
+
+Stages report here: heartbeats, and for each outward call whether it worked last. *Live* means that every expected stage
+turns; waiting out a failure of AWS or the store is turning. *Ready* means that the store is open, no call is refused,
+every SQS queue was reached and the role (leader or standby) is known. Nothing here does I/O or blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from controller.ports import Clock
+
+REFUSAL_FRESH_S: Final = 300.0
+"""A refusal that was not repeated for so long counts no more: a call that is still wanted is repeated far more often
+(the longest pause of a stage is some 15 s), and one that is no longer made can't report success."""
+
+RECEIVE: Final = "sqs:ReceiveMessage"
+INTAKE_CALLS: Final = frozenset({RECEIVE, "sqs:DeleteMessageBatch", "sqs:ChangeMessageVisibilityBatch"})
+"""Intake's own calls never stop intake: nothing else would find out that they work again."""
+
+IAM_ACTIONS: Final[Mapping[str, str]] = {
+    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
+    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
+    "sqs:SendMessageBatch": "sqs:SendMessage",
+}
+"""IAM's name of the action, where it is not the call's."""
+
+INTAKE_BLOCKERS: Final = ("store", "credentials", "standby")
+"""Closed set of the keys of ``intake_blockers``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    message: str
+    refused_at: float
+    """Monotonic."""
+    is_permission: bool
+
+
+@dataclass(slots=True)
+class _Stage:
+    within_s: float
+    turned_at: float
+    """Monotonic."""
+
+
+class Health:
+    """One process's state. All instants are the clock's."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._stages: dict[str, _Stage] = {}
+        self._turned_at: dict[str, float] = {}
+        self._refusals: dict[tuple[str, str], _Refusal] = {}
+        self._queues: dict[str, bool] = {}
+        self._store_problem: str | None = "not open yet"
+        self._is_leader: bool | None = None
+
+    # --- reports --------------------------------------------------------------------------------------
+
+    def expect(self, stage: str, within_s: float) -> None:
+        """From now on ``stage`` must turn at least every ``within_s`` seconds."""
+        self._stages[stage] = _Stage(within_s, self._clock.monotonic())
+
+    def dismiss(self, stage: str) -> None:
+        """The stage has ended as it should (drain); it is expected no more."""
+        self._stages.pop(stage, None)
+
+    def turned(self, stage: str) -> None:
+        """A heartbeat."""
+        self._turned_at[stage] = self._clock.now()
+        expected = self._stages.get(stage)
+        if expected is not None:
+            expected.turned_at = self._clock.monotonic()
+
+    def refused(self, call: str, message: str, *, subject: str = "", is_permission: bool = False) -> None:
+        """An outward call (``service:Operation``) got no usable answer. ``subject`` is what it was about, such as the
+        URL of an SQS queue; ``is_permission`` tells that the caller is known but may not, so that only this is lacking.
+        """
+        self._refusals[call, subject] = _Refusal(message, self._clock.monotonic(), is_permission)
+        if call == RECEIVE:
+            self._reached(subject, is_reached=False)
+
+    def worked(self, call: str, *, subject: str = "") -> None:
+        """An outward call was answered."""
+        if self._refusals:
+            self._refusals.pop((call, subject), None)
+        if call == RECEIVE:
+            self._reached(subject, is_reached=True)
+
+    def expect_queue(self, url: str) -> None:
+        """An SQS queue that must be reached before this is ready."""
+        self._queues.setdefault(url, False)
+
+    def store_ok(self) -> None:
+        """The store is open and answered last time."""
+        self._store_problem = None
+
+    def store_failed(self, message: str) -> None:
+        """The store did not answer."""
+        self._store_problem = message
+
+    def leads(self, *, is_leader: bool) -> None:
+        """The role is known; a single process is the leader."""
+        self._is_leader = is_leader
+
+    def _reached(self, url: str, *, is_reached: bool) -> None:
+        """Without a URL the report is about every queue."""
+        for queue in [url] if url else list(self._queues):
+            self._queues[queue] = is_reached
+
+    # --- answers --------------------------------------------------------------------------------------
+
+    @property
+    def is_leader(self) -> bool:
+        return self._is_leader is True
+
+    def stages_turned_at(self) -> Mapping[str, float]:
+        """When each stage turned last, in seconds since the epoch."""
+        return dict(self._turned_at)
+
+    def is_live(self, now: float | None = None) -> tuple[bool, dict[str, Any]]:
+        """Whether every expected stage turned within its limit by ``now`` (monotonic); and each stage's age."""
+        now = self._clock.monotonic() if now is None else now
+        stages = {}
+        for name, stage in sorted(self._stages.items()):
+            age_s = max(0.0, now - stage.turned_at)
+            stages[name] = {"ok": age_s <= stage.within_s, "age_s": round(age_s, 1), "within_s": stage.within_s}
+        is_live = all(stage["ok"] for stage in stages.values())
+        return is_live, {"live": is_live, "stages": stages}
+
+    def is_ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether this can do its work now; and per check what is wrong and what to do."""
+        checks = {
+            "store": _check(self._store_problem),
+            "credentials": _check(self._refusal_texts()),
+            "queues": _check(
+                [
+                    f"{url}: no successful sqs:ReceiveMessage yet"
+                    for url, is_reached in self._queues.items()
+                    if not is_reached
+                ]
+            ),
+            "leader": _check("not known yet whether this is the leader" if self._is_leader is None else None),
+        }
+        is_ready = all(check["ok"] for check in checks.values())
+        return is_ready, {"ready": is_ready, "leader": self._is_leader, "checks": checks}
+
+    def intake_blockers(self) -> Mapping[str, bool]:
+        """Reasons not to receive, each with whether it holds now."""
+        return {
+            "store": self._store_problem is not None,
+            "credentials": any(
+                call not in INTAKE_CALLS and not refusal.is_permission for (call, _), refusal in self._fresh().items()
+            ),
+            "standby": self._is_leader is False,
+        }
+
+    def _fresh(self) -> Mapping[tuple[str, str], _Refusal]:
+        if self._refusals:
+            since = self._clock.monotonic() - REFUSAL_FRESH_S
+            self._refusals = {key: one for key, one in self._refusals.items() if one.refused_at > since}
+        return self._refusals
+
+    def _refusal_texts(self) -> list[str]:
+        return [
+            f"{call}{f' on {subject}' if subject else ''}: {refusal.message}; {_remedy(call)}"
+            for (call, subject), refusal in sorted(self._fresh().items())
+        ]
+
+
+def _remedy(call: str) -> str:
+    return f"check the credentials and that they allow {IAM_ACTIONS.get(call, call)}"
+
+
+def _check(problem: str | list[str] | None) -> dict[str, Any]:
+    return {"ok": False, "problem": problem} if problem else {"ok": True}

@@ -1,0 +1,153 @@
+"""What gets no SubmitJob at the moment: held queues, held (queue, definition) pairs, pauses.
+
+Holds are stored with their events and outlive a restart; pauses are in memory, short, and only say "not yet".
+``stages/admit.py`` and ``stages/submit.py`` ask here, ``stages/submit.py`` puts holds, ``stages/release.py`` ends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from controller.core.events import Event
+from controller.core.limits import HOLD_PROBE_S
+from controller.ports import Clock, Hold, JobStore, PutHold, ReleaseHold
+
+PAIR_PROBE_S_MIN: Final = 60.0
+PAIR_PROBE_S_MAX: Final = 900.0
+"""A held pair lets one request through after the first, then after twice as long, up to the last."""
+
+Pair = tuple[str, str]
+"""(job queue name, job definition as requested); the definition is empty for a whole queue."""
+
+
+class HoldBook:
+    """Holds, mirrored from the store, and pauses."""
+
+    def __init__(self, *, store: JobStore, clock: Clock, on_event: Callable[[], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._on_event = on_event
+        self._holds: dict[Pair, Hold] = {}
+        self._probe_at: dict[Pair, float] = {}
+        self._probe_after_s: dict[Pair, float] = {}
+        self._paused_until: dict[str, float] = {}
+        self._log = structlog.get_logger(stage="holds")
+
+    async def load(self) -> None:
+        """Read what an earlier process held; everything is probed soon."""
+        for hold in await self._store.holds():
+            self._remember(hold)
+
+    # --- questions ------------------------------------------------------------------------------------
+
+    def held_queues(self) -> frozenset[str]:
+        return frozenset(queue for queue, definition in self._holds if not definition)
+
+    def held_definitions(self, queue: str) -> tuple[str, ...]:
+        """Definitions held in this queue whose probe is not due."""
+        now = self._clock.monotonic()
+        return tuple(
+            definition
+            for (held_queue, definition) in sorted(self._holds)
+            if held_queue == queue and definition and self._probe_at[(held_queue, definition)] > now
+        )
+
+    def probing(self) -> frozenset[Pair]:
+        """Held pairs of which one request may be sent now."""
+        now = self._clock.monotonic()
+        return frozenset(pair for pair in self._holds if pair[1] and self._probe_at[pair] <= now)
+
+    def is_held(self, queue: str, definition: str) -> bool:
+        """Whether a request in hand must go back; a probe in hand may go on."""
+        if (queue, "") in self._holds:
+            return True
+        pair = (queue, definition)
+        return pair in self._holds and self._probe_at[pair] > self._clock.monotonic()
+
+    def all(self) -> Iterable[Hold]:
+        return self._holds.values()
+
+    # --- holds ----------------------------------------------------------------------------------------
+
+    async def hold(self, queue: str, definition: str, *, reason: str, detail: str) -> None:
+        """Hold a queue or a pair; a repeated hold moves its next probe on. Raises StoreUnavailable."""
+        pair = (queue, definition)
+        if pair in self._holds:
+            self._postpone(pair)
+            return
+        hold = Hold(job_queue=queue, job_definition=definition, reason=reason, held_at=self._clock.now())
+        event = _event("job_queue.held", hold, hold.held_at, detail)
+        await self._store.commit([PutHold(hold=hold, events=(event,))])
+        self._remember(hold)
+        self._postpone(pair)
+        self._log.warning("held", job_queue=queue, job_definition=definition or None, reason=reason, detail=detail)
+        self._on_event()
+
+    async def release(self, queue: str, definition: str, *, detail: str) -> None:
+        """End a hold; nothing happens if there is none. Raises StoreUnavailable."""
+        pair = (queue, definition)
+        hold = self._holds.get(pair)
+        if hold is None:
+            return
+        event = _event("job_queue.released", hold, self._clock.now(), detail)
+        await self._store.commit([ReleaseHold(job_queue=queue, job_definition=definition, events=(event,))])
+        for known in (self._holds, self._probe_at, self._probe_after_s):
+            known.pop(pair, None)
+        self._log.info("released", job_queue=queue, job_definition=definition or None, detail=detail)
+        self._on_event()
+
+    def _remember(self, hold: Hold) -> None:
+        pair = (hold.job_queue, hold.job_definition)
+        self._holds[pair] = hold
+        self._probe_at[pair] = self._clock.monotonic()
+
+    def _postpone(self, pair: Pair) -> None:
+        if not pair[1]:
+            after_s = HOLD_PROBE_S
+        else:
+            after_s = min(PAIR_PROBE_S_MAX, 2 * self._probe_after_s.get(pair, PAIR_PROBE_S_MIN / 2))
+        self._probe_after_s[pair] = after_s
+        self._probe_at[pair] = self._clock.monotonic() + after_s
+
+    def queues_to_probe(self) -> tuple[str, ...]:
+        """Held queues that are due to be asked for; asking moves their next time on."""
+        now = self._clock.monotonic()
+        due = tuple(
+            queue for queue, definition in sorted(self._holds) if not definition and self._probe_at[queue, ""] <= now
+        )
+        for queue in due:
+            self._postpone((queue, ""))
+        return due
+
+    def next_probe_s(self) -> float | None:
+        """Seconds until the next held queue is due."""
+        times = [at for (_, definition), at in self._probe_at.items() if not definition]
+        return max(0.0, min(times) - self._clock.monotonic()) if times else None
+
+    # --- pauses ---------------------------------------------------------------------------------------
+
+    def pause(self, seconds: float, *, queue: str = "") -> None:
+        """No admission to ``queue`` (empty: to any) for so long."""
+        until = self._clock.monotonic() + seconds
+        self._paused_until[queue] = max(until, self._paused_until.get(queue, until))
+
+    def unpause(self) -> None:
+        """A call was answered: whatever kept all of submission waiting is over."""
+        self._paused_until.pop("", None)
+
+    def pause_left_s(self, queue: str = "") -> float:
+        return max(0.0, self._paused_until.get(queue, 0.0) - self._clock.monotonic())
+
+
+def _event(name: str, hold: Hold, now: float, detail: str) -> Event:
+    data = {
+        "job_queue": hold.job_queue,
+        "job_definition": hold.job_definition or None,
+        "reason": hold.reason,
+        "detail": detail or None,
+    }
+    subject = f"hold:{hold.job_queue}:{hold.job_definition}:{hold.held_at:.6f}"
+    return Event(name=name, time=now, data=data, subject=subject)

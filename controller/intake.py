@@ -1,0 +1,267 @@
+"""What becomes of a received message: a new row, a cancel, a rejection, or nothing because it is a duplicate.
+
+``Decider`` reads what the store knows of the ids in a group of messages and answers with one write per message at
+most; ``stages/ingest.py`` commits them. A write that another writer's change has overtaken is not applied, and the
+message is decided anew. Messages of one group that concern the same id are decided one after the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import anyio.lowlevel
+
+from controller.core import lifecycle
+from controller.core.events import FINAL, Event, iso
+from controller.core.job import Job, JobState
+from controller.core.lifecycle import CancelAsked
+from controller.core.request import CancelRequest, Rejection, Rules, SubmitRequest, batch_job_name, parse
+from controller.ledger import Ledger
+from controller.ports import (
+    Clock,
+    DeadLetter,
+    InsertJob,
+    InsertRejection,
+    JobStore,
+    Message,
+    RememberCancel,
+    UpdateJob,
+    Write,
+)
+
+PARSED_AT_A_TIME: Final = 20
+"""Messages parsed before other tasks get a turn: a large body costs about a millisecond."""
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?")
+"""W3C Trace Context, section 3.2; anything else is not carried."""
+TRACESTATE_LENGTH_MAX: Final = 512
+
+Parsed = SubmitRequest | CancelRequest | Rejection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What to do about one message."""
+
+    message: Message
+    outcome: str
+    """Label of ``requests_received_total``."""
+    write: Write | None = None
+    is_deferred: bool = False
+    """Decide again after this group is committed: an earlier message of it concerns the same id."""
+    finished: Job | None = None
+    """A request that ends with this write."""
+
+
+class Decider:
+    """Decides about groups of messages of one SQS queue."""
+
+    def __init__(self, *, store: JobStore, ledger: Ledger, clock: Clock, rules: Callable[[], Rules]) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._rules = rules
+
+    async def decide(self, messages: Sequence[Message], *, source: str) -> list[Verdict]:
+        """One verdict per message, in order. Raises StoreUnavailable."""
+        parsed = await self._parsed(messages)
+        ids = sorted({each.request_id for each in parsed if each.request_id is not None})
+        rejected = await self._store.find_rejections([message.message_id for message in messages])
+        lives = await self._store.find_requests(ids)
+        unknown = [request_id for request_id in ids if request_id not in lives]
+        cancels = await self._store.find_cancels(unknown) if unknown else ()
+        group = _Group(
+            source=source,
+            now=self._clock.now(),
+            store_id=self._store.store_id,
+            rejected=rejected,
+            lives=lives,
+            cancels={(cancel.request_id, cancel.source): cancel for cancel in cancels},
+        )
+        return [group.decide(message, each) for message, each in zip(messages, parsed, strict=True)]
+
+    async def _parsed(self, messages: Sequence[Message]) -> list[Parsed]:
+        rules = self._rules()
+        parsed: list[Parsed] = []
+        for index, message in enumerate(messages):
+            if index % PARSED_AT_A_TIME == PARSED_AT_A_TIME - 1:
+                await anyio.lowlevel.checkpoint()
+            parsed.append(parse(message.body, message_id=message.message_id, rules=rules))
+        return parsed
+
+    def committed(self, verdict: Verdict) -> None:
+        """Count what ended at intake."""
+        if verdict.finished is not None:
+            self._ledger.count_finished(verdict.finished)
+
+
+class _Group:
+    """Pure: decides about the messages of one group, given what the store knew of them."""
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        now: float,
+        store_id: str,
+        rejected: frozenset[str],
+        lives: Mapping[str, Sequence[Job]],
+        cancels: Mapping[tuple[str, str], RememberCancel],
+    ) -> None:
+        self._source = source
+        self._now = now
+        self._store_id = store_id
+        self._rejected = rejected
+        self._lives = lives
+        self._cancels = cancels
+        self._touched: set[str] = set()
+        """Ids (of requests and messages) that a write of this group concerns."""
+
+    def decide(self, message: Message, parsed: Parsed) -> Verdict:
+        request_id = parsed.request_id
+        touches = {f"m:{message.message_id}", *([f"r:{request_id}"] if request_id is not None else [])}
+        if touches & self._touched:
+            return Verdict(message=message, outcome="duplicate", is_deferred=True)
+        verdict = self._decide(message, parsed)
+        if verdict.write is not None:
+            self._touched |= touches
+        return verdict
+
+    def _decide(self, message: Message, parsed: Parsed) -> Verdict:
+        if message.message_id in self._rejected:
+            return Verdict(message=message, outcome="duplicate")
+        if isinstance(parsed, Rejection):
+            return self._reject(message, parsed, outcome="rejected")
+        lives = self._lives.get(parsed.request_id, ())
+        if isinstance(parsed, CancelRequest):
+            return self._cancel(message, parsed, lives)
+        return self._submit(message, parsed, lives)
+
+    # --- submit -----------------------------------------------------------------------------------------
+
+    def _submit(self, message: Message, request: SubmitRequest, lives: Sequence[Job]) -> Verdict:
+        if any(life.message_id == message.message_id for life in lives):
+            return Verdict(message=message, outcome="duplicate")
+        standing = next((life for life in lives if life.state is not JobState.REJECTED), None)
+        if standing is not None:
+            if standing.content_hash == request.content_hash:
+                return Verdict(message=message, outcome="duplicate")
+            return self._conflict(message, request)
+        job = self._job(message, request)
+        accepted = lifecycle.accepted(job, self._now)
+        cancel = None if lives else self._cancels.get((request.request_id, self._source))
+        if cancel is None:
+            return Verdict(
+                message=message,
+                outcome="accepted",
+                write=InsertJob(job=job, body=message.body, events=accepted.events),
+            )
+        ended = lifecycle.apply(job, CancelAsked(reason=cancel.reason), self._now)
+        return Verdict(
+            message=message,
+            outcome="accepted",
+            write=InsertJob(job=ended.job, body=message.body, events=(*accepted.events, *ended.events)),
+            finished=ended.job,
+        )
+
+    def _job(self, message: Message, request: SubmitRequest) -> Job:
+        traceparent = message.attributes.get("traceparent")
+        if traceparent is not None and not TRACEPARENT.fullmatch(traceparent):
+            traceparent = None
+        tracestate = message.attributes.get("tracestate") if traceparent else None
+        return Job(
+            request_id=request.request_id,
+            message_id=message.message_id,
+            source=self._source,
+            content_hash=request.content_hash,
+            job_name=request.job_name,
+            batch_job_name=batch_job_name(request.job_name, store_id=self._store_id, request_id=request.request_id),
+            job_queue=request.job_queue,
+            job_queue_ref=request.job_queue_ref,
+            job_definition=request.job_definition,
+            priority=request.priority,
+            array_size=request.array_size,
+            received_at=self._now,
+            expires_at=request.expires_at,
+            traceparent=traceparent,
+            tracestate=None if tracestate is None else tracestate[:TRACESTATE_LENGTH_MAX],
+        )
+
+    # --- cancel -----------------------------------------------------------------------------------------
+
+    def _cancel(self, message: Message, request: CancelRequest, lives: Sequence[Job]) -> Verdict:
+        if not lives:
+            if (request.request_id, self._source) in self._cancels:
+                return Verdict(message=message, outcome="cancel")
+            remembered = RememberCancel(
+                request_id=request.request_id, source=self._source, reason=request.reason, received_at=self._now
+            )
+            return Verdict(message=message, outcome="cancel", write=remembered)
+        job = lives[-1]
+        if job.source != self._source:
+            return self._reject(
+                message,
+                Rejection(
+                    reason="cancel: the request came from another SQS queue; send the cancel to that one",
+                    error_code="cancel_not_allowed",
+                    reason_class="not_allowed",
+                    request_id=request.request_id,
+                    problems=(),
+                ),
+                outcome="rejected",
+            )
+        if job.state.is_final:
+            return Verdict(message=message, outcome="cancel")
+        asked = lifecycle.apply(job, CancelAsked(reason=request.reason), self._now)
+        if not asked.is_changed:
+            return Verdict(message=message, outcome="cancel")
+        return Verdict(
+            message=message,
+            outcome="cancel",
+            write=UpdateJob(job=asked.job, events=asked.events),
+            finished=asked.job if asked.job.state.is_final else None,
+        )
+
+    # --- reject -----------------------------------------------------------------------------------------
+
+    def _conflict(self, message: Message, request: SubmitRequest) -> Verdict:
+        rejection = Rejection(
+            reason="requestId: another request with this id and other content was accepted before; it stands",
+            error_code="conflict",
+            reason_class="conflict",
+            request_id=request.request_id,
+            problems=(),
+        )
+        return self._reject(message, rejection, outcome="conflict")
+
+    def _reject(self, message: Message, rejection: Rejection, *, outcome: str) -> Verdict:
+        """Keyed by the message; its event names the request id only if no accepted request holds it."""
+        lives = self._lives.get(rejection.request_id, ()) if rejection.request_id is not None else ()
+        data = {
+            "request_id": None if lives else rejection.request_id,
+            "message_id": message.message_id,
+            "outcome": "rejected",
+            "reason": rejection.reason,
+            "reason_class": rejection.reason_class,
+            "error_code": rejection.error_code,
+            "received_at": iso(self._now),
+        }
+        event = Event(
+            name="request.rejected", time=self._now, data=data, serial=FINAL, subject=f"message:{message.message_id}"
+        )
+        write = InsertRejection(
+            message_id=message.message_id,
+            source=self._source,
+            received_at=self._now,
+            events=(event,),
+            dead_letter=DeadLetter(
+                body=message.body,
+                reason=rejection.reason,
+                error_code=rejection.error_code,
+                message_id=message.message_id,
+                request_id=rejection.request_id,
+            ),
+        )
+        return Verdict(message=message, outcome=outcome, write=write)

@@ -1,0 +1,186 @@
+"""Facts into the store: apply, commit, reload on conflict, then count and announce.
+
+Every stage that has learned something of a job comes here. The store refuses a write that was computed from an
+older version of the row (another stage was faster); the row is then loaded again and the fact applied to what it
+has become, or dropped if it can no longer be true. Counters are raised, and other stages woken, only after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import structlog
+
+from controller.core import lifecycle
+from controller.core.events import Event
+from controller.core.job import BatchStatus, Job, JobState
+from controller.core.lifecycle import Fact, Transition
+from controller.loop import Wake
+from controller.metrics import Metrics
+from controller.ports import Clock, DeadLetter, JobStore, UpdateJob, Write
+
+CONFLICTS_MAX: Final = 10
+"""Reloads of one row before we call it a mistake of ours."""
+
+OUTCOMES: Final[Mapping[JobState, str]] = {
+    JobState.SUCCEEDED: "succeeded",
+    JobState.FAILED: "failed",
+    JobState.LOST: "lost",
+    JobState.CANCELLED: "cancelled",
+    JobState.REJECTED: "rejected",
+}
+
+
+@dataclass(slots=True)
+class Wakes:
+    """Who is woken by which change; a wake-up is a hint, each stage looks by itself at its interval too."""
+
+    admit: Wake = field(default_factory=Wake)
+    submit: Wake = field(default_factory=Wake)
+    rescue: Wake = field(default_factory=Wake)
+    track: Wake = field(default_factory=Wake)
+    terminate: Wake = field(default_factory=Wake)
+    publish: list[Wake] = field(default_factory=list)
+
+    def published_soon(self) -> None:
+        for wake in self.publish:
+            wake.set()
+
+
+class Ledger:
+    """Applies facts to stored jobs."""
+
+    def __init__(self, *, store: JobStore, clock: Clock, metrics: Metrics, wakes: Wakes) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._wakes = wakes
+        self._log = structlog.get_logger(stage="ledger")
+        self.on_tracked: Callable[[Job], None] = lambda job: None
+        """Told of every job that has become TRACKED, after the commit."""
+
+    async def record(self, facts: Sequence[tuple[Job, Fact]]) -> Sequence[Job]:
+        """Apply each fact to its job and store the results in one commit; a job may occur once.
+
+        Returns the jobs as they now are, in order. Raises StoreUnavailable; it may then be called again.
+        """
+        now = self._clock.now()
+        result = [job for job, _ in facts]
+        todo = {index: (job, fact) for index, (job, fact) in enumerate(facts)}
+        for _ in range(CONFLICTS_MAX):
+            todo = await self._try(todo, result, now)
+            if not todo:
+                return result
+        raise AssertionError("a row changed under every one of our writes")
+
+    async def _try(
+        self, todo: Mapping[int, tuple[Job, Fact]], result: list[Job], now: float
+    ) -> dict[int, tuple[Job, Fact]]:
+        steps: dict[int, tuple[Job, Transition]] = {}
+        for index, (job, fact) in todo.items():
+            step = lifecycle.apply(job, fact, now)
+            result[index] = step.job
+            if step.is_changed:
+                steps[index] = (job, step)
+        if not steps:
+            return {}
+        writes: list[Write] = [
+            UpdateJob(job=step.job, events=step.events, dead_letter=_dead_letter(step.job, step.events))
+            for _, step in steps.values()
+        ]
+        applied = await self._store.commit(writes)
+        conflicts: list[int] = []
+        for (index, (before, step)), is_applied in zip(steps.items(), applied, strict=True):
+            if is_applied:
+                result[index] = replace(step.job, version=step.job.version + 1)
+                self._announce(before, result[index], step.events)
+            else:
+                conflicts.append(index)
+        return await self._reload(conflicts, todo, result)
+
+    async def _reload(
+        self, conflicts: Sequence[int], todo: Mapping[int, tuple[Job, Fact]], result: list[Job]
+    ) -> dict[int, tuple[Job, Fact]]:
+        if not conflicts:
+            return {}
+        current = await self._store.load([todo[index][0].key for index in conflicts])
+        again: dict[int, tuple[Job, Fact]] = {}
+        for index in conflicts:
+            before, fact = todo[index]
+            job = current.get(before.key)
+            if job is None:
+                continue
+            result[index] = job
+            if (job.state, type(fact)) in lifecycle.TABLE and job.state is before.state:
+                again[index] = (job, fact)
+            elif job.state is JobState.TRACKED:
+                # A commit whose answer was lost: what it announced must still be announced.
+                self._tracked(job)
+            self._log.info("row was changed by another stage", request_id=job.request_id, fact=type(fact).__name__)
+        return again
+
+    # --- after the commit -----------------------------------------------------------------------------
+
+    def _announce(self, before: Job, after: Job, events: Sequence[Event]) -> None:
+        if before.state is not after.state:
+            self._state_changed(after)
+        if after.is_in_doubt:
+            self._wakes.rescue.set()
+        if after.cancel_requested_at is not None and after.state is JobState.TRACKED:
+            self._wakes.terminate.set()
+        if before.batch_status is not after.batch_status and after.batch_status is not None:
+            self._status_changed(after)
+        if events:
+            self._wakes.published_soon()
+
+    def _state_changed(self, job: Job) -> None:
+        if job.state is JobState.TRACKED:
+            self._tracked(job)
+        elif job.state is JobState.SUBMITTING:
+            self._wakes.submit.set()
+        elif job.state.is_final:
+            self.count_finished(job)
+        self._wakes.admit.set()
+
+    def _tracked(self, job: Job) -> None:
+        self.on_tracked(job)
+        self._wakes.track.set()
+
+    def _status_changed(self, job: Job) -> None:
+        queue = self._metrics.queue_label(job.job_queue)
+        assert job.batch_status is not None
+        self._metrics.status_changes_total.labels(job_queue=queue, batch_status=job.batch_status.value).inc()
+        if job.started_at is not None and job.batch_status in (BatchStatus.RUNNING, *_FINAL) and job.attempts <= 1:
+            self._metrics.job_wait_seconds.labels(job_queue=queue).observe(max(0.0, job.started_at - job.received_at))
+
+    def count_finished(self, job: Job) -> None:
+        """Raise the counters of a request that has ended."""
+        queue = self._metrics.queue_label(job.job_queue)
+        outcome = OUTCOMES[job.state]
+        self._metrics.jobs_finished_total.labels(job_queue=queue, outcome=outcome).inc()
+        if job.stopped_at is None:
+            return
+        if job.started_at is not None:
+            run_s = max(0.0, job.stopped_at - job.started_at)
+            self._metrics.job_run_seconds.labels(job_queue=queue, outcome=outcome).observe(run_s)
+        if job.finished_at is not None and job.state in (JobState.SUCCEEDED, JobState.FAILED):
+            self._metrics.detection_lag_seconds.observe(max(0.0, job.finished_at - job.stopped_at))
+
+
+_FINAL: Final = (BatchStatus.SUCCEEDED, BatchStatus.FAILED)
+
+
+def _dead_letter(job: Job, events: Sequence[Event]) -> DeadLetter | None:
+    """A request refused by Batch goes to the dead-letter queue like one refused at intake."""
+    if job.state is not JobState.REJECTED:
+        return None
+    code = next((str(event.data["error_code"]) for event in events if "error_code" in event.data), "refused")
+    return DeadLetter(
+        body="",
+        reason=job.reason or "refused by AWS Batch",
+        error_code=code,
+        message_id=job.message_id,
+        request_id=job.request_id,
+    )

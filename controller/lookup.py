@@ -1,0 +1,84 @@
+"""Is the job of an earlier send in Batch? ListJobs by exact name, paged to the end, then identity checks.
+
+The name holds a hash of the store's id and the request id, so another's job of the same name is all but impossible;
+the checks that remain (creation time, our tag) catch what is left: a name reused by hand, a store copied.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from controller.budgets import Budgets, Purpose
+from controller.core.errors import Throttled
+from controller.core.job import Job, ListedJob, Observation
+from controller.core.limits import ADOPTION_SKEW_S, REQUEST_ID_TAG
+from controller.ports import BatchApi, ListPage
+
+PAGES_MAX: Final = 100
+"""A name of ours has one job; more than 10,000 of that name is not a state we can settle by paging on."""
+
+
+class LookUp:
+    """Finds the job of a request by its Batch job name. Spends the list (and one describe) budget."""
+
+    def __init__(self, *, batch: BatchApi, budgets: Budgets) -> None:
+        self._batch = batch
+        self._budgets = budgets
+        self._log = structlog.get_logger(stage="look_up")
+
+    async def find(self, job: Job) -> ListedJob | None:
+        """The job of this request, or None if Batch shows none. Raises every kind of OutwardError: no answer."""
+        assert job.first_intent_at is not None
+        earliest = job.first_intent_at - ADOPTION_SKEW_S
+        candidates = [found for found in await self._listed(job) if found.created_at >= earliest]
+        if not candidates:
+            return None
+        ours = await self._tagged_as_ours(job, candidates)
+        if len(ours) > 1:
+            ids = [found.job_id for found in ours]
+            self._log.error("several jobs of one name; the oldest is adopted", request_id=job.request_id, job_ids=ids)
+        return min(ours, key=lambda found: (found.created_at, found.job_id), default=None)
+
+    async def _listed(self, job: Job) -> list[ListedJob]:
+        found: list[ListedJob] = []
+        token: str | None = None
+        for _ in range(PAGES_MAX):
+            page = await self._page(job, token)
+            found.extend(row for row in page.jobs if row.job_name == job.batch_job_name)
+            token = page.next_token
+            if token is None:
+                return found
+        raise AssertionError(f"more than {PAGES_MAX} pages of jobs named {job.batch_job_name}")
+
+    async def _page(self, job: Job, token: str | None) -> ListPage:
+        await self._budgets.acquire(Purpose.LIST)
+        try:
+            page = await self._batch.list_jobs_named(
+                job_queue=job.job_queue_ref, job_name=job.batch_job_name, next_token=token
+            )
+        except Throttled:
+            self._budgets.throttled(Purpose.LIST)
+            raise
+        self._budgets.succeeded(Purpose.LIST)
+        return page
+
+    async def _tagged_as_ours(self, job: Job, candidates: list[ListedJob]) -> list[ListedJob]:
+        seen = await self._described([found.job_id for found in candidates[:100]])
+        return [found for found in candidates if _tag_of(seen.get(found.job_id), job.request_id) == job.request_id]
+
+    async def _described(self, job_ids: list[str]) -> dict[str, Observation]:
+        await self._budgets.acquire(Purpose.DESCRIBE)
+        try:
+            seen = await self._batch.describe_jobs(job_ids)
+        except Throttled:
+            self._budgets.throttled(Purpose.DESCRIBE)
+            raise
+        self._budgets.succeeded(Purpose.DESCRIBE)
+        return {observation.job_id: observation for observation in seen}
+
+
+def _tag_of(seen: Observation | None, default: str) -> str:
+    """The request-id tag, when it can be seen and is set."""
+    return default if seen is None else seen.tags.get(REQUEST_ID_TAG, default)

@@ -1,0 +1,135 @@
+"""Admission: reserve a slot and write the intent, in one transaction, for as many requests as may be sent now.
+
+Reads the counts of every queue and the top of each backlog, asks ``core.admission`` and commits SUBMITTING rows. It
+is the only stage that adds to what is in flight, so counts read before its commit can only be too high: limits hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from controller.budgets import Budgets, Purpose
+from controller.core import limits
+from controller.core.admission import (
+    AdmissionSnapshot,
+    QueueCounts,
+    QueueLimits,
+    QueueView,
+    plan_admission,
+    queue_counts,
+    wanted,
+)
+from controller.core.job import Job, JobState
+from controller.core.lifecycle import Admitted
+from controller.holds import HoldBook
+from controller.ledger import Ledger
+from controller.ports import Clock, JobStore
+
+AHEAD_S: Final = 0.5
+"""Intents are written for at most this many seconds of sends: each one is in doubt after a crash."""
+
+
+class Admit:
+    """One turn admits what may be sent now."""
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        ledger: Ledger,
+        holds: HoldBook,
+        budgets: Budgets,
+        clock: Clock,
+        limits_of: Callable[[str], QueueLimits],
+        concurrency: int,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._holds = holds
+        self._budgets = budgets
+        self._clock = clock
+        self._limits_of = limits_of
+        self._concurrency = concurrency
+        self._credits: Mapping[str, float] = {}
+
+    async def turn(self) -> float | None:
+        """Seconds until a pause ends; None: nothing more to admit before something changes."""
+        pause_s = self._holds.pause_left_s()
+        if pause_s > 0:
+            return pause_s
+        snapshot = await self._snapshot()
+        plan = plan_admission(snapshot)
+        admitted = self._one_per_probe(plan.admit)
+        self._credits = plan.credits
+        if admitted:
+            await self._ledger.record([(job, Admitted()) for job in admitted])
+        return None
+
+    async def _snapshot(self) -> AdmissionSnapshot:
+        usage = await self._store.usage()
+        counts = queue_counts(usage)
+        in_doubt = sum(row.count for row in usage if row.is_in_doubt)
+        submitting = sum(row.count for row in usage if row.state is JobState.SUBMITTING)
+        undoubted = submitting - in_doubt
+        free = self._free_sends(undoubted)
+        if in_doubt >= limits.IN_DOUBT_MAX:
+            free = min(free, 1 - min(1, undoubted))
+        queues = [await self._view(name, counts[name], free) for name in sorted(counts)]
+        return AdmissionSnapshot(
+            queues=tuple(queues),
+            free_sends=free,
+            in_doubt=in_doubt,
+            undoubted=undoubted,
+            credits=self._credits,
+            now=self._clock.now(),
+            held_definitions=frozenset(
+                (view.name, d) for view in queues for d in self._holds.held_definitions(view.name)
+            ),
+        )
+
+    def _free_sends(self, undoubted: int) -> int:
+        """What concurrency and the rate leave room for; at least one, so that a low rate still moves."""
+        ahead = max(1, math.ceil(self._budgets.rates()[Purpose.SUBMIT.value] * AHEAD_S))
+        return max(0, min(self._concurrency - undoubted, ahead - self._budgets.waiting(Purpose.SUBMIT)))
+
+    async def _view(self, name: str, counts: QueueCounts, free: int) -> QueueView:
+        view = QueueView(
+            name=name,
+            limits=self._limits_of(name),
+            in_flight=counts.in_flight,
+            waiting=counts.waiting,
+            queued=counts.queued,
+            is_held=name in self._holds.held_queues() or self._holds.pause_left_s(name) > 0,
+            head=(),
+        )
+        count = min(free, wanted(view))
+        if count <= 0:
+            return view
+        head = await self._store.backlog(name, limit=count, without_definitions=self._holds.held_definitions(name))
+        return QueueView(
+            name=view.name,
+            limits=view.limits,
+            in_flight=view.in_flight,
+            waiting=view.waiting,
+            queued=view.queued,
+            is_held=view.is_held,
+            head=tuple(head),
+        )
+
+    def _one_per_probe(self, jobs: Sequence[Job]) -> list[Job]:
+        """Of a held pair whose probe is due, let one request through."""
+        probing = self._holds.probing()
+        if not probing:
+            return list(jobs)
+        seen: set[tuple[str, str]] = set()
+        admitted = []
+        for job in jobs:
+            pair = (job.job_queue, job.job_definition)
+            if pair in probing:
+                if pair in seen:
+                    continue
+                seen.add(pair)
+            admitted.append(job)
+        return admitted

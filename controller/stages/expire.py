@@ -1,0 +1,56 @@
+"""QUEUED requests that are to end: ``expiresAt`` has passed, or a cancel waits on a marked row.
+
+A marked row (its submission was in doubt once) is looked up first: what is found is adopted, then followed or
+terminated.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from controller.core.errors import OutwardError
+from controller.core.job import Job
+from controller.core.lifecycle import Expired, Fact, FoundByName, NeverFound
+from controller.ledger import Ledger
+from controller.lookup import LookUp
+from controller.ports import Clock, JobStore
+
+CHUNK: Final = 200
+RETRY_S: Final = 5.0
+
+
+class Expire:
+    """One turn ends a chunk of requests."""
+
+    def __init__(self, *, store: JobStore, ledger: Ledger, look_up: LookUp, clock: Clock) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._look_up = look_up
+        self._clock = clock
+        self._log = structlog.get_logger(stage="expire")
+
+    async def turn(self) -> float | None:
+        jobs = await self._store.closing(self._clock.now(), limit=CHUNK)
+        await self._ledger.record([(job, Expired()) for job in jobs if not job.is_marked])
+        unanswered = 0
+        for job in jobs:
+            if job.is_marked:
+                fact = await self._looked_up(job)
+                unanswered += fact is None
+                if fact is not None:
+                    await self._ledger.record([(job, fact)])
+        if unanswered:
+            return RETRY_S
+        return 0.0 if len(jobs) == CHUNK else None
+
+    async def _looked_up(self, job: Job) -> Fact | None:
+        try:
+            found = await self._look_up.find(job)
+        except OutwardError as error:
+            self._log.warning("look-up gave no answer", request_id=job.request_id, reason=str(error))
+            return None
+        if found is None:
+            return NeverFound()
+        return FoundByName(job_id=found.job_id, job_arn=found.job_arn, created_at=found.created_at)

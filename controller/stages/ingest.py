@@ -1,0 +1,202 @@
+"""Intake: SQS messages into stored requests; a message is deleted only after its commit.
+
+One ``Ingest`` consumes one SQS queue: a few receivers long-poll, one committer takes what has come, decides about each
+message (``core.request`` and what the store knows of its id) and commits the group, then the messages are deleted. A
+message is held for one commit, at most half its visibility timeout; what could not be stored by then stays in SQS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import anyio
+import anyio.abc
+import structlog
+
+from controller.core.errors import BadCredentials, NotAllowed, OutwardError, StoreUnavailable
+from controller.core.limits import SQS_BATCH_MAX, SQS_WAIT_S_MAX
+from controller.gate import IntakeGate
+from controller.health import Health
+from controller.intake import Decider, Verdict
+from controller.ledger import Wakes
+from controller.loop import Backoff, Drain, Wake
+from controller.metrics import Metrics
+from controller.ports import Clock, JobStore, Message, MessageSource
+
+GROUP_MAX: Final = 100
+"""Messages of one commit."""
+BUFFERED_MAX: Final = 200
+"""Messages received and not yet decided, per source: receivers wait at it."""
+ROUNDS_MAX: Final = 10
+"""Decisions about one message that meet another writer's change."""
+REFUSED_PAUSE_S: Final = 15.0
+GATE_CHECK_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    message: Message
+    hold_until: float
+    """Monotonic: past it the message is left to be delivered again."""
+
+
+class Ingest:
+    """Consumes one SQS queue."""
+
+    def __init__(
+        self,
+        *,
+        source: MessageSource,
+        store: JobStore,
+        decider: Decider,
+        clock: Clock,
+        drain: Drain,
+        health: Health,
+        metrics: Metrics,
+        wakes: Wakes,
+        chance: Callable[[], float],
+        gate: IntakeGate,
+        visibility_timeout_s: int,
+        receivers: int,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._decider = decider
+        self._clock = clock
+        self._drain = drain
+        self._health = health
+        self._metrics = metrics
+        self._wakes = wakes
+        self._chance = chance
+        self._gate = gate
+        self._visibility_timeout_s = visibility_timeout_s
+        self._receivers = receivers
+        self._receiving = 0
+        self._buffer: list[_Held] = []
+        self._room = Wake()
+        self.arrived = Wake()
+        self._log = structlog.get_logger(stage="ingest", queue_url=source.url)
+
+    # --- receiving ------------------------------------------------------------------------------------
+
+    async def receive(self) -> None:
+        """Run the receivers until drained; a long poll that is under way is let end, never cancelled."""
+        self._receiving = self._receivers
+        try:
+            async with anyio.create_task_group() as tasks:
+                for number in range(self._receivers):
+                    tasks.start_soon(self._receive, name=f"receiver {number}")
+        finally:
+            self._receiving = 0
+            self.arrived.set()
+
+    async def _receive(self) -> None:
+        backoff = Backoff(self._chance)
+        while not self._drain.is_requested:
+            self._health.turned("receive")
+            room = self._gate.room(self._source.url)
+            if room <= 0:
+                await self._drain.sleep(GATE_CHECK_S)
+            elif len(self._buffer) >= min(BUFFERED_MAX, room):
+                await self._room.wait(GATE_CHECK_S)
+            else:
+                await self._receive_once(backoff)
+
+    async def _receive_once(self, backoff: Backoff) -> None:
+        try:
+            messages = await self._source.receive(
+                max_messages=SQS_BATCH_MAX,
+                wait_s=SQS_WAIT_S_MAX,
+                visibility_timeout_s=self._visibility_timeout_s,
+            )
+        except (BadCredentials, NotAllowed) as error:
+            self._health.refused("sqs:ReceiveMessage", str(error))
+            await self._drain.sleep(REFUSED_PAUSE_S)
+        except OutwardError as error:
+            pause_s = backoff.failed()
+            self._health.refused("sqs:ReceiveMessage", str(error))
+            self._log.warning("receive failed", reason=str(error), pause_s=round(pause_s, 3))
+            await self._drain.sleep(pause_s)
+        else:
+            backoff.worked()
+            self._health.worked("sqs:ReceiveMessage")
+            hold_until = self._clock.monotonic() + self._visibility_timeout_s / 2
+            self._buffer.extend(_Held(message, hold_until) for message in messages)
+            if messages:
+                self.arrived.set()
+
+    @property
+    def is_finished(self) -> bool:
+        """Drained: nobody receives and nothing is left to commit."""
+        return self._drain.is_requested and not self._receiving and not self._buffer
+
+    # --- committing -----------------------------------------------------------------------------------
+
+    async def commit(self) -> None:
+        """Turn until drained and empty. Raises only what is a mistake of ours."""
+        backoff = Backoff(self._chance)
+        while not self.is_finished:
+            self._health.turned("ingest")
+            if not self._buffer:
+                await self.arrived.wait(1.0)
+                continue
+            group, self._buffer = self._buffer[:GROUP_MAX], self._buffer[GROUP_MAX:]
+            self._room.set()
+            try:
+                await self._commit_group(group)
+                backoff.worked()
+            except StoreUnavailable as error:
+                pause_s = backoff.failed()
+                self._log.warning("messages not stored yet", reason=str(error), pause_s=round(pause_s, 3))
+                self._buffer = self._still_held(group) + self._buffer
+                await self._drain.sleep(pause_s)
+
+    def _still_held(self, group: Sequence[_Held]) -> list[_Held]:
+        now = self._clock.monotonic()
+        kept = [held for held in group if held.hold_until > now]
+        if len(kept) < len(group):
+            self._log.warning("left to be delivered again: not stored in time", messages=len(group) - len(kept))
+        return kept
+
+    async def _commit_group(self, group: Sequence[_Held]) -> None:
+        undecided = [held.message for held in self._still_held(group)]
+        for _ in range(ROUNDS_MAX):
+            if not undecided:
+                return
+            verdicts = await self._decider.decide(undecided, source=self._source.url)
+            writes = [verdict.write for verdict in verdicts if verdict.write is not None]
+            applied = iter(await self._store.commit(writes) if writes else ())
+            settled, undecided = [], []
+            for verdict in verdicts:
+                is_settled = not verdict.is_deferred and (verdict.write is None or next(applied))
+                (settled.append(verdict) if is_settled else undecided.append(verdict.message))
+            await self._settled(settled)
+        raise AssertionError("a message met another writer's change at every decision")
+
+    async def _settled(self, verdicts: Sequence[Verdict]) -> None:
+        for verdict in verdicts:
+            self._metrics.requests_received_total.labels(outcome=verdict.outcome).inc()
+            self._decider.committed(verdict)
+        if any(verdict.write is not None for verdict in verdicts):
+            self._wakes.admit.set()
+            self._wakes.terminate.set()
+            self._wakes.published_soon()
+        await self._gate.refresh()
+        handles = [verdict.message.receipt_handle for verdict in verdicts]
+        async with anyio.create_task_group() as tasks:
+            for start in range(0, len(handles), SQS_BATCH_MAX):
+                tasks.start_soon(self._delete, handles[start : start + SQS_BATCH_MAX])
+
+    async def _delete(self, handles: Sequence[str]) -> None:
+        """A message that stays is delivered again and found to be a duplicate."""
+        try:
+            left = await self._source.delete(handles)
+        except OutwardError as error:
+            self._health.refused("sqs:DeleteMessageBatch", str(error))
+            self._log.warning("delete failed; the messages will come again", reason=str(error), messages=len(handles))
+        else:
+            self._health.worked("sqs:DeleteMessageBatch")
+            if left:
+                self._log.warning("not deleted; they will come again", messages=len(left))

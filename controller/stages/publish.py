@@ -1,0 +1,46 @@
+"""Publishing: one loop per sink takes the oldest rows of its outbox, delivers them, then deletes them.
+
+Delivered at least once: a crash between the two delivers again, with the same event id.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from controller.core.errors import OutwardError, Unavailable
+from controller.metrics import Metrics
+from controller.ports import DeleteOutbox, EventSink, JobStore
+
+CHUNK: Final = 200
+
+
+class Publish:
+    """One turn publishes one chunk to one sink."""
+
+    def __init__(self, *, store: JobStore, sink: EventSink, metrics: Metrics) -> None:
+        self._store = store
+        self._sink = sink
+        self.sink_name = sink.name
+        self._published = metrics.events_published_total.labels(sink=sink.name, outcome="published")
+        self._failed = metrics.events_published_total.labels(sink=sink.name, outcome="failed")
+        self._log = structlog.get_logger(stage=f"publish:{sink.name}")
+
+    async def turn(self) -> float | None:
+        """0 while there is more; None when the outbox is empty. Raises Unavailable if nothing could be delivered."""
+        rows = await self._store.outbox(self._sink.name, limit=CHUNK)
+        if not rows:
+            return None
+        try:
+            delivered = await self._sink.publish(rows)
+        except OutwardError:
+            self._failed.inc(len(rows))
+            raise
+        if delivered:
+            await self._store.commit([DeleteOutbox(keys=tuple(delivered))])
+            self._published.inc(len(delivered))
+        if len(delivered) < len(rows):
+            self._failed.inc(len(rows) - len(delivered))
+            raise Unavailable(f"{len(rows) - len(delivered)} of {len(rows)} events were not delivered to the sink")
+        return 0.0 if len(rows) == CHUNK else None

@@ -1,0 +1,42 @@
+"""Held job queues: asked for with DescribeJobQueues, released by themselves.
+
+A queue that is ENABLED and VALID again is released; so is one that is gone, whose requests are then refused for good
+by ``stages/submit.py``, each with its reason.
+"""
+
+from __future__ import annotations
+
+from controller.budgets import Budgets, Purpose
+from controller.core.errors import Throttled
+from controller.core.limits import DESCRIBE_QUEUES_MAX
+from controller.holds import HoldBook
+from controller.ports import BatchApi
+
+
+class Release:
+    """One turn asks for every held queue that is due, in one call."""
+
+    def __init__(self, *, holds: HoldBook, batch: BatchApi, budgets: Budgets) -> None:
+        self._holds = holds
+        self._batch = batch
+        self._budgets = budgets
+
+    async def turn(self) -> float | None:
+        """Seconds until the next held queue is due; None: none is held."""
+        queues = self._holds.queues_to_probe()[:DESCRIBE_QUEUES_MAX]
+        if not queues:
+            return self._holds.next_probe_s()
+        await self._budgets.acquire(Purpose.LIST)
+        try:
+            found = {status.name: status for status in await self._batch.describe_job_queues(queues)}
+        except Throttled:
+            self._budgets.throttled(Purpose.LIST)
+            raise
+        self._budgets.succeeded(Purpose.LIST)
+        for queue in queues:
+            status = found.get(queue)
+            if status is None:
+                await self._holds.release(queue, "", detail="the job queue no longer exists")
+            elif status.accepts_jobs:
+                await self._holds.release(queue, "", detail="ENABLED and VALID")
+        return self._holds.next_probe_s()

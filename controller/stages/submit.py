@@ -1,0 +1,301 @@
+"""Submission: send each SUBMITTING row that is not in doubt to AWS Batch, once, and record what became of it.
+
+The intent is in the store before a row comes here. What SubmitJob's answer means is decided by its error kind
+(``core.errors``); only an answer that surely says "nothing was done" lets the row be sent again. A marked row (in doubt
+once) is looked up first, and its send follows at once. ``stages/rescue.py`` settles what is left in doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+import structlog
+
+from controller.budgets import Budgets, Purpose
+from controller.core.errors import (
+    BadCredentials,
+    InDoubt,
+    NotAllowed,
+    OutwardError,
+    Refused,
+    StoreUnavailable,
+    Throttled,
+    Unavailable,
+    Unexpected,
+)
+from controller.core.job import Job, QueueStatus, RowKey
+from controller.core.lifecycle import (
+    Accepted,
+    Fact,
+    FoundByName,
+    LeftInDoubt,
+    NotAccepted,
+    RefusedForGood,
+)
+from controller.health import Health
+from controller.holds import HoldBook
+from controller.ledger import Ledger
+from controller.lookup import LookUp
+from controller.loop import Backoff, Drain, guarded
+from controller.metrics import Metrics
+from controller.ports import BatchApi, Clock, JobStore
+
+LOOK_UP_FRESH_S: Final = 5.0
+"""A look-up counts as the one before a send only if the send begins within this (or within three slots of a
+slower rate): the wait for the submit budget lies between the two."""
+CREDENTIALS_PAUSE_S: Final = 15.0
+QUEUE_PAUSE_S: Final = 5.0
+"""No admission to a queue whose refusal could not be sorted out, for so long."""
+
+Arguments = Callable[[str, Job], dict[str, Any]]
+"""(stored body, job) → SubmitJob's arguments."""
+
+
+class Submit:
+    """Sends rows concurrently; each row is in one pair of hands."""
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        ledger: Ledger,
+        batch: BatchApi,
+        budgets: Budgets,
+        holds: HoldBook,
+        look_up: LookUp,
+        clock: Clock,
+        drain: Drain,
+        health: Health,
+        metrics: Metrics,
+        chance: Callable[[], float],
+        arguments: Arguments,
+        timeout_s: float,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._batch = batch
+        self._budgets = budgets
+        self._holds = holds
+        self._look_up = look_up
+        self._clock = clock
+        self._drain = drain
+        self._health = health
+        self._metrics = metrics
+        self._chance = chance
+        self._arguments = arguments
+        self._timeout_s = timeout_s
+        self._in_hand: set[RowKey] = set()
+        self._unreachable = Backoff(chance)
+        self._queues = _QueueQuestions(batch=batch, budgets=budgets, clock=clock)
+        self._log = structlog.get_logger(stage="submit")
+
+    async def turn(self, tasks: anyio.abc.TaskGroup) -> float | None:
+        """Take every row that is to be sent and not in hand."""
+        # Rows in hand *before* the read: one that is finished while the read is under way may still be in its answer.
+        in_hand = frozenset(self._in_hand)
+        rows = [job for job in await self._store.submitting() if not job.is_in_doubt and job.key not in in_hand]
+        if not rows:
+            return None
+        bodies = await self._store.bodies([job.key for job in rows])
+        for job in rows:
+            self._in_hand.add(job.key)
+            tasks.start_soon(self._carry, job, bodies[job.key], name=f"submit row {job.key}")
+        return None
+
+    async def _carry(self, job: Job, body: str) -> None:
+        """One row from intent to recorded outcome. A mistake of ours on the way leaves it in doubt, which is safe."""
+
+        async def doubt(error: Exception) -> None:
+            await self._record(
+                job, LeftInDoubt(reason=f"internal error: {type(error).__name__}", error_code="internal")
+            )
+
+        try:
+            await guarded(lambda: self._carry_on(job, body), stage="submit", on_error=doubt)
+        finally:
+            self._in_hand.discard(job.key)
+
+    async def _carry_on(self, job: Job, body: str) -> None:
+        was_probe = (job.job_queue, job.job_definition) in self._holds.probing()
+        fact = await self._outcome(job, body)
+        await self._record(job, fact)
+        if was_probe and isinstance(fact, Accepted):
+            await self._released(job)
+
+    async def _released(self, job: Job) -> None:
+        """A request of a held pair was accepted. Without the store the next one will say so again."""
+        try:
+            await self._holds.release(job.job_queue, job.job_definition, detail="a request was accepted")
+        except StoreUnavailable as error:
+            self._log.warning("release not stored", job_queue=job.job_queue, reason=str(error))
+
+    async def _record(self, job: Job, fact: Fact) -> None:
+        """Until it is committed: an answer that is not stored is a job in doubt after a restart."""
+        backoff = Backoff(self._chance)
+        while True:
+            try:
+                await self._ledger.record([(job, fact)])
+            except StoreUnavailable as error:
+                self._log.warning("answer not stored yet", request_id=job.request_id, reason=str(error))
+                await anyio.sleep(backoff.failed())
+            else:
+                return
+
+    # --- before the send ------------------------------------------------------------------------------
+
+    async def _outcome(self, job: Job, body: str) -> Fact:
+        """What became of the row."""
+        arguments = self._arguments(body, job)
+        if self._goes_back(job):
+            return NotAccepted()
+        if not job.is_marked:
+            return await self._send(job, arguments) if await self._may_send(job) else NotAccepted()
+        try:
+            found = await self._look_up.find(job)
+        except OutwardError as error:
+            self._log.warning("look-up before a repeated send failed", request_id=job.request_id, reason=str(error))
+            self._holds.pause(QUEUE_PAUSE_S, queue=job.job_queue)
+            return NotAccepted()
+        if found is not None:
+            self._count(job, "adopted")
+            return FoundByName(job_id=found.job_id, job_arn=found.job_arn, created_at=found.created_at)
+        looked_up_at = self._clock.monotonic()
+        if not await self._may_send(job) or self._clock.monotonic() - looked_up_at > self._fresh_s():
+            return NotAccepted()
+        return await self._send(job, arguments)
+
+    def _fresh_s(self) -> float:
+        return max(LOOK_UP_FRESH_S, 3.0 / self._budgets.rates()[Purpose.SUBMIT.value])
+
+    async def _may_send(self, job: Job) -> bool:
+        """Wait for the budget; False if the row must go back because of a drain, a hold or a pause."""
+        with anyio.CancelScope() as waiting:
+            self._drain.on_request(waiting.cancel)
+            try:
+                await self._budgets.acquire(Purpose.SUBMIT)
+            finally:
+                self._drain.forget(waiting.cancel)
+        return not waiting.cancel_called and not self._goes_back(job)
+
+    def _goes_back(self, job: Job) -> bool:
+        return (
+            self._drain.is_requested
+            or self._holds.pause_left_s() > 0
+            or self._holds.is_held(job.job_queue, job.job_definition)
+        )
+
+    # --- the send -------------------------------------------------------------------------------------
+
+    async def _send(self, job: Job, arguments: Mapping[str, Any]) -> Fact:
+        began_at = self._clock.monotonic()
+        try:
+            answer = await self._batch.submit_job(arguments, timeout_s=self._timeout_s)
+        except OutwardError as error:
+            self._metrics.submit_duration_seconds.observe(self._clock.monotonic() - began_at)
+            return await self._sorted(job, error)
+        self._metrics.submit_duration_seconds.observe(self._clock.monotonic() - began_at)
+        self._budgets.succeeded(Purpose.SUBMIT)
+        self._unreachable.worked()
+        self._health.worked("batch:SubmitJob")
+        self._count(job, "accepted")
+        return Accepted(job_id=answer.job_id, job_arn=answer.job_arn)
+
+    def _count(self, job: Job, outcome: str) -> None:
+        queue = self._metrics.queue_label(job.job_queue)
+        self._metrics.submissions_total.labels(job_queue=queue, outcome=outcome).inc()
+
+    async def _sorted(self, job: Job, error: OutwardError) -> Fact:
+        """The fact that an error kind makes, and the reaction it needs."""
+        match error:
+            case InDoubt():
+                self._count(job, "in_doubt")
+                self._log.warning("submission in doubt", request_id=job.request_id, reason=str(error))
+                return LeftInDoubt(reason=str(error), error_code=error.code)
+            case Throttled():
+                self._count(job, "throttled")
+                self._budgets.throttled(Purpose.SUBMIT)
+            case Unavailable():
+                self._count(job, "unavailable")
+                self._holds.pause(self._unreachable.failed())
+            case BadCredentials():
+                self._count(job, "unavailable")
+                self._health.refused("batch:SubmitJob", str(error))
+                self._holds.pause(CREDENTIALS_PAUSE_S)
+            case NotAllowed():
+                self._count(job, "refused")
+                self._health.refused("batch:SubmitJob", str(error))
+                await self._hold_pair(job, "access_denied", error)
+            case Refused():
+                self._count(job, "refused")
+                return await self._refused(job, error)
+            case _:
+                assert isinstance(error, Unexpected), f"SubmitJob must not raise {type(error).__name__}"
+                self._count(job, "refused")
+                await self._hold_pair(job, "unexpected_error", error)
+        return NotAccepted()
+
+    async def _hold_pair(self, job: Job, reason: str, error: OutwardError) -> None:
+        await self._held(job.job_queue, job.job_definition, reason=reason, detail=str(error))
+
+    async def _held(self, queue: str, definition: str, *, reason: str, detail: str) -> None:
+        """Without the hold in the store the row still goes back; it is then refused, and held, once more."""
+        try:
+            await self._holds.hold(queue, definition, reason=reason, detail=detail)
+        except StoreUnavailable as error:
+            self._log.warning("hold not stored", job_queue=queue, reason=str(error))
+            self._holds.pause(QUEUE_PAUSE_S, queue=queue)
+
+    # --- a ClientException ----------------------------------------------------------------------------
+
+    async def _refused(self, job: Job, error: Refused) -> Fact:
+        """Not yet a refusal: the queue's own state decides."""
+        try:
+            queue = await self._queues.ask(job.job_queue_ref)
+        except OutwardError as unanswered:
+            self._log.warning("refusal not sorted out", request_id=job.request_id, reason=str(unanswered))
+            self._holds.pause(QUEUE_PAUSE_S, queue=job.job_queue)
+            return NotAccepted()
+        if queue is None:
+            reason = f"job queue {job.job_queue} does not exist"
+            return RefusedForGood(reason=reason, error_code="job_queue_not_found")
+        if not queue.accepts_jobs:
+            reason = "queue_disabled" if queue.state != "ENABLED" else "queue_invalid"
+            detail = f"{queue.state}, {queue.status}: {queue.status_reason}".rstrip(": ")
+            await self._held(job.job_queue, "", reason=reason, detail=detail)
+            return NotAccepted()
+        if job.refusals > 0:
+            return RefusedForGood(reason=f"AWS Batch refused it twice: {error}", error_code=error.code or "refused")
+        return NotAccepted(is_refusal=True)
+
+
+class _QueueQuestions:
+    """DescribeJobQueues for queues that refused: one call answers all who were refused before it began."""
+
+    def __init__(self, *, batch: BatchApi, budgets: Budgets, clock: Clock) -> None:
+        self._batch = batch
+        self._budgets = budgets
+        self._clock = clock
+        self._locks: dict[str, anyio.Lock] = {}
+        self._answers: dict[str, tuple[float, QueueStatus | None]] = {}
+
+    async def ask(self, queue: str) -> QueueStatus | None:
+        """The queue's state as of now or later; None: Batch does not know it. Raises OutwardError's kinds."""
+        asked_at = self._clock.monotonic()
+        async with self._locks.setdefault(queue, anyio.Lock()):
+            began_at, status = self._answers.get(queue, (-1.0, None))
+            if began_at >= asked_at:
+                return status
+            await self._budgets.acquire(Purpose.LIST)
+            began_at = self._clock.monotonic()
+            try:
+                found = await self._batch.describe_job_queues([queue])
+            except Throttled:
+                self._budgets.throttled(Purpose.LIST)
+                raise
+            self._budgets.succeeded(Purpose.LIST)
+            status = next((each for each in found if queue in (each.name, each.arn)), None)
+            self._answers[queue] = (began_at, status)
+            return status

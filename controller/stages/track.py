@@ -1,0 +1,233 @@
+"""Tracking: ask Batch for every TRACKED job within a bounded time, and store what has changed.
+
+The schedule of who is due lives in memory and is rebuilt at start. A call carries 100 ids whenever 100 jobs are in
+flight. Unchanged answers write nothing; a missing id is an observation; a failed chunk waits as a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import anyio
+import anyio.abc
+import structlog
+
+from controller.budgets import Budgets, Purpose
+from controller.core.errors import BadCredentials, NotAllowed, OutwardError, StoreUnavailable, Throttled
+from controller.core.job import BatchStatus, Job, JobState, Observation, RowKey
+from controller.core.lifecycle import Described, Fact, Forgotten, Missed
+from controller.core.limits import DESCRIBE_JOBS_MAX
+from controller.core.polling import Schedule, Tracked, is_lost
+from controller.health import Health
+from controller.ledger import Ledger
+from controller.loop import Backoff, guarded
+from controller.metrics import Metrics
+from controller.ports import BatchApi, Clock, JobStore, TrackedRow
+
+LOAD_PAGE: Final = 5_000
+RECONCILE_S: Final = 60.0
+"""How often the schedule's size is held against the store's count of TRACKED rows."""
+REFUSED_PAUSE_S: Final = 15.0
+
+
+class Track:
+    """Keeps the schedule and observes chunk after chunk."""
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        ledger: Ledger,
+        batch: BatchApi,
+        budgets: Budgets,
+        clock: Clock,
+        health: Health,
+        metrics: Metrics,
+        chance: Callable[[], float],
+        schedule: Schedule,
+        concurrency: int,
+        lost_after_s: float,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._batch = batch
+        self._budgets = budgets
+        self._clock = clock
+        self._health = health
+        self._metrics = metrics
+        self._schedule = schedule
+        self._slots = anyio.Semaphore(concurrency)
+        self._lost_after_s = lost_after_s
+        self._backoff = Backoff(chance)
+        self._reconcile_at = 0.0
+        self._differed = False
+        self.any_job_arn: str | None = None
+        """ARN of a job that was accepted by this process: tells the account where STS does not."""
+        self._log = structlog.get_logger(stage="track")
+
+    # --- the schedule ---------------------------------------------------------------------------------
+
+    async def load(self) -> int:
+        """Put every TRACKED row that is not in the schedule there, due at once; returns how many there are."""
+        after, count = RowKey(0), 0
+        while True:
+            rows = await self._store.tracked(after=after, limit=LOAD_PAGE)
+            now = self._clock.monotonic()
+            for row in rows:
+                if row.job_id not in self._schedule:
+                    self._schedule.add(row, due_at=now)
+            count += len(rows)
+            if len(rows) < LOAD_PAGE:
+                self._reconcile_at = now + RECONCILE_S
+                return count
+            after = rows[-1].key
+
+    def follow(self, job: Job) -> None:
+        """A job has become TRACKED."""
+        assert job.batch_job_id is not None
+        assert job.submitted_at is not None
+        self.any_job_arn = self.any_job_arn or job.batch_job_arn
+        if job.batch_job_id in self._schedule:
+            return
+        row = TrackedRow(
+            key=job.key,
+            job_id=job.batch_job_id,
+            batch_status=job.batch_status or BatchStatus.SUBMITTED,
+            attempts=job.attempts,
+            submitted_at=job.submitted_at,
+            observed_at=job.observed_at or job.submitted_at,
+            is_missed=job.first_missed_at is not None,
+        )
+        self._schedule.add(row, due_at=self._clock.monotonic() + self._schedule.interval_s_min)
+
+    async def _reconcile(self) -> None:
+        """A row that the schedule lacks would never be polled: look for one when the counts differ twice running."""
+        self._reconcile_at = self._clock.monotonic() + RECONCILE_S
+        stored = sum(row.count for row in await self._store.usage() if row.state is JobState.TRACKED)
+        if stored <= len(self._schedule):
+            self._differed = False
+        elif not self._differed:
+            self._differed = True
+        else:
+            self._log.error("schedule lacks jobs; loading it again", stored=stored, scheduled=len(self._schedule))
+            self._differed = False
+            await self.load()
+
+    # --- turns ----------------------------------------------------------------------------------------
+
+    async def turn(self, tasks: anyio.abc.TaskGroup) -> float | None:
+        """Send one chunk on its way if a job is due; seconds until the next one is."""
+        now = self._clock.monotonic()
+        if now >= self._reconcile_at:
+            await self._reconcile()
+        due_at = self._schedule.next_due_at()
+        if due_at is None:
+            return None
+        if due_at > now:
+            return due_at - now
+        await self._slots.acquire()
+        try:
+            await self._budgets.acquire(Purpose.DESCRIBE)
+            chunk = self._schedule.take_chunk(self._clock.monotonic(), size=DESCRIBE_JOBS_MAX)
+        except BaseException:
+            self._slots.release()
+            raise
+        if not chunk:
+            self._slots.release()
+        else:
+            tasks.start_soon(self._observe, chunk, name="describe jobs")
+        return 0.0
+
+    async def _observe(self, chunk: Sequence[Tracked]) -> None:
+        """One call and what it says; whatever happens, every job of the chunk is back in the schedule or ended."""
+
+        async def later(error: Exception) -> None:
+            self._give_back(chunk, self._backoff.failed())
+
+        try:
+            await guarded(lambda: self._observe_chunk(chunk), stage="track", on_error=later)
+        finally:
+            self._slots.release()
+
+    async def _observe_chunk(self, chunk: Sequence[Tracked]) -> None:
+        seen = await self._described(chunk)
+        if seen is None:
+            return
+        changed = [row for row in chunk if self._is_changed(row, seen.get(row.job_id))]
+        jobs = await self._store.load([row.key for row in changed])
+        try:
+            ended = await self._stored(changed, jobs, seen)
+        except StoreUnavailable as error:
+            self._log.warning("observation not stored yet", reason=str(error))
+            self._give_back(chunk, self._backoff.failed())
+            return
+        now = self._clock.monotonic()
+        for row in chunk:
+            observation = seen.get(row.job_id)
+            if row.key in ended:
+                self._schedule.remove(row.key)
+            elif observation is None:
+                self._schedule.missed(row.key, now=now)
+            else:
+                self._schedule.observed(row.key, status=observation.status, attempts=len(observation.attempts), now=now)
+
+    async def _described(self, chunk: Sequence[Tracked]) -> Mapping[str, Observation] | None:
+        """Observations by job id; None if there was no answer, and the chunk was given back."""
+        self._metrics.describe_ids_per_call.observe(len(chunk))
+        try:
+            answer = await self._batch.describe_jobs([row.job_id for row in chunk])
+        except Throttled:
+            self._budgets.throttled(Purpose.DESCRIBE)
+            self._give_back(chunk, 0.0)
+        except (BadCredentials, NotAllowed) as error:
+            self._health.refused("batch:DescribeJobs", str(error))
+            self._give_back(chunk, REFUSED_PAUSE_S)
+        except OutwardError as error:
+            pause_s = self._backoff.failed()
+            self._log.warning("DescribeJobs failed", reason=str(error), pause_s=round(pause_s, 3))
+            self._give_back(chunk, pause_s)
+        else:
+            self._backoff.worked()
+            self._budgets.succeeded(Purpose.DESCRIBE)
+            self._health.worked("batch:DescribeJobs")
+            return {observation.job_id: observation for observation in answer}
+        return None
+
+    def _give_back(self, chunk: Sequence[Tracked], delay_s: float) -> None:
+        now = self._clock.monotonic()
+        for row in chunk:
+            self._schedule.returned(row.key, now=now, delay=delay_s)
+
+    @staticmethod
+    def _is_changed(row: Tracked, seen: Observation | None) -> bool:
+        return seen is None or row.is_missed or seen.status is not row.status or len(seen.attempts) != row.attempts
+
+    async def _stored(
+        self, changed: Sequence[Tracked], jobs: Mapping[RowKey, Job], seen: Mapping[str, Observation]
+    ) -> frozenset[RowKey]:
+        """Store the changes of a chunk; returns the rows that are no longer TRACKED."""
+        facts: list[tuple[Job, Fact]] = []
+        ended: set[RowKey] = set()
+        for row in changed:
+            job = jobs.get(row.key)
+            if job is None or job.state is not JobState.TRACKED:
+                ended.add(row.key)
+                continue
+            observation = seen.get(row.job_id)
+            facts.append((job, Missed() if observation is None else Described(seen=observation)))
+        after = await self._ledger.record(facts)
+        lost = await self._ledger.record([(job, Forgotten()) for job in after if self._is_lost(job)])
+        ended.update(job.key for job in (*after, *lost) if job.state is not JobState.TRACKED)
+        return frozenset(ended)
+
+    def _is_lost(self, job: Job) -> bool:
+        if job.state is not JobState.TRACKED or job.first_missed_at is None:
+            return False
+        return is_lost(
+            misses=job.misses,
+            first_missed_at=job.first_missed_at,
+            now=self._clock.now(),
+            lost_after_s=self._lost_after_s,
+            sweep_s=self._schedule.sweep_s(self._budgets.rates()[Purpose.DESCRIBE.value]),
+        )

@@ -1,0 +1,296 @@
+"""SubmitJob over real HTTP against servers that misbehave: one request each, and the right kind of error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+from typing import Any
+
+import pytest
+
+from controller.adapters.aws_errors import outcome_of
+from controller.core.errors import (
+    BadCredentials,
+    InDoubt,
+    NotAllowed,
+    OutwardError,
+    Refused,
+    Throttled,
+    Unavailable,
+    Unexpected,
+)
+from tests.adapters.conftest import OpenBatch, Seen
+from tests.adapters.faulty_server import (
+    Behaviour,
+    answer,
+    close,
+    fault,
+    faulty_server,
+    garbage,
+    half_head,
+    never,
+    reset,
+    truncate,
+)
+
+ARGUMENTS: dict[str, Any] = {"jobName": "a-1", "jobQueue": "queue", "jobDefinition": "definition:1"}
+ACCEPTED = answer(200, {"jobId": "j-1", "jobArn": "arn:aws:batch:eu-west-1:123456789012:job/j-1", "jobName": "a-1"})
+HTML = answer(200, b"<html>welcome</html>", content_type="text/html")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind", "code"),
+    [
+        # No answer, or none that can be trusted: Batch may have accepted the job.
+        pytest.param(never, InDoubt, "DeadlineExceeded", id="never answers"),
+        pytest.param(close, InDoubt, "ConnectionClosedError", id="reads, closes"),
+        pytest.param(reset, InDoubt, "EndpointConnectionError", id="reads, resets"),
+        pytest.param(truncate, InDoubt, "ConnectionClosedError", id="truncated body"),
+        pytest.param(half_head, InDoubt, None, id="truncated head"),
+        pytest.param(garbage, InDoubt, None, id="not HTTP"),
+        pytest.param(HTML, InDoubt, "NoJobId", id="200 not JSON"),
+        pytest.param(answer(200, {}), InDoubt, "NoJobId", id="200 empty object"),
+        pytest.param(answer(200, {"jobId": ""}), InDoubt, "NoJobId", id="200 empty id"),
+        pytest.param(answer(200, {"jobId": 7}), InDoubt, "NoJobId", id="200 id of another type"),
+        pytest.param(answer(200, [1]), InDoubt, None, id="200 not an object"),
+        pytest.param(answer(204, b""), InDoubt, "NoJobId", id="204"),
+        pytest.param(answer(304, b""), InDoubt, None, id="304"),
+        pytest.param(fault(500, "ServerException"), InDoubt, "ServerException", id="500"),
+        pytest.param(answer(502, b"<html/>", content_type="text/html"), InDoubt, "502", id="502"),
+        pytest.param(answer(503, b""), InDoubt, "503", id="503"),
+        pytest.param(fault(503, "SlowDown"), InDoubt, "SlowDown", id="503 with a throttle code"),
+        pytest.param(fault(500, "AuthorizerConfigurationException"), InDoubt, None, id="500 authorizer"),
+        pytest.param(fault(500, "ClientException"), InDoubt, "ClientException", id="500 ClientException"),
+        pytest.param(fault(408, "RequestTimeout"), InDoubt, "RequestTimeout", id="408"),
+        # Surely not accepted.
+        pytest.param(fault(429, "TooManyRequestsException"), Throttled, "TooManyRequestsException", id="429"),
+        pytest.param(answer(429, b"busy", content_type="text/plain"), Throttled, "429", id="429 without a code"),
+        pytest.param(fault(400, "ThrottlingException"), Throttled, "ThrottlingException", id="400 throttling"),
+        pytest.param(fault(400, "TooManyRequestsException"), Throttled, None, id="400 too many requests"),
+        pytest.param(fault(400, "ClientException"), Refused, "ClientException", id="400 ClientException"),
+        pytest.param(fault(400, "ValidationException"), Refused, None, id="400 ValidationException"),
+        pytest.param(fault(403, "AccessDeniedException"), NotAllowed, "AccessDeniedException", id="403 denied"),
+        pytest.param(fault(403, "ExpiredTokenException"), BadCredentials, None, id="403 expired"),
+        pytest.param(fault(403, "UnrecognizedClientException"), BadCredentials, None, id="403 unrecognized"),
+        pytest.param(fault(403, "InvalidSignatureException"), BadCredentials, None, id="403 signature"),
+        pytest.param(fault(403, "SignatureDoesNotMatch"), BadCredentials, None, id="403 signature, old code"),
+        pytest.param(fault(400, "RequestExpired"), BadCredentials, "RequestExpired", id="400 clock skew"),
+        pytest.param(fault(403, "MissingAuthenticationTokenException"), BadCredentials, None, id="403 no token"),
+        pytest.param(fault(400, "NeverHeardOf"), Unexpected, "NeverHeardOf", id="400 unknown code"),
+        pytest.param(answer(403, b"<html/>", content_type="text/html"), Unexpected, "403", id="403 of a proxy"),
+        pytest.param(answer(413, b""), Unexpected, "413", id="413"),
+    ],
+)
+async def test_fault_is_one_request_and_its_kind(
+    open_batch: OpenBatch, seen: Seen, behaviour: Behaviour, kind: type[OutwardError], code: str | None
+) -> None:
+    """Whatever the server does, exactly one request reaches it, and the error says whether the job may exist."""
+    async with faulty_server(behaviour) as server, open_batch(server.url) as batch:
+        with pytest.raises(OutwardError) as caught:
+            await batch.submit_job(ARGUMENTS, timeout_s=0.3)
+    assert type(caught.value) is kind, caught.value
+    assert caught.value.call == "batch:SubmitJob"
+    if code is not None:
+        assert caught.value.code == code
+    assert len(server.requests) == 1
+    assert seen.calls == [("SubmitJob", outcome_of(caught.value))]
+
+
+async def test_accepted_job_has_its_id_and_arn(open_batch: OpenBatch, seen: Seen) -> None:
+    """An answer with a job id is a submission, and the request carries the arguments as given."""
+    async with faulty_server(ACCEPTED) as server, open_batch(server.url) as batch:
+        submitted = await batch.submit_job(ARGUMENTS, timeout_s=5)
+    assert (submitted.job_id, submitted.job_arn) == ("j-1", "arn:aws:batch:eu-west-1:123456789012:job/j-1")
+    (path, headers, body), *others = server.requests
+    assert not others
+    assert path == "/v1/submitjob"
+    assert json.loads(body) == ARGUMENTS
+    assert headers["user-agent"].startswith("batch-job-controller/")
+    assert seen.calls == [("SubmitJob", "ok")]
+
+
+async def test_refused_port_is_unavailable(open_batch: OpenBatch, seen: Seen) -> None:
+    """A refused connection is surely not a submission."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    async with open_batch(url) as batch:
+        with pytest.raises(Unavailable) as caught:
+            await batch.submit_job(ARGUMENTS, timeout_s=5)
+    assert caught.value.code == "EndpointConnectionError"
+    assert seen.calls == [("SubmitJob", "unavailable")]
+
+
+async def test_unknown_host_is_unavailable(open_batch: OpenBatch) -> None:
+    """A name that can't be looked up is surely not a submission (RFC 6761 reserves .invalid)."""
+    async with open_batch("http://batch.invalid:1") as batch:
+        with pytest.raises(Unavailable):
+            await batch.submit_job(ARGUMENTS, timeout_s=5)
+
+
+async def test_connect_timeout_is_unavailable(open_batch: OpenBatch) -> None:
+    """A connection that is never made is known as such before the call's own deadline."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        fillers = []
+        try:
+            for _ in range(3):  # a full accept queue: Linux drops further SYNs
+                filler = socket.socket()
+                filler.setblocking(False)
+                filler.connect_ex(address)
+                fillers.append(filler)
+            async with open_batch(f"http://127.0.0.1:{address[1]}", submit_timeout_s=0.4) as batch:
+                with pytest.raises(Unavailable) as caught:
+                    await batch.submit_job(ARGUMENTS, timeout_s=0.4)
+        finally:
+            for filler in fillers:
+                filler.close()
+    assert caught.value.code == "ConnectTimeoutError"
+
+
+async def test_tls_failure_is_unavailable(open_batch: OpenBatch) -> None:
+    """A server that does not speak TLS never sees the request."""
+    async with faulty_server(ACCEPTED) as server, open_batch(f"https://127.0.0.1:{server.port}") as batch:
+        with pytest.raises(Unavailable) as caught:
+            await batch.submit_job(ARGUMENTS, timeout_s=5)
+    assert isinstance(caught.value.__cause__, Exception)
+    assert server.requests == []
+    assert ssl.OPENSSL_VERSION  # the fault is the handshake's, not a missing module's
+
+
+async def test_unreachable_proxy_is_unavailable(open_batch: OpenBatch, credentials: pytest.MonkeyPatch) -> None:
+    """A proxy that refuses the connection has passed nothing on."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        credentials.setenv("HTTPS_PROXY", f"http://127.0.0.1:{unused.getsockname()[1]}")
+    async with open_batch("https://batch.eu-west-1.example.invalid") as batch:
+        with pytest.raises(Unavailable) as caught:
+            await batch.submit_job(ARGUMENTS, timeout_s=5)
+    assert caught.value.code == "ProxyConnectionError"
+
+
+async def test_deadline_within_credentials_is_unavailable(
+    open_batch: OpenBatch, credentials: pytest.MonkeyPatch
+) -> None:
+    """A deadline that ends while credentials are fetched is no doubt: the request was never sent."""
+    async with faulty_server(ACCEPTED) as batch_server, faulty_server(never) as sts_server:
+        _use_web_identity(credentials, sts_server.url)
+        async with open_batch(batch_server.url) as batch:
+            with pytest.raises(Unavailable) as caught:
+                await batch.submit_job(ARGUMENTS, timeout_s=0.2)
+    assert caught.value.code == "DeadlineExceeded"
+    assert batch_server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        (fault(403, "AccessDenied"), BadCredentials),
+        (fault(400, "ExpiredTokenException"), BadCredentials),
+        (fault(400, "InvalidIdentityToken"), BadCredentials),
+    ],
+)
+async def test_refused_role_is_bad_credentials(
+    open_batch: OpenBatch, credentials: pytest.MonkeyPatch, behaviour: Behaviour, kind: type[OutwardError]
+) -> None:
+    """STS refusing the role is a matter of credentials, whatever it says, and nothing reaches Batch."""
+    async with faulty_server(ACCEPTED) as batch_server, faulty_server(behaviour) as sts_server:
+        _use_web_identity(credentials, sts_server.url)
+        async with open_batch(batch_server.url) as batch:
+            with pytest.raises(kind):
+                await batch.submit_job(ARGUMENTS, timeout_s=5)
+    assert batch_server.requests == []
+
+
+def _use_web_identity(environment: pytest.MonkeyPatch, sts_url: str) -> None:
+    token = environment_path(environment)
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    environment.delenv("AWS_SECRET_ACCESS_KEY")
+    environment.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r")
+    environment.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", token)
+    environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+
+
+def environment_path(environment: pytest.MonkeyPatch) -> str:
+    """A token file beside the (absent) AWS configuration of the test."""
+    import os
+    from pathlib import Path
+
+    token = Path(os.environ["AWS_CONFIG_FILE"]).with_name("token")
+    token.write_text("token")
+    return str(token)
+
+
+async def test_cut_off_call_leaves_the_client_usable(open_batch: OpenBatch) -> None:
+    """After a deadline the next call goes out on another connection and succeeds."""
+    async with faulty_server(never, ACCEPTED) as server, open_batch(server.url) as batch:
+        with pytest.raises(InDoubt):
+            await batch.submit_job(ARGUMENTS, timeout_s=0.1)
+        assert (await batch.submit_job(ARGUMENTS, timeout_s=5)).job_id == "j-1"
+    assert (len(server.requests), server.connections) == (2, 2)
+
+
+async def test_kept_connection_closed_by_server_is_not_resent(open_batch: OpenBatch) -> None:
+    """A connection that dies under the second request is a doubt, not a silent resend."""
+    async with faulty_server(ACCEPTED, close) as server, open_batch(server.url) as batch:
+        await batch.submit_job(ARGUMENTS, timeout_s=5)
+        with pytest.raises(InDoubt):
+            await batch.submit_job(ARGUMENTS, timeout_s=5)
+    assert (len(server.requests), server.connections) == (2, 1)
+
+
+async def test_cancellation_passes_through(open_batch: OpenBatch, seen: Seen) -> None:
+    """Cancelling the caller is not turned into an error kind."""
+    async with faulty_server(never) as server, open_batch(server.url) as batch:
+        task = asyncio.ensure_future(batch.submit_job(ARGUMENTS, timeout_s=5))
+        await server.received.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert seen.calls == []
+
+
+async def test_concurrent_calls_do_not_share_what_was_sent(
+    open_batch: OpenBatch, credentials: pytest.MonkeyPatch
+) -> None:
+    """Whether a request has left is known for each call of its own."""
+    async with faulty_server(never) as server, open_batch(server.url) as batch:
+        first = asyncio.ensure_future(batch.submit_job(ARGUMENTS, timeout_s=0.3))
+        await server.received.wait()
+        # Not a SubmitJob that can be put on the wire: the serializer fails before anything is sent.
+        with pytest.raises(Unexpected):
+            await batch.submit_job({**ARGUMENTS, "containerOverrides": 3}, timeout_s=5)
+        with pytest.raises(InDoubt):
+            await first
+    assert len(server.requests) == 1
+
+
+async def test_refusal_never_quotes_what_the_request_holds(open_batch: OpenBatch) -> None:
+    """Batch's own words are kept, but for values of parameters, environment and command."""
+    arguments = {
+        **ARGUMENTS,
+        "parameters": {"name": "hunter2hunter2"},
+        "containerOverrides": {
+            "environment": [{"name": "PASSWORD", "value": 'top "secret"'}, {"name": "N", "value": "7"}],
+            "command": ["--token=abcdef"],
+        },
+    }
+    words = 'definition:1 can\'t take hunter2hunter2, PASSWORD=top "secret" (\\"top \\\\"secret\\\\"\\") or --token=abcdef at 7'
+    async with faulty_server(fault(400, "ClientException", words)) as server, open_batch(server.url) as batch:
+        with pytest.raises(Refused) as caught:
+            await batch.submit_job(arguments, timeout_s=5)
+    message = str(caught.value)
+    assert "ClientException" in message
+    assert "definition:1 can't take ***, PASSWORD=***" in message
+    for secret in ("hunter2", "secret", "abcdef"):
+        assert secret not in message
+
+
+async def test_long_words_are_cut(open_batch: OpenBatch) -> None:
+    """A service's words take at most 300 characters of a message."""
+    async with faulty_server(fault(400, "ClientException", "x" * 5000)) as server, open_batch(server.url) as batch:
+        with pytest.raises(Refused) as caught:
+            await batch.submit_job(ARGUMENTS, timeout_s=5)
+    assert str(caught.value).count("x") < 301

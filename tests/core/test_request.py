@@ -1,0 +1,650 @@
+"""What a message body becomes: a request, a cancel, or a rejection that names every problem and quotes no value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from botocore.serialize import create_serializer
+from botocore.session import get_session
+
+from controller.adapters.batch_model import submit_job_shape
+from controller.core import limits
+from controller.core.job import Job
+from controller.core.request import (
+    CancelRequest,
+    Policy,
+    Rejection,
+    Rules,
+    Scope,
+    SubmitRequest,
+    batch_job_name,
+    parse,
+    submit_arguments,
+)
+
+RULES = Rules(shapes=submit_job_shape(), policy=Policy(), scope=Scope(region="eu-west-1", account="123456789012"))
+MESSAGE_ID = "5fea7756-0ea4-451a-a703-a558b933e274"
+BASE = {"jobName": "render", "jobQueue": "high", "jobDefinition": "render:3"}
+
+
+def parsed(members: Any = None, *, rules: Rules = RULES, **more: Any) -> SubmitRequest | CancelRequest | Rejection:
+    body = json.dumps({**BASE, **more} if members is None else members)
+    return parse(body, message_id=MESSAGE_ID, rules=rules)
+
+
+def accepted(rules: Rules = RULES, **more: Any) -> SubmitRequest:
+    request = parsed(rules=rules, **more)
+    assert isinstance(request, SubmitRequest), request
+    return request
+
+
+def rejected(members: Any = None, *, rules: Rules = RULES, **more: Any) -> Rejection:
+    rejection = parsed(members, rules=rules, **more)
+    assert isinstance(rejection, Rejection), rejection
+    return rejection
+
+
+def raw(body: str) -> Rejection:
+    rejection = parse(body, message_id=MESSAGE_ID, rules=RULES)
+    assert isinstance(rejection, Rejection), rejection
+    return rejection
+
+
+def job_of(request: SubmitRequest) -> Job:
+    return Job(
+        request_id=request.request_id,
+        message_id=MESSAGE_ID,
+        source="https://sqs.eu-west-1.amazonaws.com/123456789012/requests",
+        content_hash=request.content_hash,
+        job_name=request.job_name,
+        batch_job_name=batch_job_name(request.job_name, store_id="s" * 32, request_id=request.request_id),
+        job_queue=request.job_queue,
+        job_queue_ref=request.job_queue_ref,
+        job_definition=request.job_definition,
+        received_at=0.0,
+    )
+
+
+def sent(rules: Rules = RULES, **more: Any) -> dict[str, Any]:
+    request = accepted(rules, **more)
+    return submit_arguments(
+        json.dumps({**BASE, **more}),
+        job=job_of(request),
+        default_tags=rules.default_tags,
+        tag_request_id=rules.tag_request_id,
+    )
+
+
+# --- bodies that can't be read --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("", "the body is empty; it must be a JSON object"),
+        (" \n\t", "the body is empty; it must be a JSON object"),
+        ("{", "the body is not JSON: a member name in double quotes is missing (line 1, column 2)"),
+        ('{"jobName": secret}', "the body is not JSON: a value is missing (line 1, column 13)"),
+        ('{"jobName": "secret}', "the body is not JSON: a string is not closed (line 1, column 13)"),
+        ('{"jobName" "secret"}', "the body is not JSON: a colon is missing (line 1, column 12)"),
+        ('{"a": 1\n"b": 2}', "the body is not JSON: a comma or closing bracket is missing (line 2, column 1)"),
+        ('{"a": "\\q"}', "the body is not JSON: a string holds an escape that JSON does not know (line 1, column 8)"),
+        ("{} {}", "the body is not JSON: something follows the object (line 1, column 4)"),
+        ("\ufeff{}", "the body is not JSON: it begins with a byte order mark (line 1, column 1)"),
+        ('{"jobName": "a\0"}', "the body is not JSON: a string holds a control character that is not escaped"),
+        ('{"priority": NaN}', "the body is not JSON: NaN is not a JSON number"),
+        ('{"priority": -Infinity}', "the body is not JSON: -Infinity is not a JSON number"),
+        ("null", "the body must be a JSON object, not null"),
+        ("[]", "the body must be a JSON object, not an array"),
+        ('"secret"', "the body must be a JSON object, not a string"),
+        ("true", "the body must be a JSON object, not a boolean"),
+        ("12", "the body must be a JSON object, not an integer"),
+        ("1e999", "the body must be a JSON object, not a number too large to represent"),
+    ],
+)
+def test_body_that_is_no_json_object_is_refused_with_the_place_and_no_value(body: str, reason: str) -> None:
+    """A body that is not one JSON object is refused, saying what is wrong where."""
+    rejection = raw(body)
+    assert rejection.reason.startswith(reason)
+    assert rejection.error_code == "invalid_json"
+    assert rejection.reason_class == "invalid_request"
+    assert rejection.request_id is None
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":'])
+@pytest.mark.parametrize("depth", [65, 1_000, 100_000])
+def test_deep_nesting_is_refused_and_never_a_recursion_error(opening: str, depth: int) -> None:
+    """However deep a body is nested, open or closed, it is refused by name."""
+    assert raw(opening * depth).reason == "the body is nested deeper than 64 levels"
+
+
+def test_nesting_up_to_the_limit_and_brackets_in_strings_are_read() -> None:
+    """64 levels are decoded; brackets inside a string are no levels."""
+    deep = raw('{"x":' + "[" * 63 + "]" * 63 + "}")
+    assert deep.problems[0].startswith("x: not a member of the message")
+    accepted(parameters={"expression": "[" * 500 + '"{\\"'})
+
+
+def test_oversized_body_is_refused_unread() -> None:
+    """A body longer than any SQS message is refused before it is decoded."""
+    rejection = raw("[" * (limits.SQS_MESSAGE_BYTES_MAX + 1))
+    assert rejection.error_code == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (r'{"jobName": "a\u0000b"}', "jobName: must not hold a NUL character"),
+        (r'{"parameters": {"k": "\ud83d"}}', "parameters.k: must not hold half of a surrogate pair"),
+        (r'{"parameters": {"\udc00": "v"}}', "parameters: has a member whose name holds half of a surrogate pair"),
+        (
+            r'{"containerOverrides": {"command": ["a", "\u0000"]}}',
+            "containerOverrides.command[1]: must not hold a NUL character",
+        ),
+        ('{"tags": {"k": "\udfff"}}', "tags.k: must not hold half of a surrogate pair"),
+    ],
+)
+def test_text_that_can_not_be_sent_is_refused_with_its_path(body: str, problem: str) -> None:
+    """NUL and lone surrogates make a body invalid, wherever they stand."""
+    assert problem in raw(body).problems
+
+
+def test_surrogate_pairs_and_escaped_backslashes_are_text_like_any_other() -> None:
+    """A pair of surrogates is one character, and an escaped backslash before ``u0000`` is no NUL."""
+    body = json.dumps(BASE)[:-1] + r', "parameters": {"smile": "\ud83d\ude00", "path": "C:\\u0000"}}'
+    assert isinstance(parse(body, message_id=MESSAGE_ID, rules=RULES), SubmitRequest)
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 5_000, "-" + "9" * 400, "1e400", "-1e999", "9223372036854775808"])
+def test_huge_numbers_are_refused_with_their_path(number: str) -> None:
+    """Numbers that neither a double nor 64 bits hold are refused where they stand, however many digits they have."""
+    rejection = raw(f'{{"priority": {number}, "arrayProperties": {{"size": {number}}}}}')
+    assert "priority: must be an integer and be from -1,000 to 1,000, not a number too large to represent" in (
+        rejection.problems
+    )
+    assert any(problem.startswith("arrayProperties.size: must be an integer") for problem in rejection.problems)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ('{"jobName": "a", "jobName": "a"}', "jobName: given more than once"),
+        ('{"tags": {"team": "a", "team": "b"}}', "tags.team: given more than once"),
+        (
+            '{"containerOverrides": {"environment": [{"name": "A", "value": "1", "value": "2"}]}}',
+            "containerOverrides.environment[0].value: given more than once",
+        ),
+        ('{"action": "cancel", "requestId": "r", "action": "cancel"}', "action: given more than once"),
+    ],
+)
+def test_member_given_twice_is_refused(body: str, problem: str) -> None:
+    """An object that names a member twice is refused at any depth, even if both values agree."""
+    assert problem in raw(body).problems
+
+
+def test_request_id_given_twice_is_not_taken_for_the_requests_id() -> None:
+    """Which of two ids was meant is unknown: the rejection names none."""
+    assert raw('{"requestId": "a", "requestId": "b"}').request_id is None
+
+
+# --- members, types and ranges ----------------------------------------------------------------------------
+
+INVALID = [
+    ({"jobName": "-a"}, "jobName: must be 1 to 128 letters"),
+    ({"jobName": "a" * 129}, "jobName: must be 1 to 128 letters"),
+    ({"jobName": ""}, "jobName: must be 1 to 128 letters"),
+    ({"jobName": "a\n"}, "jobName: must be 1 to 128 letters"),
+    ({"jobName": "é"}, "jobName: must be 1 to 128 letters"),
+    ({"jobName": None}, "jobName: must not be null: give a string, or leave the member out"),
+    ({"jobQueue": "a b"}, "jobQueue: must be a job queue's name"),
+    ({"jobQueue": "arn:aws:sqs:eu-west-1:123456789012:high"}, "jobQueue: must be a job queue's name"),
+    ({"jobDefinition": "render:0"}, "jobDefinition: must be a job definition's name"),
+    ({"jobDefinition": "render:latest"}, "jobDefinition: must be a job definition's name"),
+    ({"jobDefinition": "arn:aws:batch:eu-west-1:123456789012:job-queue/high"}, "jobDefinition: must be a job def"),
+    ({"shareIdentifier": "team-a"}, "shareIdentifier: must be 1 to 255 letters and digits"),
+    ({"shareIdentifier": "a" * 256}, "shareIdentifier: must be 1 to 255 letters and digits"),
+    ({"schedulingPriorityOverride": 10_000}, "schedulingPriorityOverride: must be from 0 to 9,999"),
+    ({"schedulingPriorityOverride": -1}, "schedulingPriorityOverride: must be from 0 to 9,999"),
+    ({"arrayProperties": {"size": 1}}, "arrayProperties.size: must be from 2 to 10,000"),
+    ({"arrayProperties": {"size": 10_001}}, "arrayProperties.size: must be from 2 to 10,000"),
+    ({"arrayProperties": {"size": True}}, "arrayProperties.size: must be an integer"),
+    ({"arrayProperties": {"size": 5.0}}, "arrayProperties.size: must be an integer"),
+    ({"arrayProperties": {"size": "5"}}, "arrayProperties.size: must be an integer"),
+    ({"arrayProperties": []}, "arrayProperties: must be an object, not an array"),
+    ({"retryStrategy": {"attempts": 0}}, "retryStrategy.attempts: must be from 1 to 10"),
+    ({"retryStrategy": {"attempts": 11}}, "retryStrategy.attempts: must be from 1 to 10"),
+    ({"retryStrategy": {"evaluateOnExit": []}}, "retryStrategy.attempts: required with evaluateOnExit"),
+    (
+        {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT"}] * 6}},
+        "retryStrategy.evaluateOnExit: must have at most 5 entries",
+    ),
+    (
+        {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"onReason": "*"}]}},
+        "retryStrategy.evaluateOnExit[0].action: required",
+    ),
+    (
+        {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "STOP"}]}},
+        "retryStrategy.evaluateOnExit[0].action: must be RETRY or EXIT, in any case",
+    ),
+    (
+        {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onReason": "x" * 513}]}},
+        "retryStrategy.evaluateOnExit[0].onReason: must be 1 to 512 characters with * only at the end",
+    ),
+    (
+        {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onStatusReason": "*x"}]}},
+        "retryStrategy.evaluateOnExit[0].onStatusReason: must be 1 to 512 characters with * only at the end",
+    ),
+    (
+        {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onExitCode": "-1"}]}},
+        "retryStrategy.evaluateOnExit[0].onExitCode: must be 1 to 512 digits with * only at the end",
+    ),
+    ({"timeout": {"attemptDurationSeconds": 59}}, "timeout.attemptDurationSeconds: must be at least 60"),
+    ({"timeout": {"attemptDurationSeconds": 2**31}}, "timeout.attemptDurationSeconds: must be at least 60"),
+    ({"propagateTags": 1}, "propagateTags: must be true or false, not an integer"),
+    ({"tags": {f"k{n}": "v" for n in range(50)}}, "tags: must have at most 49 entries beside the one that"),
+    ({"tags": {"k" * 129: "v"}}, f"tags.{'k' * 63}… (key): must have from 1 to 128 characters"),
+    ({"tags": {"": "v"}}, "tags.? (key): must have from 1 to 128 characters"),
+    ({"tags": {"k": "v" * 257}}, "tags.k: must have at most 256 characters"),
+    ({"tags": {"AWS:x": "v"}}, "tags: must have no key that begins with aws:"),
+    ({"tags": {"batch-controller/request-id": "other"}}, "tags.batch-controller/request-id: must be the request's own"),
+    ({"tags": {"k": None}}, "tags.k: must not be null: give a string"),
+    ({"parameters": {"k": 5}}, "parameters.k: must be a string, not a number: write it in quotes"),
+    ({"dependsOn": [{"jobId": f"id-{n}"} for n in range(21)]}, "dependsOn: must name at most 20 jobs"),
+    ({"dependsOn": [{}]}, "dependsOn[0].jobId: required, unless type is SEQUENTIAL"),
+    ({"dependsOn": [{"jobId": ""}]}, "dependsOn[0].jobId: must not be empty"),
+    ({"dependsOn": [{"type": "N_TO_N"}]}, "dependsOn[0].jobId: required, unless type is SEQUENTIAL"),
+    ({"dependsOn": [{"type": "n_to_n", "jobId": "j"}]}, "dependsOn[0].type: must be N_TO_N or SEQUENTIAL"),
+    ({"dependsOn": [{"type": "SEQUENTIAL"}]}, "dependsOn[0].type: SEQUENTIAL needs arrayProperties.size"),
+    (
+        {"dependsOn": [{"type": "SEQUENTIAL"}] * 2, "arrayProperties": {"size": 2}},
+        "dependsOn: must have at most 1 entry of type SEQUENTIAL",
+    ),
+    (
+        {"dependsOn": [{"type": "SEQUENTIAL", "jobId": "j"}], "arrayProperties": {"size": 2}},
+        "dependsOn[0].jobId: must be left out with type SEQUENTIAL",
+    ),
+    ({"containerOverrides": {"command": ["a", ""]}}, "containerOverrides.command[1]: must not be an empty string"),
+    (
+        {"containerOverrides": {"environment": [{"name": "AWS_BATCH_JOB_ID", "value": "x"}]}},
+        "containerOverrides.environment[0].name: must not begin with AWS_BATCH",
+    ),
+    (
+        {"containerOverrides": {"resourceRequirements": [{"type": "CPU", "value": "1"}]}},
+        "containerOverrides.resourceRequirements[0].type: must be GPU, VCPU or MEMORY",
+    ),
+    (
+        {"containerOverrides": {"resourceRequirements": [{"type": "VCPU", "value": 1}]}},
+        "containerOverrides.resourceRequirements[0].value: must be a string, not a number: write it in quotes",
+    ),
+    (
+        {"containerOverrides": {"resourceRequirements": [{"type": "VCPU"}]}},
+        "containerOverrides.resourceRequirements[0].value: required",
+    ),
+    ({"containerOverrides": {"vcpus": 2**31}}, "containerOverrides.vcpus: must be from -2,147,483,648"),
+    ({"nodeOverrides": {"numNodes": 0}}, "nodeOverrides.numNodes: must be at least 1"),
+    (
+        {"nodeOverrides": {"nodePropertyOverrides": [{}]}},
+        "nodeOverrides.nodePropertyOverrides[0].targetNodes: required",
+    ),
+    (
+        {"nodeOverrides": {"nodePropertyOverrides": [{"targetNodes": "0-3"}]}},
+        "nodeOverrides.nodePropertyOverrides[0].targetNodes: must be a range of node indexes such as 0:3, :3 or 4:",
+    ),
+    (
+        {
+            "nodeOverrides": {
+                "nodePropertyOverrides": [{"targetNodes": "0:", "containerOverrides": {"command": [""]}}]
+            }
+        },
+        "nodeOverrides.nodePropertyOverrides[0].containerOverrides.command[0]: must not be an empty string",
+    ),
+    ({"ecsPropertiesOverride": {"taskProperties": [{}, {}]}}, "ecsPropertiesOverride.taskProperties: must have at mo"),
+    (
+        {"eksPropertiesOverride": {"podProperties": {"containers": [{"env": [{"name": "AWS_BATCH"}]}]}}},
+        "eksPropertiesOverride.podProperties.containers[0].env[0].name: must not begin with AWS_BATCH",
+    ),
+    (
+        {"eksPropertiesOverride": {"podProperties": {"containers": [{"resources": {"limits": {"cpu": ""}}}]}}},
+        "eksPropertiesOverride.podProperties.containers[0].resources.limits.cpu: must have from 1 to 256 characters",
+    ),
+    ({"priority": 1_001}, "priority: must be from -1,000 to 1,000"),
+    ({"priority": False}, "priority: must be an integer and be from -1,000 to 1,000, not a boolean"),
+    ({"priority": None}, "priority: must not be null"),
+    ({"requestId": None}, "requestId: must be a string, not null"),
+    ({"requestId": ""}, "requestId: must be 1 to 128 of letters, digits and _ . : / = + @ -"),
+    ({"requestId": "a\n"}, "requestId: must be 1 to 128 of letters"),
+    ({"requestId": "a b"}, "requestId: must be 1 to 128 of letters"),
+    ({"requestId": "a" * 129}, "requestId: must be 1 to 128 of letters"),
+    ({"expiresAt": None}, "expiresAt: must be a time as RFC 3339 writes it"),
+    ({"expiresAt": "2030-01-31T12:00:00"}, "expiresAt: must be a time as RFC 3339 writes it, with Z or an offset"),
+    ({"expiresAt": "2030-02-30T12:00:00Z"}, "expiresAt: must be a time as RFC 3339 writes it"),
+    ({"expiresAt": "2030-01-31T12:00:00+24:00"}, "expiresAt: must be a time as RFC 3339 writes it"),
+    ({"expiresAt": 1_900_000_000}, "expiresAt: must be a time as RFC 3339 writes it"),
+    ({"action": "resubmit"}, "action: must be submit or cancel"),
+    ({"action": None}, "action: must be submit or cancel"),
+    ({"jobname": "a"}, "jobname: not a member of the message; the nearest is jobName"),
+    ({"prioritiy": 1}, "prioritiy: not a member of the message; the nearest is priority"),
+    (
+        {"containerOverrides": {"enviroment": []}},
+        "containerOverrides.enviroment: not a member of containerOverrides; the nearest is environment",
+    ),
+    (
+        {"containerOverrides": {"environment": [{"Name": "A"}]}},
+        "containerOverrides.environment[0].Name: not a member of containerOverrides.environment[0]; the nearest is name",
+    ),
+    ({"clientToken": "t"}, "clientToken: not a member of the message; the nearest is "),
+    ({"https://u:pw@host": 1}, "has an unknown member whose name is not shown; members of the message: jobName, "),
+]
+
+
+@pytest.mark.parametrize(("members", "problem"), INVALID, ids=[problem[:60] for _, problem in INVALID])
+def test_member_that_breaks_a_rule_is_refused_with_path_and_rule(members: dict[str, Any], problem: str) -> None:
+    """Each rule names the member's path and what would be right, and is the only problem reported for it."""
+    rejection = rejected(**members)
+    assert [text for text in rejection.problems if text.startswith(problem)], rejection.problems
+    assert len(rejection.problems) == 1
+    assert rejection.error_code == "invalid_request"
+    assert rejection.reason_class == "invalid_request"
+
+
+VALID: list[dict[str, Any]] = [
+    {"jobName": "a" * 128},
+    {"jobName": "0_a-Z"},
+    {"jobQueue": "arn:aws:batch:eu-west-1:123456789012:job-queue/high"},
+    {"jobDefinition": "render"},
+    {"jobDefinition": "arn:aws:batch:eu-west-1:123456789012:job-definition/render"},
+    {"jobDefinition": "arn:aws-us-gov:batch:eu-west-1:123456789012:job-definition/render:12"},
+    {"shareIdentifier": "teamA*"},
+    {"schedulingPriorityOverride": 0},
+    {"arrayProperties": {}},
+    {"arrayProperties": {"size": 10_000}, "dependsOn": [{"type": "SEQUENTIAL"}]},
+    {"dependsOn": [{"jobId": f"id-{n}"} for n in range(20)]},
+    {"dependsOn": [{"jobId": "id", "type": "N_TO_N"}], "arrayProperties": {"size": 2}},
+    {"retryStrategy": {"attempts": 10, "evaluateOnExit": [{"action": "rEtRy", "onReason": "x" * 511 + "*"}]}},
+    {"retryStrategy": {"attempts": 1, "evaluateOnExit": [{"action": "exit", "onExitCode": "13*"}]}},
+    {"timeout": {"attemptDurationSeconds": 60}},
+    {"tags": {}},
+    {"tags": {f"k{n}": "v" for n in range(49)}},
+    {"tags": {"k" * 128: "v" * 256, "empty": ""}},
+    {"tags": {**{f"k{n}": "v" for n in range(49)}, "batch-controller/request-id": MESSAGE_ID}},
+    {"containerOverrides": {"environment": [{"name": "aws_batch_x", "value": ""}], "vcpus": 2, "memory": 4}},
+    {"nodeOverrides": {"numNodes": 4, "nodePropertyOverrides": [{"targetNodes": t} for t in ("0:3", ":3", "4:", "0")]}},
+    {"consumableResourcePropertiesOverride": {"consumableResourceList": [{"quantity": 2**40}]}},
+    {"propagateTags": False},
+    {"action": "submit", "priority": -1_000},
+    {"requestId": "Az09_.:/=+@-"},
+    {"expiresAt": "2030-01-31t12:00:00.5+05:30"},
+]
+
+
+@pytest.mark.parametrize("members", VALID, ids=[json.dumps(members)[:50] for members in VALID])
+def test_member_at_the_edge_of_its_range_is_accepted(members: dict[str, Any]) -> None:
+    """What AWS documents as allowed is accepted, up to the last value."""
+    accepted(**members)
+
+
+def test_missing_members_and_all_other_problems_are_reported_at_once() -> None:
+    """A body with many problems is told all of them, each with its path."""
+    rejection = rejected({"requestId": "r-1", "jobname": "x", "priority": "high", "timeout": {"attemptDurationSeconds": 1}})
+    assert set(rejection.problems) == {
+        "priority: must be an integer and be from -1,000 to 1,000, not a string",
+        "jobname: not a member of the message; the nearest is jobName",
+        "timeout.attemptDurationSeconds: must be at least 60",
+        "jobName: required",
+        "jobQueue: required",
+        "jobDefinition: required",
+    }
+    assert rejection.reason == "; ".join(rejection.problems)
+    assert rejection.request_id == "r-1"
+
+
+def test_dependency_on_a_request_is_recognised_and_said_not_to_be_built() -> None:
+    """``dependsOn[].requestId`` is no unknown member, but one that does not work yet."""
+    rejection = rejected(dependsOn=[{"jobId": "j"}, {"requestId": "r-1"}])
+    assert rejection.error_code == "not_built"
+    assert rejection.problems == (
+        "dependsOn[1].requestId: dependencies on other requests are not built yet; give the jobId of a submitted job",
+    )
+
+
+def test_reason_is_cut_at_one_kibibyte_and_counts_what_is_left_out() -> None:
+    """A long list of problems ends with how many more there are; all stay in ``problems``."""
+    rejection = rejected(parameters={f"parameter_{n}": n for n in range(100)})
+    assert len(rejection.problems) == 100
+    assert 900 < len(rejection.reason.encode()) <= 1_024
+    shown = rejection.reason.split("; ")
+    assert shown[:-1] == list(rejection.problems[: len(shown) - 1])
+    assert shown[-1] == f"… and {100 - len(shown) + 1} more"
+
+
+def test_long_and_strange_names_are_not_quoted_whole() -> None:
+    """Unknown names are quoted only if they look like one, and never beyond 64 characters."""
+    rejection = rejected(**{"s" * 5_000: 1, "se cret": 1})
+    assert rejection.problems[0].startswith("s" * 63 + "…: not a member of the message")
+    assert "se cret" not in str(rejection)
+
+
+def test_problems_of_a_hostile_body_are_bounded() -> None:
+    """A body with half a million problems costs no more than a thousand."""
+    rejection = raw('{"containerOverrides":{"command":[' + ",".join(["1"] * 400_000) + "]}}")
+    assert len(rejection.problems) == 1_000
+    assert len(rejection.reason.encode()) <= 1_024
+
+
+# --- sizes --------------------------------------------------------------------------------------------------
+
+
+def serialized(arguments: dict[str, Any]) -> bytes:
+    """What the SDK puts on the wire."""
+    operation = get_session().get_service_model("batch").operation_model("SubmitJob")
+    body = create_serializer("rest-json").serialize_to_request(arguments, operation)["body"]
+    assert isinstance(body, bytes)
+    return body
+
+
+@pytest.mark.parametrize("character", ["a", "é", "😀", '"', "\n", "\x7f"])
+def test_payload_limit_holds_to_the_byte_on_what_the_sdk_sends(character: str) -> None:
+    """30 KiB is what AWS Batch takes, of the body as the SDK writes it, with the longer job name and our tags."""
+    rules = replace(RULES, default_tags={"team": "Zürich", "cost": "1"})
+    step = len(json.dumps(character)) - 2
+    room = limits.PAYLOAD_BYTES_MAX - len(serialized(sent(rules, jobName="a" * 120, parameters={"p": ""})))
+    fits = character * (room // step) + "a" * (room % step)
+    arguments = sent(rules, jobName="a" * 120, parameters={"p": fits})
+    assert len(serialized(arguments)) == limits.PAYLOAD_BYTES_MAX
+    rejection = rejected(rules=rules, jobName="a" * 120, parameters={"p": fits + "a"})
+    assert rejection.error_code == "too_large"
+    assert "the request is 30,721 bytes as SubmitJob" in rejection.reason
+
+
+@pytest.mark.parametrize(
+    ("path", "wrap"),
+    [
+        ("containerOverrides", lambda c: {"containerOverrides": c}),
+        (
+            "nodeOverrides.nodePropertyOverrides[1].containerOverrides",
+            lambda c: {
+                "nodeOverrides": {
+                    "nodePropertyOverrides": [{"targetNodes": "0"}, {"targetNodes": "1:", "containerOverrides": c}]
+                }
+            },
+        ),
+    ],
+)
+def test_container_overrides_longer_than_ecs_takes_are_refused(path: str, wrap: Any) -> None:
+    """8192 characters of overrides pass, one more would make the job FAIL: it is refused here."""
+    frame = len(json.dumps({"command": [""]}, separators=(",", ":")))
+    accepted(**wrap({"command": ["é" * (8_192 - frame)]}))
+    rejection = rejected(**wrap({"command": ["é" * (8_193 - frame)]}))
+    assert rejection.problems[0] == f"{path}: 8,193 characters as compact JSON; Amazon ECS takes at most 8,192"
+    assert rejection.error_code == "too_large"
+
+
+def test_ecs_task_overrides_count_all_containers_of_the_task() -> None:
+    """The containers of one task share the limit of 8192 characters."""
+    rejection = rejected(
+        ecsPropertiesOverride={"taskProperties": [{"containers": [{"command": ["x" * 4_500]}, {"command": ["x" * 4_500]}]}]}
+    )
+    assert rejection.problems[0].startswith("ecsPropertiesOverride.taskProperties[0].containers: 9,")
+
+
+# --- ids, names, times -----------------------------------------------------------------------------------
+
+
+def test_request_has_what_the_body_says() -> None:
+    """Every field of the request comes from the body, the queue's name from its ARN."""
+    queue = "arn:aws:batch:eu-west-1:123456789012:job-queue/high"
+    request = accepted(
+        requestId="order/1", jobQueue=queue, priority=7, arrayProperties={"size": 9}, expiresAt="1970-01-02T01:00:00.25+01:00"
+    )
+    assert request.request_id == "order/1"
+    assert request.job_name == "render"
+    assert (request.job_queue, request.job_queue_ref) == ("high", queue)
+    assert request.job_definition == "render:3"
+    assert request.priority == 7
+    assert request.array_size == 9
+    assert request.expires_at == 86_400.25
+
+
+def test_message_id_is_the_id_of_a_request_without_one() -> None:
+    """Without ``requestId`` the SQS MessageId stands in; the rest has its defaults."""
+    request = accepted()
+    assert request.request_id == MESSAGE_ID
+    assert (request.priority, request.array_size, request.expires_at) == (0, None, None)
+
+
+def test_request_id_can_be_demanded() -> None:
+    """With ``intake.require_request_id`` a body without an id is refused."""
+    rejection = rejected(rules=replace(RULES, require_request_id=True))
+    assert rejection.problems == ("requestId: required by intake.require_request_id",)
+    accepted(replace(RULES, require_request_id=True), requestId="r")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-01T00:00:00Z", 0.0),
+        ("1970-01-01 00:00:01z", 1.0),
+        ("1969-12-31T23:00:00-01:00", 0.0),
+        ("1970-01-01T00:00:00.123456789012345678901234567890Z", 0.123456789),
+        ("2016-12-31T23:59:60Z", 1_483_228_800.0),
+        ("9999-12-31T23:59:59-23:59", 253_402_387_139.0),
+        ("0001-01-01T00:00:00+23:59", -62_135_683_140.0),
+    ],
+)
+def test_expiry_is_read_as_rfc_3339(text: str, seconds: float) -> None:
+    """Offsets, fractions, leap seconds and the ends of the calendar are read."""
+    assert accepted(expiresAt=text).expires_at == pytest.approx(seconds, abs=1e-6)
+
+
+def test_batch_job_name_is_cut_and_unique_per_store_and_request() -> None:
+    """The Batch job name keeps 115 characters and adds 12 hex digits of store and request id."""
+    digest = hashlib.sha256(b"store\0r-1").hexdigest()[:12]
+    assert batch_job_name("a" * 128, store_id="store", request_id="r-1") == "a" * 115 + "-" + digest
+    assert batch_job_name("a", store_id="store", request_id="r-1") != batch_job_name("a", store_id="s", request_id="r-1")
+    assert batch_job_name("a", store_id="s1", request_id="1") != batch_job_name("a", store_id="s", request_id="11")
+
+
+# --- content ------------------------------------------------------------------------------------------------
+
+
+def content_hash(body: str) -> bytes:
+    request = parse(body, message_id=MESSAGE_ID, rules=RULES)
+    assert isinstance(request, SubmitRequest), request
+    return request.content_hash
+
+
+def test_content_is_the_same_whatever_the_layout_and_the_request_id() -> None:
+    """Order, white space, escapes and ``requestId`` do not change the content; any other member does."""
+    first = content_hash('{"jobName":"a","jobQueue":"q","jobDefinition":"d","parameters":{"x":"é","y":"/"}}')
+    second = content_hash(
+        '{ "requestId": "r", "parameters": {"y": "\\/", "x": "\\u00e9"},\n "jobDefinition":"d","jobQueue":"q","jobName":"a"}'
+    )
+    assert first == second
+    assert len(first) == 32
+    assert first != content_hash('{"jobName":"a","jobQueue":"q","jobDefinition":"d","parameters":{"x":"é","y":"."}}')
+    assert first != content_hash(
+        '{"jobName":"a","jobQueue":"q","jobDefinition":"d","parameters":{"x":"é","y":"/"},"priority":0}'
+    )
+
+
+def test_content_hash_never_changes_between_versions() -> None:
+    """Hashes are stored and compared for weeks: the canonical form is fixed."""
+    body = '{"jobQueue":"q","jobName":"a","jobDefinition":"d","tags":{"é":"\\u007f😀"},"priority":-0}'
+    canonical = '{"jobDefinition":"d","jobName":"a","jobQueue":"q","priority":0,"tags":{"é":"\x7f😀"}}'
+    assert content_hash(body) == hashlib.sha256(canonical.encode()).digest()
+
+
+# --- cancel -------------------------------------------------------------------------------------------------
+
+
+def test_cancel_needs_nothing_but_the_id() -> None:
+    """A cancel names a request, with a reason if it likes; an empty reason is none."""
+    assert parsed({"action": "cancel", "requestId": "r-1"}) == CancelRequest(request_id="r-1", reason=None)
+    assert parsed({"action": "cancel", "requestId": "r-1", "reason": ""}) == CancelRequest(request_id="r-1", reason=None)
+    long = "x" * 1_024
+    assert parsed({"action": "cancel", "requestId": "r-1", "reason": long}) == CancelRequest(
+        request_id="r-1", reason=long
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ({}, "requestId: required: it names the request to cancel"),
+        ({"requestId": "a b"}, "requestId: must be 1 to 128 of letters"),
+        ({"requestId": "r", "reason": "x" * 1_025}, "reason: must be at most 1,024 characters"),
+        ({"requestId": "r", "reason": None}, "reason: must be a string, not null"),
+        ({"requestId": "r", "jobId": "j"}, "jobId: not a member of a cancel message; the nearest is requestId"),
+        ({"requestId": "r", "priority": 1}, "priority: not a member of a cancel message; the nearest is "),
+    ],
+)
+def test_cancel_that_breaks_a_rule_is_refused(members: dict[str, Any], problem: str) -> None:
+    """A cancel takes only action, requestId and reason."""
+    rejection = rejected({"action": "cancel", **members})
+    assert len(rejection.problems) == 1
+    assert rejection.problems[0].startswith(problem)
+
+
+# --- what is sent ------------------------------------------------------------------------------------------
+
+
+def test_arguments_are_the_body_without_our_members_under_the_stored_name() -> None:
+    """SubmitJob gets the body, the Batch job name, the queue as given, and the request-id tag."""
+    arguments = sent(requestId="r-1", priority=3, expiresAt="2030-01-01T00:00:00Z", action="submit", parameters={"a": "b"})
+    assert arguments == {
+        "jobName": batch_job_name("render", store_id="s" * 32, request_id="r-1"),
+        "jobQueue": "high",
+        "jobDefinition": "render:3",
+        "parameters": {"a": "b"},
+        "tags": {"batch-controller/request-id": "r-1"},
+    }
+
+
+def test_own_tags_win_over_default_tags_which_fill_what_is_left() -> None:
+    """The request's tags come first, then ours, then default tags in their order until 50."""
+    defaults = {"team": "default", "batch-controller/request-id": "x", **{f"d{n}": "v" for n in range(5)}}
+    own = {"team": "own", **{f"k{n}": "v" for n in range(45)}}
+    tags = sent(replace(RULES, default_tags=defaults), tags=own, requestId="r-1")["tags"]
+    assert len(tags) == 50
+    assert tags["team"] == "own"
+    assert tags["batch-controller/request-id"] == "r-1"
+    assert [key for key in tags if key.startswith("d")] == ["d0", "d1", "d2"]
+
+
+def test_no_tags_are_sent_if_there_are_none() -> None:
+    """An empty map of tags is left out: AWS Batch wants at least one entry."""
+    assert "tags" not in sent(replace(RULES, tag_request_id=False), tags={})
+    accepted(replace(RULES, tag_request_id=False), tags={f"k{n}": "v" for n in range(50)})
+
+
+def test_request_id_tag_gives_way_if_the_configuration_changed_since_intake() -> None:
+    """50 tags accepted while our tag was off stay 50 tags when it is on."""
+    tags = {f"k{n}": "v" for n in range(50)}
+    request = accepted(replace(RULES, tag_request_id=False), tags=tags)
+    body = json.dumps({**BASE, "tags": tags})
+    arguments = submit_arguments(body, job=job_of(request), default_tags={"d": "v"}, tag_request_id=True)
+    assert arguments["tags"] == tags
