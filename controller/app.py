@@ -28,7 +28,7 @@ from controller.adapters.batch_model import submit_job_shape
 from controller.adapters.clock import SystemClock
 from controller.adapters.ops_server import OpsServer
 from controller.adapters.runner import ThreadRunner
-from controller.adapters.sinks import DeadLetterSink, LogSink, SqsSink
+from controller.adapters.sinks import DeadLetterSink, LineWriter, LogSink, SqsSink
 from controller.adapters.sqs import Queue
 from controller.adapters.store.sqlite import open_sqlite_store
 from controller.adapters.sts import Account
@@ -93,14 +93,16 @@ def _ended_by(errors: Sequence[BaseException]) -> int:
 
 
 def _said(error: BaseException, code: int) -> int:
-    print(f"batch-controller: {error}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"batch-controller: {error}\n")
+    sys.stderr.flush()
     return code
 
 
 async def _run(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         clock = SystemClock()
-        metrics, health = Metrics(), Health(clock)
+        metrics = Metrics(name=settings.controller.name, sinks=[sink.name for sink in settings.sinks])
+        health = Health(clock)
         aws = await stack.enter_async_context(_aws(settings))
         store = await stack.enter_async_context(_store(settings))
         ports = Ports(
@@ -223,7 +225,7 @@ def _sinks(settings: Settings, aws: Aws, clock: Clock, metrics: Metrics, stack: 
         if each.type == "log":
             runner = ThreadRunner(each.name)
             stack.callback(runner.close)
-            sinks.append(LogSink(name=each.name, write=_write_stdout, runner=runner))
+            sinks.append(LogSink(name=each.name, write=LineWriter(sys.stdout.fileno()), runner=runner))
         else:
             assert each.queue_url is not None, "checked by the configuration"
             sinks.append(

@@ -223,6 +223,9 @@ class Application:
 
     async def run(self) -> None:
         """Until drained. Raises StoreMismatch (before any Batch call where STS tells the account) and StageGivenUp."""
+        self.health.leads(is_leader=True)
+        for source in self._ports.sources:
+            self.health.expect_queue(source.url)
         await self._start()
         if self.drain.is_requested:
             return
@@ -326,7 +329,12 @@ class Application:
 
     async def _gate_loop(self) -> None:
         async def turn() -> None:
-            await self.gate.refresh()
+            try:
+                await self.gate.refresh()
+            except StoreUnavailable as error:
+                self.health.store_failed(str(error))
+                raise
+            self.health.store_ok()
 
         await self._loop("gate", 1.0).run(turn)
 
@@ -400,7 +408,7 @@ class Application:
             staleness_s=self.schedule.staleness_s(self._ports.clock.monotonic()),
             intake_paused=self.gate.pauses(),
             stage_turns=self.health.last_turns(),
-            is_leader=True,
+            is_leader=self.health.is_leader,
             now=now,
         )
         return self.metrics.render(snapshot)

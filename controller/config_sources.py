@@ -63,7 +63,7 @@ class Layers(PydanticBaseSettingsSource):
         super().__init__(settings_cls)
         self._values: dict[str, Any] = {}
         self._origins: dict[str, str] = {}
-        self._below = "default"
+        self._below = "not set"
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Part of the base class's interface: the value of one section."""
@@ -103,7 +103,7 @@ class Layers(PydanticBaseSettingsSource):
             found = self._origins.get(".".join(parts[:length]))
             if found is not None:
                 return found
-        return self._below if parts and parts[0] in self._values else "default"
+        return self._below if parts and parts[0] in self._values else "not set"
 
 
 # --- the file -----------------------------------------------------------------------------------------

@@ -56,7 +56,8 @@ class Health:
         self._turned_at: dict[str, float] = {}
         self._refusals: dict[tuple[str, str], _Refusal] = {}
         self._queues: dict[str, bool] = {}
-        self._store_problem: str | None = "not open yet"
+        self._is_store_open = False
+        self._store_problem: str | None = None
         self._is_leader: bool | None = None
 
     # --- reports --------------------------------------------------------------------------------------
@@ -97,6 +98,7 @@ class Health:
 
     def store_ok(self) -> None:
         """The store is open and answered last time."""
+        self._is_store_open = True
         self._store_problem = None
 
     def store_failed(self, message: str) -> None:
@@ -118,7 +120,7 @@ class Health:
     def is_leader(self) -> bool:
         return self._is_leader is True
 
-    def stages_turned_at(self) -> Mapping[str, float]:
+    def last_turns(self) -> Mapping[str, float]:
         """When each stage turned last, in seconds since the epoch."""
         return dict(self._turned_at)
 
@@ -135,7 +137,7 @@ class Health:
     def is_ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether this can do its work now; and per check what is wrong and what to do."""
         checks = {
-            "store": _check(self._store_problem),
+            "store": _check(self._store_problem or (None if self._is_store_open else "not open yet")),
             "credentials": _check(self._refusal_texts()),
             "queues": _check(
                 [

@@ -8,10 +8,12 @@ levels the SDK writes whole requests.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO, Final, Literal
 
@@ -21,6 +23,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 
 from controller.core.events import CATALOGUE, iso
 
+Format = Literal["json", "console"]
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 NEVER_LOGGED: Final = frozenset({"body", "environment", "parameters", "containerOverrides", "arguments"})
 """Members that hold, or may hold, what a request carries for its job alone."""
@@ -36,29 +39,29 @@ def logger(stage: str, **bound: Any) -> FilteringBoundLogger:
 def configure(
     *,
     level: str = "info",
-    format: Literal["json", "console"] = "json",
+    line_format: Format = "json",
     stream: BinaryIO | None = None,
     now: Callable[[], float] = time.time,
 ) -> None:
     """Set up structlog and the standard library's logging for the process. ``stream`` is standard error by default."""
     out = stream if stream is not None else sys.stderr.buffer
     structlog.configure(
-        processors=processors(format=format, now=now),
+        processors=processors(line_format=line_format, now=now),
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.BytesLoggerFactory(out),
         cache_logger_on_first_use=True,
     )
-    _configure_libraries(out, format=format, now=now)
+    _configure_libraries(out, line_format=line_format, now=now)
 
 
-def processors(*, format: Literal["json", "console"], now: Callable[[], float]) -> list[Processor]:
+def processors(*, line_format: Format, now: Callable[[], float]) -> list[Processor]:
     """The way of a line from call to bytes."""
     return [
         structlog.processors.add_log_level,
         _stamped(now),
         guard,
         structlog.processors.format_exc_info,
-        *_rendered(format),
+        _rendered(line_format),
     ]
 
 
@@ -77,18 +80,23 @@ def _stamped(now: Callable[[], float]) -> Processor:
     return stamp
 
 
-def _rendered(format: Literal["json", "console"]) -> list[Processor]:
-    if format == "json":
-        return [_json_line]
-    return [structlog.dev.ConsoleRenderer(colors=False, timestamp_key="time"), _encoded]
+def _rendered(line_format: Format) -> Processor:
+    """The last step: a line as bytes."""
+    if line_format == "json":
+        return _json_line
+    console = structlog.dev.ConsoleRenderer(colors=False, timestamp_key="time")
+
+    def for_people(log: WrappedLogger, method: str, line: EventDict) -> bytes:
+        return console(log, method, line).encode(errors="backslashreplace")
+
+    return for_people
 
 
 def _json_line(_: WrappedLogger, __: str, line: EventDict) -> bytes:
-    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
-
-
-def _encoded(_: WrappedLogger, __: str, line: str) -> bytes:  # type: ignore[misc]  # the renderer before it makes text
-    return line.encode(errors="backslashreplace")
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:  # text that is not UTF-8, such as a lone surrogate
+        return json.dumps(line, default=str).encode()
 
 
 # --- libraries ----------------------------------------------------------------------------------------
@@ -97,30 +105,36 @@ def _encoded(_: WrappedLogger, __: str, line: str) -> bytes:  # type: ignore[mis
 class _LibraryLines(logging.Handler):
     """Lines of the standard library's logging, in the same form and on the same stream."""
 
-    def __init__(self, out: BinaryIO, *, format: Literal["json", "console"], now: Callable[[], float]) -> None:
+    def __init__(self, out: BinaryIO, *, line_format: Format, now: Callable[[], float]) -> None:
         super().__init__(logging.WARNING)
         self._out = out
-        self._rendered = [_stamped(now), structlog.processors.format_exc_info, *_rendered(format)]
+        self._now = now
+        self._rendered = _rendered(line_format)
         self._whole_lines = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Never raises: logging must not end the process."""
-        line: Any = {"level": record.levelname.lower(), "event": "library line", "logger": record.name}
-        line["message"] = record.getMessage()
+        line = {
+            "time": iso(self._now()),
+            "level": record.levelname.lower(),
+            "event": "library line",
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
         if record.exc_info:
-            line["exc_info"] = record.exc_info
-        for step in self._rendered:
-            line = step(None, record.levelname.lower(), line)
+            line["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        rendered = self._rendered(None, record.levelname.lower(), line)
+        assert isinstance(rendered, bytes)
         with self._whole_lines:
-            self._out.write(line + b"\n")
+            self._out.write(rendered + b"\n")
             self._out.flush()
 
 
-def _configure_libraries(out: BinaryIO, *, format: Literal["json", "console"], now: Callable[[], float]) -> None:
+def _configure_libraries(out: BinaryIO, *, line_format: Format, now: Callable[[], float]) -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, _LibraryLines):
             root.removeHandler(handler)
-    root.addHandler(_LibraryLines(out, format=format, now=now))
+    root.addHandler(_LibraryLines(out, line_format=line_format, now=now))
     root.setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import aiohttp
 from botocore import exceptions as sdk
+from botocore.parsers import ResponseParserError
 
 from controller.core.errors import (
     BadCredentials,
@@ -36,17 +37,17 @@ DETAIL_LENGTH_MAX: Final = 300
 REDACTED_LENGTH_MIN: Final = 4
 """Shorter values of a request are not replaced in texts: they would blank out ordinary words and numbers."""
 
+_CODE_FAULTS: Final[tuple[type[Exception], ...]] = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)
+"""What the SDK's serializers and parsers let through for members of the wrong type."""
 CALL_FAULTS: Final[tuple[type[Exception], ...]] = (
     OutwardError,  # an answer that can't be used
     sdk.BotoCoreError,
     sdk.ClientError,
+    ResponseParserError,  # a body that is not what the protocol wants, e.g. XML from a proxy
     aiohttp.ClientError,
+    EOFError,
     OSError,  # TimeoutError of our own deadline is one
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
+    *_CODE_FAULTS,
 )
 """Everything that a call of the SDK can raise: its own errors, and what its parsers and transport let through.
 CancelledError is none of them."""
@@ -181,6 +182,14 @@ _CREDENTIAL_FAULTS: Final = (
     sdk.InvalidConfigError,
 )
 """What resolving or refreshing credentials raises; always before the call itself is sent."""
+_MISSING_ANSWERS: Final = (
+    sdk.HTTPClientError,
+    sdk.IncompleteReadError,
+    ResponseParserError,
+    aiohttp.ClientError,
+    EOFError,
+    OSError,
+)
 _OUTCOMES: Final[Mapping[type[OutwardError], str]] = {
     Throttled: "throttled",
     Unavailable: "unavailable",
@@ -214,9 +223,10 @@ def classify(error: Exception, *, call: str, redact: Sequence[str] = (), is_quot
         return _made(BadCredentials, error, call=call)
     if isinstance(error, sdk.ParamValidationError):
         return _made(Refused, error, call=call)
-    if isinstance(error, (sdk.HTTPClientError, sdk.IncompleteReadError, aiohttp.ClientError, OSError)):
+    if isinstance(error, _MISSING_ANSWERS):
         return _made(Unavailable, error, call=call)
-    return _made(Unexpected, error, call=call)
+    # What remains: the SDK can't make the call, or (the built-in ones) can't read the answer.
+    return _made(Unavailable if isinstance(error, _CODE_FAULTS) else Unexpected, error, call=call)
 
 
 def classify_submit(error: Exception, *, call: str, was_sent: bool, redact: Sequence[str]) -> OutwardError:
@@ -229,6 +239,9 @@ def classify_submit(error: Exception, *, call: str, was_sent: bool, redact: Sequ
     if isinstance(error, OutwardError):
         return error
     if not was_sent:
+        # A request that the SDK can't put on the wire would only come back if it were called unavailable.
+        if isinstance(error, _CODE_FAULTS) and not isinstance(error, sdk.BotoCoreError):
+            return _made(Unexpected, error, call=call)
         return classify(error, call=call, redact=redact)
     if isinstance(error, sdk.ClientError):
         kind = _kind_of_answer(error, call) if _is_surely_rejected(error) else InDoubt

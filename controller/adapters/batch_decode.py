@@ -93,7 +93,13 @@ class _Minimal(msgspec.Struct, gc=False, rename="camel"):
     status: str
 
 
+class _RawAnswer(msgspec.Struct, gc=False):
+    jobs: list[msgspec.Raw]
+
+
 _DECODER: Final = msgspec.json.Decoder(_Answer)
+_RAW_DECODER: Final = msgspec.json.Decoder(_RawAnswer)
+_ENTRY_DECODERS: Final = (msgspec.json.Decoder(JobDetail, strict=False), msgspec.json.Decoder(_Minimal))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +120,40 @@ def _decode_before_parse(
 ) -> None:
     if response_dict["status_code"] >= 300:
         return
+    body = response_dict["body"]
+    jobs = _decoded(body)
+    if jobs is None:
+        jobs = _decoded_one_by_one(body)
+    if jobs is not None:
+        customized_response_dict[DECODED] = jobs
+        response_dict["body"] = b"{}"
+
+
+def _decoded(body: bytes) -> list[JobDetail] | None:
     try:
-        jobs = _DECODER.decode(response_dict["body"]).jobs
+        return _DECODER.decode(body).jobs
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return
-    customized_response_dict[DECODED] = jobs
-    response_dict["body"] = b"{}"
+        return None
+
+
+def _decoded_one_by_one(body: bytes) -> list[JobDetail] | None:
+    """For the day on which a member has another type: one odd entry does not cost the other 99, and an odd member
+    does not cost the entry's id and status. None if the body is not an answer at all."""
+    try:
+        entries = _RAW_DECODER.decode(body).jobs
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return [_decoded_entry(entry) for entry in entries]
+
+
+def _decoded_entry(entry: msgspec.Raw) -> JobDetail:
+    for decoder in _ENTRY_DECODERS:
+        try:
+            found = decoder.decode(entry)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        return found if isinstance(found, JobDetail) else JobDetail(job_id=found.job_id, status=found.status)
+    return JobDetail()
 
 
 def jobs_in(answer: Mapping[str, Any]) -> Sequence[JobDetail] | None:

@@ -154,9 +154,7 @@ class Sender:
         entries = [self._entry(n, message) for n, message in enumerate(chunk)]
 
         async def call() -> Mapping[str, Any]:
-            answer: Mapping[str, Any] = await self._client.send_message_batch(
-                QueueUrl=self._queue_url, Entries=entries
-            )
+            answer: Mapping[str, Any] = await self._client.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
             return answer
 
         # Not quoted: SQS's words may repeat what was sent, and dead letters hold whole requests.

@@ -287,8 +287,10 @@ class Schedule:
             return False
         if self._flags[slot] & _IN_HANDS:
             self._flags[slot] |= _HINTED_AGAIN
-        elif not _is_hint(self._entries[slot]):
-            self._put(slot, now, is_hint=True)
+        else:
+            entry = self._entries[slot]
+            if not _is_hint(entry) or _due_at(entry) > now:
+                self._put(slot, min(now, _due_at(entry)), is_hint=True)
         return True
 
     # --- how it goes ----------------------------------------------------------------------------------

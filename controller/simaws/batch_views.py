@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from controller.simaws.batch_arrays import CHILD_FAILED
@@ -52,11 +53,11 @@ class Seen:
     is_stopped: bool = False
 
 
-def look_at(execution: Execution, now: float) -> Seen:
-    """What is visible of an execution at ``now``."""
+def look_at(execution: Execution, now: float, *, steps_max: int | None = None) -> Seen:
+    """What is visible of an execution at ``now``; of its first ``steps_max`` steps only, if that is given."""
     seen = Seen()
     started_at: float | None = None
-    for step in steps_of(execution):
+    for step in islice(steps_of(execution), steps_max):
         if step.at > now:
             break
         if step.attempt > len(seen.attempts):
@@ -111,17 +112,17 @@ def millis(instant: float) -> int:
     return round(instant * 1000)
 
 
-def detail(job: Job, now: float) -> Shape:
+def detail(job: Job, now: float, *, steps_max: int | None = None) -> Shape:
     """JobDetail of a job."""
     if job.children is not None:
         return _parent(job, now)
-    return _detail(job, job.id, job, now)
+    return _detail(job, job.id, job, now, steps_max)
 
 
-def child_detail(job: Job, index: int, now: float) -> Shape:
+def child_detail(job: Job, index: int, now: float, *, steps_max: int | None = None) -> Shape:
     """JobDetail of an array job's child."""
     assert job.children is not None
-    shape = _detail(job, f"{job.id}:{index}", job.children.child(index), now)
+    shape = _detail(job, f"{job.id}:{index}", job.children.child(index), now, steps_max)
     shape["arrayProperties"] = {"index": index}
     return shape
 
@@ -157,8 +158,8 @@ def _base(job: Job, job_id: str, seen: Seen, created_at: float) -> Shape:
     return shape
 
 
-def _detail(job: Job, job_id: str, execution: Execution, now: float) -> Shape:
-    seen = look_at(execution, now)
+def _detail(job: Job, job_id: str, execution: Execution, now: float, steps_max: int | None) -> Shape:
+    seen = look_at(execution, now, steps_max=steps_max)
     shape = _base(job, job_id, seen, execution.submitted_at)
     shape["container"] = _container(job, job_id, seen)
     _mark_stopped(shape, execution, seen)

@@ -38,6 +38,8 @@ class Profile:
     event_lag_s: Range = (0.0, 0.0)
     """From a change of status to its event's arrival in the queue."""
 
+    latency_s: Range = (0.0, 0.0)
+    """From a call's arrival to its answer."""
     batch_rate_per_s: float | None = None
     """Token bucket over all Batch calls of the account; None: no limit."""
     batch_burst: float = 50.0

@@ -1,7 +1,7 @@
 """One SQS queue's messages: who is visible, who is in flight, who comes back when.
 
 Every operation costs O(1) or O(log n) per message, whatever is queued. A standard queue hands out oldest first, as a
-best effort; a FIFO queue keeps the order within a message group and locks a group while one of its messages is in flight.
+best effort; a FIFO queue keeps the order within a message group and locks a group while a message of it is in flight.
 
 Source: Amazon SQS API reference (2012-11-05) and developer guide.
 """
@@ -111,12 +111,17 @@ class FifoOrder:
 
     def settle(self) -> None:
         for group, count in self._taken.items():
+            if count == 0:
+                continue
             self._locks[group] = self._locks.get(group, 0) + count
             self._open.pop(group, None)
         self._taken.clear()
 
     def unlocked(self, message: StoredMessage) -> None:
         group = message.group or ""
+        if group in self._taken:  # dead-lettered by the receive that took it: never in flight
+            self._taken[group] -= 1
+            return
         left = self._locks.pop(group, 0) - 1
         if left > 0:
             self._locks[group] = left
@@ -148,6 +153,7 @@ class SqsQueue:
     visible: Visible = field(default_factory=StandardOrder)
     deduplicated: dict[str, tuple[float, StoredMessage]] = field(default_factory=dict)
     _hidden: list[tuple[float, int, StoredMessage]] = field(default_factory=list)
+    _hides: int = 0
 
     def __post_init__(self) -> None:
         if self.is_fifo:
@@ -176,7 +182,15 @@ class SqsQueue:
 
     def hide(self, message: StoredMessage, until: float) -> None:
         message.hidden_until = until
-        heappush(self._hidden, (until, message.serial, message))
+        self._hides += 1
+        heappush(self._hidden, (until, self._hides, message))
+
+    def keep_hidden(self, message: StoredMessage, until: float) -> None:
+        """Keep a message in flight, or put it there."""
+        if not message.is_in_flight:
+            message.is_in_flight = True
+            self.in_flight += 1
+        self.hide(message, until)
 
     def reveal(self, message: StoredMessage) -> None:
         """Make a hidden message visible."""

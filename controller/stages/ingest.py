@@ -15,7 +15,14 @@ import anyio
 import anyio.abc
 import structlog
 
-from controller.core.errors import BadCredentials, NotAllowed, OutwardError, StoreUnavailable
+from controller.core.errors import (
+    BadCredentials,
+    NotAllowed,
+    OutwardError,
+    StoreUnavailable,
+    Throttled,
+    Unavailable,
+)
 from controller.core.limits import SQS_BATCH_MAX, SQS_WAIT_S_MAX
 from controller.gate import IntakeGate
 from controller.health import Health
@@ -33,6 +40,10 @@ ROUNDS_MAX: Final = 10
 """Decisions about one message that meet another writer's change."""
 REFUSED_PAUSE_S: Final = 15.0
 GATE_CHECK_S: Final = 0.5
+STORE_PAUSE_S: Final = 5.0
+"""Nothing is received for so long after a commit that failed: a received message counts towards its redrive policy."""
+UNREACHABLE_TRIES: Final = 3
+"""Failed receives in a row from which on the queue counts as not reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,10 @@ class Ingest:
         self._receivers = receivers
         self._receiving = 0
         self._buffer: list[_Held] = []
+        self._paused_until = 0.0
+        """Monotonic; after a commit that failed."""
+        self._undeleted: tuple[str, ...] = ()
+        """Receipt handles of a delete that was not allowed: nothing is received until it is."""
         self._room = Wake()
         self.arrived = Wake()
         self._log = structlog.get_logger(stage="ingest", queue_url=source.url)
@@ -97,7 +112,10 @@ class Ingest:
         while not self._drain.is_requested:
             self._health.turned("receive")
             room = self._gate.room(self._source.url)
-            if room <= 0:
+            if self._undeleted:
+                await self._drain.sleep(REFUSED_PAUSE_S)
+                await self._retry_delete()
+            elif room <= 0 or self._clock.monotonic() < self._paused_until:
                 await self._drain.sleep(GATE_CHECK_S)
             elif len(self._buffer) >= min(BUFFERED_MAX, room):
                 await self._room.wait(GATE_CHECK_S)
@@ -112,20 +130,25 @@ class Ingest:
                 visibility_timeout_s=self._visibility_timeout_s,
             )
         except (BadCredentials, NotAllowed) as error:
-            self._health.refused("sqs:ReceiveMessage", str(error))
+            self._refused("sqs:ReceiveMessage", error)
             await self._drain.sleep(REFUSED_PAUSE_S)
         except OutwardError as error:
             pause_s = backoff.failed()
-            self._health.refused("sqs:ReceiveMessage", str(error))
+            if not isinstance(error, (Throttled, Unavailable)) or backoff.failures >= UNREACHABLE_TRIES:
+                self._refused("sqs:ReceiveMessage", error)
             self._log.warning("receive failed", reason=str(error), pause_s=round(pause_s, 3))
             await self._drain.sleep(pause_s)
         else:
             backoff.worked()
-            self._health.worked("sqs:ReceiveMessage")
+            self._health.worked("sqs:ReceiveMessage", subject=self._source.url)
             hold_until = self._clock.monotonic() + self._visibility_timeout_s / 2
             self._buffer.extend(_Held(message, hold_until) for message in messages)
             if messages:
                 self.arrived.set()
+
+    def _refused(self, call: str, error: OutwardError) -> None:
+        is_permission = isinstance(error, NotAllowed)
+        self._health.refused(call, str(error), subject=self._source.url, is_permission=is_permission)
 
     @property
     def is_finished(self) -> bool:
@@ -147,7 +170,10 @@ class Ingest:
             try:
                 await self._commit_group(group)
                 backoff.worked()
+                self._health.store_ok()
             except StoreUnavailable as error:
+                self._health.store_failed(str(error))
+                self._paused_until = self._clock.monotonic() + STORE_PAUSE_S
                 pause_s = backoff.failed()
                 self._log.warning("messages not stored yet", reason=str(error), pause_s=round(pause_s, 3))
                 self._buffer = self._still_held(group) + self._buffer
@@ -193,10 +219,19 @@ class Ingest:
         """A message that stays is delivered again and found to be a duplicate."""
         try:
             left = await self._source.delete(handles)
+        except (BadCredentials, NotAllowed) as error:
+            # Receiving on would bring the same messages again and again, until SQS gives them up as undeliverable.
+            self._refused("sqs:DeleteMessageBatch", error)
+            self._undeleted = tuple(handles)
         except OutwardError as error:
-            self._health.refused("sqs:DeleteMessageBatch", str(error))
             self._log.warning("delete failed; the messages will come again", reason=str(error), messages=len(handles))
         else:
-            self._health.worked("sqs:DeleteMessageBatch")
+            self._health.worked("sqs:DeleteMessageBatch", subject=self._source.url)
+            self._undeleted = ()
             if left:
                 self._log.warning("not deleted; they will come again", messages=len(left))
+
+    async def _retry_delete(self) -> None:
+        """Finds out, without receiving anything, whether deleting is allowed again."""
+        if self._undeleted:
+            await self._delete(self._undeleted)

@@ -200,6 +200,7 @@ class Submit:
         self._budgets.succeeded(Purpose.SUBMIT)
         self._unreachable.worked()
         self._health.worked("batch:SubmitJob")
+        self._health.worked("batch:SubmitJob", subject=f"{job.job_queue} with {job.job_definition}")
         self._count(job, "accepted")
         return Accepted(job_id=answer.job_id, job_arn=answer.job_arn)
 
@@ -226,7 +227,8 @@ class Submit:
                 self._holds.pause(CREDENTIALS_PAUSE_S)
             case NotAllowed():
                 self._count(job, "refused")
-                self._health.refused("batch:SubmitJob", str(error))
+                pair = f"{job.job_queue} with {job.job_definition}"
+                self._health.refused("batch:SubmitJob", str(error), subject=pair, is_permission=True)
                 await self._hold_pair(job, "access_denied", error)
             case Refused():
                 self._count(job, "refused")

@@ -65,7 +65,7 @@ class Terminate:
             self._budgets.throttled(Purpose.TERMINATE)
             self._told_at[job.key] = now - REPEAT_S + RETRY_S
         except (BadCredentials, NotAllowed) as error:
-            self._health.refused("batch:TerminateJob", str(error))
+            self._health.refused("batch:TerminateJob", str(error), is_permission=isinstance(error, NotAllowed))
         except OutwardError as error:
             self._log.warning("TerminateJob failed", request_id=job.request_id, reason=str(error))
         else:

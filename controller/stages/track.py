@@ -181,7 +181,7 @@ class Track:
             self._budgets.throttled(Purpose.DESCRIBE)
             self._give_back(chunk, 0.0)
         except (BadCredentials, NotAllowed) as error:
-            self._health.refused("batch:DescribeJobs", str(error))
+            self._health.refused("batch:DescribeJobs", str(error), is_permission=isinstance(error, NotAllowed))
             self._give_back(chunk, REFUSED_PAUSE_S)
         except OutwardError as error:
             pause_s = self._backoff.failed()

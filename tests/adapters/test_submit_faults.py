@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +37,26 @@ from tests.adapters.faulty_server import (
 
 ARGUMENTS: dict[str, Any] = {"jobName": "a-1", "jobQueue": "queue", "jobDefinition": "definition:1"}
 ACCEPTED = answer(200, {"jobId": "j-1", "jobArn": "arn:aws:batch:eu-west-1:123456789012:job/j-1", "jobName": "a-1"})
+
+
+def sts_fault(status: int, code: str) -> Behaviour:
+    """An error as STS's query protocol writes it."""
+    xml = f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"
+    return answer(status, xml.encode(), content_type="text/xml")
+
+
+def use_web_identity(environment: pytest.MonkeyPatch, directory: Path, sts_url: str) -> None:
+    """Credentials as IRSA gives them: a role, taken from STS with a token from a file."""
+    token = directory / "token"
+    token.write_text("token")
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    environment.delenv("AWS_SECRET_ACCESS_KEY")
+    environment.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r")
+    environment.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+    environment.setenv("AWS_MAX_ATTEMPTS", "1")  # of the SDK's own call to STS; ours never repeat
+
+
 HTML = answer(200, b"<html>welcome</html>", content_type="text/html")
 
 
@@ -152,13 +172,20 @@ async def test_connect_timeout_is_unavailable(open_batch: OpenBatch) -> None:
 
 
 async def test_tls_failure_is_unavailable(open_batch: OpenBatch) -> None:
-    """A server that does not speak TLS never sees the request."""
-    async with faulty_server(ACCEPTED) as server, open_batch(f"https://127.0.0.1:{server.port}") as batch:
+    """A server that fails the handshake never sees the request."""
+    greeted: list[bytes] = []
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeted.append(await reader.read(1))
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    async with server, open_batch(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as batch:
         with pytest.raises(Unavailable) as caught:
             await batch.submit_job(ARGUMENTS, timeout_s=5)
-    assert isinstance(caught.value.__cause__, Exception)
-    assert server.requests == []
-    assert ssl.OPENSSL_VERSION  # the fault is the handshake's, not a missing module's
+    assert caught.value.code == "SSLError"
+    assert greeted == [b"\x16"]  # a TLS handshake record, and nothing was asked before it
 
 
 async def test_unreachable_proxy_is_unavailable(open_batch: OpenBatch, credentials: pytest.MonkeyPatch) -> None:
@@ -172,11 +199,11 @@ async def test_unreachable_proxy_is_unavailable(open_batch: OpenBatch, credentia
 
 
 async def test_deadline_within_credentials_is_unavailable(
-    open_batch: OpenBatch, credentials: pytest.MonkeyPatch
+    open_batch: OpenBatch, credentials: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A deadline that ends while credentials are fetched is no doubt: the request was never sent."""
     async with faulty_server(ACCEPTED) as batch_server, faulty_server(never) as sts_server:
-        _use_web_identity(credentials, sts_server.url)
+        use_web_identity(credentials, tmp_path, sts_server.url)
         async with open_batch(batch_server.url) as batch:
             with pytest.raises(Unavailable) as caught:
                 await batch.submit_job(ARGUMENTS, timeout_s=0.2)
@@ -187,40 +214,30 @@ async def test_deadline_within_credentials_is_unavailable(
 @pytest.mark.parametrize(
     ("behaviour", "kind"),
     [
-        (fault(403, "AccessDenied"), BadCredentials),
-        (fault(400, "ExpiredTokenException"), BadCredentials),
-        (fault(400, "InvalidIdentityToken"), BadCredentials),
+        pytest.param(sts_fault(403, "AccessDenied"), BadCredentials, id="denied"),
+        pytest.param(sts_fault(400, "ExpiredTokenException"), BadCredentials, id="expired"),
+        pytest.param(sts_fault(400, "InvalidIdentityToken"), BadCredentials, id="unknown to us"),
+        pytest.param(sts_fault(400, "Throttling"), Unavailable, id="throttled"),
+        pytest.param(sts_fault(500, "InternalFailure"), Unavailable, id="500"),
+        pytest.param(close, Unavailable, id="closed"),
+        pytest.param(answer(403, b"{}"), Unavailable, id="not XML"),
     ],
 )
-async def test_refused_role_is_bad_credentials(
-    open_batch: OpenBatch, credentials: pytest.MonkeyPatch, behaviour: Behaviour, kind: type[OutwardError]
+async def test_role_that_is_not_given_is_no_doubt(
+    open_batch: OpenBatch,
+    credentials: pytest.MonkeyPatch,
+    tmp_path: Path,
+    behaviour: Behaviour,
+    kind: type[OutwardError],
 ) -> None:
-    """STS refusing the role is a matter of credentials, whatever it says, and nothing reaches Batch."""
+    """STS refusing or failing is a matter of credentials or of waiting, and nothing reaches Batch."""
     async with faulty_server(ACCEPTED) as batch_server, faulty_server(behaviour) as sts_server:
-        _use_web_identity(credentials, sts_server.url)
+        use_web_identity(credentials, tmp_path, sts_server.url)
         async with open_batch(batch_server.url) as batch:
-            with pytest.raises(kind):
-                await batch.submit_job(ARGUMENTS, timeout_s=5)
+            with pytest.raises(OutwardError) as caught:
+                await batch.submit_job(ARGUMENTS, timeout_s=20)
+    assert type(caught.value) is kind, caught.value
     assert batch_server.requests == []
-
-
-def _use_web_identity(environment: pytest.MonkeyPatch, sts_url: str) -> None:
-    token = environment_path(environment)
-    environment.delenv("AWS_ACCESS_KEY_ID")
-    environment.delenv("AWS_SECRET_ACCESS_KEY")
-    environment.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r")
-    environment.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", token)
-    environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
-
-
-def environment_path(environment: pytest.MonkeyPatch) -> str:
-    """A token file beside the (absent) AWS configuration of the test."""
-    import os
-    from pathlib import Path
-
-    token = Path(os.environ["AWS_CONFIG_FILE"]).with_name("token")
-    token.write_text("token")
-    return str(token)
 
 
 async def test_cut_off_call_leaves_the_client_usable(open_batch: OpenBatch) -> None:
@@ -252,9 +269,7 @@ async def test_cancellation_passes_through(open_batch: OpenBatch, seen: Seen) ->
     assert seen.calls == []
 
 
-async def test_concurrent_calls_do_not_share_what_was_sent(
-    open_batch: OpenBatch, credentials: pytest.MonkeyPatch
-) -> None:
+async def test_concurrent_calls_do_not_share_what_was_sent(open_batch: OpenBatch) -> None:
     """Whether a request has left is known for each call of its own."""
     async with faulty_server(never) as server, open_batch(server.url) as batch:
         first = asyncio.ensure_future(batch.submit_job(ARGUMENTS, timeout_s=0.3))
@@ -277,7 +292,10 @@ async def test_refusal_never_quotes_what_the_request_holds(open_batch: OpenBatch
             "command": ["--token=abcdef"],
         },
     }
-    words = 'definition:1 can\'t take hunter2hunter2, PASSWORD=top "secret" (\\"top \\\\"secret\\\\"\\") or --token=abcdef at 7'
+    words = (
+        'definition:1 can\'t take hunter2hunter2, PASSWORD=top "secret" '
+        r'{"value": "top \"secret\""} or --token=abcdef at 7'
+    )
     async with faulty_server(fault(400, "ClientException", words)) as server, open_batch(server.url) as batch:
         with pytest.raises(Refused) as caught:
             await batch.submit_job(arguments, timeout_s=5)

@@ -105,15 +105,28 @@ ENVIRONMENT = {"environment": [{"name": "A", "value": "1"}]}
             {"containerOverrides": {"command": ["a"], **ENVIRONMENT}, "tags": {"a": "b"}},
             ["containerOverrides.command", "tags"],
         ),
-        (("containerOverrides.environment.name",), {"containerOverrides": ENVIRONMENT}, ["containerOverrides.environment[0].value"]),
+        (
+            ("containerOverrides.environment.name",),
+            {"containerOverrides": ENVIRONMENT},
+            ["containerOverrides.environment[0].value"],
+        ),
         (("tags.team", "tags.cost*"), {"tags": {"team": "a", "cost-centre": "b", "x": "c"}}, ["tags.x"]),
         (("parameters.in", "dependsOn"), {"parameters": {"in": "a"}, "dependsOn": [{"jobId": "j"}]}, []),
         (
             ("nodeOverrides.nodePropertyOverrides.*.environment", "nodeOverrides.nodePropertyOverrides.targetNodes"),
-            {"nodeOverrides": {"nodePropertyOverrides": [{"targetNodes": "0", "containerOverrides": ENVIRONMENT}], "numNodes": 2}},
+            {
+                "nodeOverrides": {
+                    "nodePropertyOverrides": [{"targetNodes": "0", "containerOverrides": ENVIRONMENT}],
+                    "numNodes": 2,
+                }
+            },
             ["nodeOverrides.numNodes"],
         ),
-        (("timeout.attemptDurationSeconds.x",), {"timeout": {"attemptDurationSeconds": 60}}, ["timeout.attemptDurationSeconds"]),
+        (
+            ("timeout.attemptDurationSeconds.x",),
+            {"timeout": {"attemptDurationSeconds": 60}},
+            ["timeout.attemptDurationSeconds"],
+        ),
     ],
 )
 def test_overrides_are_let_through_by_path(

@@ -16,7 +16,8 @@ from controller.core.problems import ErrorCode
 from controller.core.request import CancelRequest, Policy, Rules, Scope, SubmitRequest, message_schema, parse
 from controller.core.request_rules import MEMBER_RULES, STRUCTURE_RULES, UNBUILT_MEMBERS
 from controller.core.shapes import Kind, Shape
-from tests.core.test_request import BASE, INVALID, VALID
+from tests.core.test_request import BASE
+from tests.core.test_request_members import INVALID, VALID
 
 PAGE = Path(__file__).parents[2] / "docs" / "messages.md"
 SCHEMA = jsonschema.Draft202012Validator(message_schema(submit_job_shape()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -106,4 +107,4 @@ def test_no_answer_moves_a_send_ahead_of_the_ceiling(ceiling: float, steps: list
     """Two sends are never closer than the spacing at the ceiling."""
     sends = _run(ceiling, steps)
     closest = (1 + PACING_GUARD) / (math.floor(ceiling) if ceiling >= 1 else ceiling)
-    assert all(b.at - a.at >= closest - 1e-9 for a, b in zip(sends, sends[1:], strict=False))
+    assert all(b.at - a.at >= closest - 1e-9 for a, b in itertools.pairwise(sends))

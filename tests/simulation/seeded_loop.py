@@ -263,7 +263,7 @@ class SeededLoop(Refusals, base_events.BaseEventLoop):
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as failure:
-                self._note_problem(f"failed callback {handle!r}", failure)
+                self.call_exception_handler({"message": f"failed callback {handle!r}", "exception": failure})
 
     def _jump(self) -> None:
         """Let time pass until the next timer and make all that are due then ready."""

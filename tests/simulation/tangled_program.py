@@ -1,8 +1,7 @@
 """A program full of races, cancellations and time-outs that prints every step it takes.
 
-``python -m tests.simulation.tangled_program SEED`` prints one line per step and per event of the program. The tests
-compare the output of several processes. Each process first litters its memory at random, so that no order of addresses
-survives from one to the next.
+``main(seed)`` prints one line per step and per event of the program. The tests compare the output of several processes.
+Each process first litters its memory at random, so that no order of addresses survives from one to the next.
 """
 
 from __future__ import annotations
@@ -138,7 +137,7 @@ async def lost_generators(note: Note) -> None:
                 yield count
         finally:
             await anyio.sleep(0)
-            note("generator closed", number)
+            note("generator closed", number, running_loop().steps)
 
     for number in range(3):
         cycle: list[object] = []
@@ -146,7 +145,9 @@ async def lost_generators(note: Note) -> None:
         note("first", await anext(generator))
         cycle.extend((generator, cycle))
         del cycle, generator
-    for _ in range(30_000):
+    kept: list[list[int]] = []
+    for number in range(30_000):
+        kept.append([number])  # Makes the automatic collection run, were it on.
         await asyncio.sleep(0)
 
 
@@ -178,6 +179,7 @@ def litter() -> list[object]:
     return [block for block, chance in zip(kept, os.urandom(4_000), strict=True) if chance & 1]
 
 
-if __name__ == "__main__":
+def main(seed: int) -> None:
     littered = litter()
-    sys.stdout.write("\n".join(history(int(sys.argv[1]))) + "\n")
+    sys.stdout.write("\n".join(history(seed)) + "\n")
+    littered.clear()

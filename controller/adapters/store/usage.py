@@ -56,7 +56,8 @@ def audit(connection: sqlite3.Connection) -> list[str]:
     findings += [
         f"outbox row {key}: the row it reports is gone"
         for (key,) in connection.execute(
-            "SELECT key FROM outbox WHERE row_key NOT IN (SELECT key FROM jobs UNION ALL SELECT key FROM rejections)"
+            "SELECT key FROM outbox WHERE row_key IS NOT NULL "
+            "AND row_key NOT IN (SELECT key FROM jobs UNION ALL SELECT key FROM rejections)"
         )
     ]
     findings += [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]

@@ -1,0 +1,214 @@
+"""The command line: arguments and environment → ``Settings`` → ``app.run``.
+
+Anything that is wrong before the controller runs ends in one clear message on standard error and an exit code, never in
+a traceback. Modules that a command needs are imported when it runs, so that ``--help`` and ``version`` stay quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from controller import __version__
+from controller.core.errors import (
+    BadCredentials,
+    ControllerError,
+    Misconfigured,
+    StoreMismatch,
+    StoreUnwritable,
+)
+
+PROGRAM: Final = "batch-controller"
+EXIT_FAILED: Final = 1
+EXIT_MISCONFIGURED: Final = 2
+
+_ABOUT: Final = """Submits AWS Batch jobs from SQS exactly once, within limits, and reports how each one ended.
+
+\b
+Examples:
+  batch-controller run --queue-url https://sqs.eu-central-1.amazonaws.com/111122223333/requests
+  batch-controller run --config controller.yaml
+  batch-controller check-config --config controller.yaml
+  batch-controller schema > request.schema.json
+  batch-controller demo
+
+\b
+Configuration: --queue-url wins over the environment, the environment over the file. Every key has a variable,
+'__' between section and key; lists and maps are JSON:
+  BATCH_CONTROLLER_SUBMIT__RATE_PER_S=20
+  BATCH_CONTROLLER_QUEUES='{"high": {"max_in_flight": 50}}'
+
+\b
+AWS: Region from aws.region, AWS_REGION or the SDK's chain; credentials from the SDK's chain (IRSA, Pod Identity,
+profiles, AWS_ACCESS_KEY_ID …); end points from AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_BATCH.
+
+\b
+Exit codes:
+  0  drained after SIGTERM or SIGINT
+  1  port in use, path unwritable, store locked, or a stage given up
+  2  wrong configuration, no Region, no source of credentials, or the store of another account
+"""
+
+_RUN: Final = """Run the controller until SIGTERM or SIGINT, then finish what is in hand and exit.
+
+Events go to standard output as JSON lines, logs to standard error. /metrics, /livez and /readyz are served on http.port
+(8080). Stopping it leaves AWS Batch jobs alone; starting it finds them again.
+
+\b
+Examples:
+  batch-controller run --queue-url https://sqs.eu-central-1.amazonaws.com/111122223333/requests
+  BATCH_CONTROLLER_STORE__URL=sqlite:////data/state.db batch-controller run --config controller.yaml
+"""
+
+_CHECK: Final = """Print the effective configuration as YAML, secrets removed.
+
+Warnings about what is unwise go to standard error; exit code 2 if it can't work. Nothing is asked of AWS.
+
+\b
+Example:
+  batch-controller check-config --config controller.yaml
+"""
+
+_SCHEMA: Final = """Print the JSON Schema of the SQS message, or of the events.
+
+\b
+Examples:
+  batch-controller schema > request.schema.json
+  batch-controller schema --events > events.schema.json
+"""
+
+_DEMO: Final = """Run the whole controller against a simulated AWS in this process and show what happens.
+
+No AWS account is needed, and none is touched.
+
+\b
+Example:
+  batch-controller demo --requests 500 --seed 7
+"""
+
+cli = typer.Typer(
+    name=PROGRAM,
+    help=_ABOUT,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="YAML file of settings.")]
+QueueUrlOption = Annotated[
+    list[str] | None,
+    typer.Option("--queue-url", metavar="URL", help="SQS queue to consume; repeat it for several. Wins over all else."),
+]
+
+
+@cli.command(help=_RUN, short_help="Run the controller.")
+def run(config: ConfigOption = None, queue_url: QueueUrlOption = None) -> None:
+    with _told():
+        from controller import logs
+        from controller.config import load_settings
+
+        settings = load_settings(config, queue_urls=queue_url or (), environ=os.environ)
+        logs.configure(level=settings.log.level, line_format=settings.log.format)
+        for warning in settings.warnings():
+            logs.logger("config").warning("unwise setting", setting=warning)
+
+        from controller.app import run as run_controller
+
+        raise typer.Exit(run_controller(settings))
+
+
+@cli.command(help=_CHECK, short_help="Print the effective configuration.")
+def check_config(config: ConfigOption = None, queue_url: QueueUrlOption = None) -> None:
+    with _told():
+        import yaml
+
+        from controller.config import load_settings
+
+        settings = load_settings(config, queue_urls=queue_url or (), environ=os.environ)
+        for warning in settings.warnings():
+            typer.echo(f"warning: {warning}", err=True)
+        typer.echo(yaml.safe_dump(settings.effective(), sort_keys=False, allow_unicode=True), nl=False)
+
+
+@cli.command(help=_SCHEMA, short_help="Print the JSON Schema of messages or events.")
+def schema(
+    events: Annotated[bool, typer.Option("--events", help="The schemas of the events, by name.")] = False,
+) -> None:
+    with _told():
+        typer.echo(json.dumps(_event_schemas() if events else _message_schema(), indent=2, ensure_ascii=False))
+
+
+@cli.command(short_help="Print the version.")
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"{PROGRAM} {__version__}")
+
+
+@cli.command(help=_DEMO, short_help="Show the controller at work on a simulated AWS.")
+def demo(
+    requests: Annotated[int, typer.Option(min=1, max=100_000, help="How many requests to send.")] = 200,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep serving /metrics after the last job, until Ctrl-C.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Same seed, same jobs.")] = 1,
+) -> None:
+    with _told():
+        from controller.demo.main import run_demo
+
+        raise typer.Exit(run_demo(requests=requests, keep=keep, seed=seed))
+
+
+def _event_schemas() -> dict[str, Any]:
+    from controller.core.events import CATALOGUE, json_schema
+
+    return {name: json_schema(spec) for name, spec in CATALOGUE.items()}
+
+
+def _message_schema() -> dict[str, Any]:
+    from controller.adapters.batch_model import submit_job_shape
+    from controller.core.request_schema import message_schema
+
+    return dict(message_schema(submit_job_shape()))
+
+
+# --- errors -------------------------------------------------------------------------------------------
+
+
+def exit_code_of(error: Exception) -> int:
+    """1 for trouble of the machine (locked, unwritable, in use), 2 for a configuration that can't work."""
+    if isinstance(error, StoreUnwritable):
+        return EXIT_FAILED
+    return EXIT_MISCONFIGURED if isinstance(error, (Misconfigured, StoreMismatch, BadCredentials)) else EXIT_FAILED
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """End in one clear message instead of a traceback."""
+    try:
+        yield
+    except BrokenPipeError:
+        # The reader of our output (head, a pager) has had enough. Nothing may be flushed to it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_FAILED) from None
+    except (ControllerError, OSError) as error:
+        for line in str(error).splitlines():
+            typer.echo(f"{PROGRAM}: {line}", err=True)
+        raise typer.Exit(exit_code_of(error)) from None
+
+
+def main() -> None:
+    """Entry point of ``batch-controller`` and ``python -m controller``."""
+    cli(prog_name=PROGRAM)
+
+
+if __name__ == "__main__":
+    main()

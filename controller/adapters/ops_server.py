@@ -1,0 +1,117 @@
+"""The HTTP server for operators: ``/metrics``, ``/livez``, ``/readyz``.
+
+Listens inside the running loop; ``app.py`` enters and leaves it. It knows neither store nor stages: what to answer is
+handed in. It is meant for the cluster's inside: there is no authentication, and nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import orjson
+from aiohttp import web
+
+from controller.core.errors import ControllerError
+from controller.metrics import CONTENT_TYPE
+
+SHUTDOWN_S: Final = 1.0
+"""How long open connections may delay a stop."""
+
+Answer = Callable[[], tuple[bool, dict[str, Any]]]
+"""(whether all is well, why): 200 or 503, and the body."""
+
+_INDEX: Final = "batch-job-controller\n\n/metrics  Prometheus metrics\n/livez    liveness\n/readyz   readiness\n"
+
+
+class OpsServer:
+    """Async context manager: listens while it is entered. Raises OSError if it can't listen."""
+
+    def __init__(
+        self, host: str, port: int, *, metrics: Callable[[], Awaitable[bytes]], live: Answer, ready: Answer
+    ) -> None:
+        """``port`` 0 takes a free one."""
+        self._host = host
+        self._port = port
+        self._metrics = metrics
+        self._live = live
+        self._ready = ready
+        self._rendering: asyncio.Task[bytes] | None = None
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._port
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.router.add_get("/", self._get_index)
+        app.router.add_get("/metrics", self._get_metrics)
+        app.router.add_get("/livez", self._get_live)
+        app.router.add_get("/readyz", self._get_ready)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, self._port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise OSError(error.errno, self._refusal(error)) from error
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self._port = runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._rendering is not None:
+            self._rendering.cancel()
+            await asyncio.gather(self._rendering, return_exceptions=True)
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def _refusal(self, error: OSError) -> str:
+        what = error.strerror or type(error).__name__
+        return (
+            f"http.host, http.port: can't listen on {self._host} port {self._port} ({what}); "
+            "end what uses it, or give another with BATCH_CONTROLLER_HTTP__PORT"
+        )
+
+    # --- answers --------------------------------------------------------------------------------------
+
+    async def _get_index(self, _: web.Request) -> web.Response:
+        return web.Response(text=_INDEX)
+
+    async def _get_live(self, _: web.Request) -> web.Response:
+        return _told(self._live())
+
+    async def _get_ready(self, _: web.Request) -> web.Response:
+        return _told(self._ready())
+
+    async def _get_metrics(self, _: web.Request) -> web.Response:
+        """Scrapes that come while one is rendered get the same text: a slow store is not asked twice at a time."""
+        if self._rendering is None or self._rendering.done():
+            self._rendering = asyncio.create_task(self._rendered(), name="render metrics")
+        try:
+            # Shielded: a scraper that hangs up must not take the answer from the others.
+            body = await asyncio.shield(self._rendering)
+        except ControllerError as error:
+            return web.Response(status=503, text=f"{error}\n")
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+    async def _rendered(self) -> bytes:
+        return await self._metrics()
+
+
+def _told(answer: tuple[bool, dict[str, Any]]) -> web.Response:
+    is_well, why = answer
+    return web.Response(
+        status=200 if is_well else 503,
+        body=orjson.dumps(why, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2),
+        content_type="application/json",
+    )

@@ -1,0 +1,417 @@
+"""Every metric in one table, and the text that ``/metrics`` serves.
+
+Counters and histograms count in memory; gauges are not kept but read from a ``LedgerSnapshot`` when they are asked for,
+so that they can't drift from the rows. Labels come from closed sets: a value outside its set is a mistake of ours and
+raises ValueError. ``docs/metrics.md`` is made from the table.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from controller import __version__
+from controller.core.events import HOLD_REASONS
+from controller.core.job import BatchStatus, JobState
+from controller.ports import Hold, UsageRow
+
+PREFIX: Final = "batch_controller_"
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+UNKNOWN_QUEUE: Final = "unknown"
+UNSUBMITTED: Final = "unsubmitted"
+"""``batch_status`` of rows SUBMITTING in ``inflight_jobs``."""
+
+OPERATIONS: Final = (
+    "SubmitJob",
+    "DescribeJobs",
+    "ListJobs",
+    "DescribeJobQueues",
+    "TerminateJob",
+    "ReceiveMessage",
+    "DeleteMessageBatch",
+    "ChangeMessageVisibilityBatch",
+    "SendMessage",
+    "SendMessageBatch",
+    "GetQueueAttributes",
+    "GetCallerIdentity",
+)
+CALL_OUTCOMES: Final = (
+    "ok",
+    "throttled",
+    "unavailable",
+    "refused",
+    "not_allowed",
+    "bad_credentials",
+    "unexpected",
+    "in_doubt",
+)
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label and the closed set of its values."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    """Empty: the set is known only to the running process (see ``meaning``)."""
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric; ``name`` without the prefix."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    labels: tuple[Label, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_QUEUE: Final = Label("job_queue", (), "name of a Batch job queue once Batch has confirmed it, else `unknown`")
+_SINK: Final = Label("sink", (), "name of a sink; `dead_letter` for the dead-letter queue")
+_BATCH_STATUSES: Final = tuple(status.value for status in BatchStatus)
+_FINISHED: Final = Label("outcome", ("succeeded", "failed", "lost", "cancelled", "rejected"))
+_RAN: Final = Label("outcome", ("succeeded", "failed"))
+
+_CALL_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_JOB_BUCKETS: Final = (1, 5, 15, 60, 300, 900, 3_600, 10_800, 43_200, 86_400, 604_800)
+_LAG_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600)
+_COMMIT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_IDS_BUCKETS: Final = (1, 2, 5, 10, 20, 40, 60, 80, 99, 100)
+
+_SPECS: Final = (
+    MetricSpec(
+        "requests_received_total",
+        Kind.COUNTER,
+        "Messages settled at intake: stored, or known already, or rejected.",
+        (Label("outcome", ("accepted", "duplicate", "rejected", "conflict", "cancel")),),
+    ),
+    MetricSpec("backlog_jobs", Kind.GAUGE, "Requests stored and not yet submitted (QUEUED).", (_QUEUE,)),
+    MetricSpec("backlog_oldest_seconds", Kind.GAUGE, "Age of the oldest request of the backlog.", (_QUEUE,)),
+    MetricSpec(
+        "inflight_jobs",
+        Kind.GAUGE,
+        "Jobs that hold a slot, by Batch's status as last seen; `unsubmitted` before SubmitJob has answered.",
+        (_QUEUE, Label("batch_status", (UNSUBMITTED, *_BATCH_STATUSES))),
+    ),
+    MetricSpec(
+        "submissions_total",
+        Kind.COUNTER,
+        "SubmitJob calls by outcome; `adopted` are jobs found by look-up after a call in doubt.",
+        (_QUEUE, Label("outcome", ("accepted", "adopted", "throttled", "unavailable", "refused", "in_doubt"))),
+    ),
+    MetricSpec("submissions_in_doubt", Kind.GAUGE, "Submissions of which it is not known whether Batch accepted them."),
+    MetricSpec("submit_duration_seconds", Kind.HISTOGRAM, "Duration of a SubmitJob call.", (), _CALL_BUCKETS),
+    MetricSpec(
+        "status_changes_total",
+        Kind.COUNTER,
+        "Changes of Batch's status or attempt that were seen, by the new status.",
+        (_QUEUE, Label("batch_status", _BATCH_STATUSES)),
+    ),
+    MetricSpec("jobs_finished_total", Kind.COUNTER, "Requests that ended, by outcome.", (_QUEUE, _FINISHED)),
+    MetricSpec(
+        "job_wait_seconds",
+        Kind.HISTOGRAM,
+        "From the receipt of a request to the start of its job, as Batch reports it.",
+        (_QUEUE,),
+        _JOB_BUCKETS,
+    ),
+    MetricSpec(
+        "job_run_seconds",
+        Kind.HISTOGRAM,
+        "From the start of a job to its end, as Batch reports them.",
+        (_QUEUE, _RAN),
+        _JOB_BUCKETS,
+    ),
+    MetricSpec(
+        "detection_lag_seconds",
+        Kind.HISTOGRAM,
+        "From a job's end (Batch's stoppedAt) to the moment it was seen.",
+        (),
+        _LAG_BUCKETS,
+    ),
+    MetricSpec(
+        "aws_requests_total",
+        Kind.COUNTER,
+        "Calls to AWS by operation and outcome; each is one request on the wire.",
+        (Label("operation", OPERATIONS), Label("outcome", CALL_OUTCOMES)),
+    ),
+    MetricSpec(
+        "aws_request_duration_seconds",
+        Kind.HISTOGRAM,
+        "Duration of calls to AWS. ReceiveMessage polls for up to 20 s.",
+        (Label("operation", OPERATIONS),),
+        _CALL_BUCKETS,
+    ),
+    MetricSpec(
+        "rate_limit_per_second",
+        Kind.GAUGE,
+        "Rate that a budget allows now: its ceiling, less after throttling.",
+        (Label("budget", ("submit", "describe", "list", "terminate", "total")),),
+    ),
+    MetricSpec("describe_ids_per_call", Kind.HISTOGRAM, "Job ids in a DescribeJobs call.", (), _IDS_BUCKETS),
+    MetricSpec(
+        "tracking_staleness_seconds", Kind.GAUGE, "Time since the job in flight that was seen longest ago was seen."
+    ),
+    MetricSpec(
+        "intake_paused",
+        Kind.GAUGE,
+        "1 while nothing is received for this reason.",
+        (Label("reason", ("backlog", "store", "credentials", "standby")),),
+    ),
+    MetricSpec(
+        "queue_held",
+        Kind.GAUGE,
+        "1 while a job queue, or a job definition in it, gets no SubmitJob for this reason.",
+        (_QUEUE, Label("reason", HOLD_REASONS)),
+    ),
+    MetricSpec("outbox_events", Kind.GAUGE, "Events (or dead letters) stored and not yet delivered.", (_SINK,)),
+    MetricSpec(
+        "events_published_total",
+        Kind.COUNTER,
+        "Deliveries of events (or dead letters) by outcome.",
+        (_SINK, Label("outcome", ("published", "failed"))),
+    ),
+    MetricSpec("store_commit_seconds", Kind.HISTOGRAM, "Duration of a commit of the store.", (), _COMMIT_BUCKETS),
+    MetricSpec(
+        "stage_last_turn_timestamp_seconds",
+        Kind.GAUGE,
+        "When a stage turned last, in seconds since the epoch.",
+        (Label("stage", (), "name of a stage of this version"),),
+    ),
+    MetricSpec("leader", Kind.GAUGE, "1 if this process is the leader, 0 if it is a standby."),
+    MetricSpec(
+        "build_info",
+        Kind.GAUGE,
+        "1; which version runs, and under which `controller.name`.",
+        (Label("version", (), "version of the program"), Label("name", (), "`controller.name`")),
+    ),
+)
+METRICS: Final[Mapping[str, MetricSpec]] = {spec.name: spec for spec in _SPECS}
+"""The table, by name without the prefix."""
+
+
+# --- what gauges are read from ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSnapshot:
+    """The state of the store and of memory at one moment."""
+
+    usage: Sequence[UsageRow]
+    """``store.usage()``."""
+    oldest_received_at: Mapping[str, float]
+    """``store.oldest_backlog()``."""
+    outbox: Mapping[str, int]
+    """``store.outbox_counts()``."""
+    holds: Sequence[Hold]
+    rates: Mapping[str, float]
+    """Calls per second in force, by budget."""
+    staleness_s: float
+    intake_paused: Mapping[str, bool]
+    stage_turns: Mapping[str, float]
+    """Seconds since the epoch, by stage."""
+    is_leader: bool
+    now: float
+    """Seconds since the epoch."""
+
+
+# --- counting -----------------------------------------------------------------------------------------
+
+M = TypeVar("M", Counter, Histogram)
+
+
+class Labelled(Generic[M]):
+    """A metric with labels; ``labels`` gives the child to count with, the same each time (bind it once where hot)."""
+
+    def __init__(self, metric: M, spec: MetricSpec) -> None:
+        self._metric: M = metric
+        self.spec = spec
+        self._names = tuple(label.name for label in spec.labels)
+        self._sets = [frozenset(label.values) for label in spec.labels]
+        self._children: dict[tuple[str, ...], M] = {}
+
+    def labels(self, **values: str) -> M:
+        """Raises ValueError for a missing or unknown label, or a value outside its set."""
+        # Keyword order is the caller's: only in our own order do the values alone name the child.
+        child = self._children.get(tuple(values.values())) if tuple(values) == self._names else None
+        return child if child is not None else self._child(values)
+
+    def _child(self, values: Mapping[str, str]) -> M:
+        if set(values) != set(self._names):
+            raise ValueError(f"{self.spec.name} has the labels {', '.join(self._names)}, not {', '.join(values)}")
+        for label, known in zip(self.spec.labels, self._sets, strict=True):
+            if known and values[label.name] not in known:
+                raise ValueError(f"{self.spec.name}: '{values[label.name]}' is not a value of the label {label.name}")
+        ordered = tuple(values[name] for name in self._names)
+        if ordered not in self._children:
+            self._children[ordered] = self._metric.labels(*ordered)
+        return self._children[ordered]
+
+
+class Metrics:
+    """The metrics of one process, in a registry of their own. Not thread-bound; ``render`` may run in another thread.
+
+    ``name`` is ``controller.name``; for ``sinks`` the counters are there from the start.
+    """
+
+    def __init__(self, *, name: str = "default", sinks: Sequence[str] = ()) -> None:
+        self._name = name
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._known_queues: set[str] = set()
+        self._sinks = tuple(sinks)
+        self._calls: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+
+        self.requests_received_total = self._labelled(Counter, "requests_received_total")
+        self.submissions_total = self._labelled(Counter, "submissions_total")
+        self.submit_duration_seconds = self._plain(Histogram, "submit_duration_seconds")
+        self.status_changes_total = self._labelled(Counter, "status_changes_total")
+        self.jobs_finished_total = self._labelled(Counter, "jobs_finished_total")
+        self.job_wait_seconds = self._labelled(Histogram, "job_wait_seconds")
+        self.job_run_seconds = self._labelled(Histogram, "job_run_seconds")
+        self.detection_lag_seconds = self._plain(Histogram, "detection_lag_seconds")
+        self.aws_requests_total = self._labelled(Counter, "aws_requests_total")
+        self.aws_request_duration_seconds = self._labelled(Histogram, "aws_request_duration_seconds")
+        self.describe_ids_per_call = self._plain(Histogram, "describe_ids_per_call")
+        self.events_published_total = self._labelled(Counter, "events_published_total")
+        self.store_commit_seconds = self._plain(Histogram, "store_commit_seconds")
+
+        self._start_at_zero()
+
+    # --- labels ---------------------------------------------------------------------------------------
+
+    def know_queue(self, name: str) -> None:
+        """Batch has confirmed a job queue of this name: from now on it is a label, and its counters are there."""
+        if name in self._known_queues:
+            return
+        self._known_queues.add(name)
+        for metric in (self.submissions_total, self.status_changes_total, self.jobs_finished_total):
+            _start_at_zero(metric, METRICS[metric.spec.name].labels[1], job_queue=name)
+
+    def queue_label(self, name: str) -> str:
+        """The ``job_queue`` label of a job queue: names that only a request has used must not make series."""
+        return name if name in self._known_queues else UNKNOWN_QUEUE
+
+    def observe_call(self, operation: str, outcome: str, seconds: float) -> None:
+        """Count one call to AWS and its duration."""
+        bound = self._calls.get((operation, outcome))
+        if bound is None:
+            counted = self.aws_requests_total.labels(operation=operation, outcome=outcome)
+            bound = (counted, self.aws_request_duration_seconds.labels(operation=operation))
+            self._calls[operation, outcome] = bound
+        bound[0].inc()
+        bound[1].observe(seconds)
+
+    def _start_at_zero(self) -> None:
+        """Series of closed sets exist from the start, so that a first increase is seen as one."""
+        outcomes = METRICS["requests_received_total"].labels[0]
+        _start_at_zero(self.requests_received_total, outcomes)
+        for sink in self._sinks:
+            _start_at_zero(self.events_published_total, METRICS["events_published_total"].labels[1], sink=sink)
+
+    # --- text -----------------------------------------------------------------------------------------
+
+    def render(self, snapshot: LedgerSnapshot) -> bytes:
+        """The text exposition format (``CONTENT_TYPE``), about 10 µs per sample."""
+        return generate_latest(_Collected(lambda: self._collect(snapshot)))
+
+    def _collect(self, snapshot: LedgerSnapshot) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+        yield from _gauges(snapshot, self.queue_label, sorted(self._known_queues), self._sinks)
+        yield _family("build_info", {(__version__, self._name): 1.0})
+
+    # --- making ---------------------------------------------------------------------------------------
+
+    def _labelled(self, kind: type[M], name: str) -> Labelled[M]:
+        spec = METRICS[name]
+        assert spec.labels, name
+        return Labelled(self._plain(kind, name), spec)
+
+    def _plain(self, kind: type[M], name: str) -> M:
+        spec = METRICS[name]
+        assert spec.kind == kind.__name__.lower(), name
+        names = [label.name for label in spec.labels]
+        if issubclass(kind, Histogram):
+            return kind(PREFIX + name, spec.meaning, names, registry=self._registry, buckets=spec.buckets)
+        return kind(PREFIX + name, spec.meaning, names, registry=self._registry)
+
+
+def _start_at_zero(metric: Labelled[Counter], label: Label, **others: str) -> None:
+    for value in label.values:
+        metric.labels(**others, **{label.name: value})
+
+
+class _Collected:
+    """What ``generate_latest`` takes: something with ``collect``."""
+
+    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self.collect = collect
+
+
+# --- gauges -------------------------------------------------------------------------------------------
+
+_Series = dict[tuple[str, ...], float]
+
+
+def _gauges(
+    snapshot: LedgerSnapshot, queue_label: Callable[[str], str], known_queues: Sequence[str], sinks: Sequence[str]
+) -> Iterator[Metric]:
+    """Known queues and sinks are shown with 0, so that a series does not end when nothing is left to count."""
+    statuses = METRICS["inflight_jobs"].labels[1].values
+    backlog: _Series = defaultdict(float, {(queue,): 0.0 for queue in known_queues})
+    in_flight: _Series = defaultdict(float, {(queue, status): 0.0 for queue in known_queues for status in statuses})
+    in_doubt = 0
+    for row in snapshot.usage:
+        queue = queue_label(row.job_queue)
+        if row.state is JobState.QUEUED:
+            backlog[queue,] += row.count
+        else:
+            status = UNSUBMITTED if row.batch_status is None else row.batch_status.value
+            in_flight[queue, status] += row.count
+            in_doubt += row.count if row.is_in_doubt else 0
+    oldest: _Series = {(queue,): 0.0 for queue in known_queues}
+    for name, received_at in snapshot.oldest_received_at.items():
+        queue = queue_label(name)
+        oldest[queue,] = max(oldest.get((queue,), 0.0), snapshot.now - received_at)
+    held: _Series = {(queue, reason): 0.0 for queue in known_queues for reason in HOLD_REASONS}
+    held.update({(queue_label(hold.job_queue), hold.reason): 1.0 for hold in snapshot.holds})
+
+    yield _family("backlog_jobs", backlog)
+    yield _family("backlog_oldest_seconds", oldest)
+    yield _family("inflight_jobs", in_flight)
+    yield _family("submissions_in_doubt", {(): float(in_doubt)})
+    yield _family("rate_limit_per_second", {(budget,): rate for budget, rate in snapshot.rates.items()})
+    yield _family("tracking_staleness_seconds", {(): snapshot.staleness_s})
+    yield _family("intake_paused", {(reason,): float(holds) for reason, holds in snapshot.intake_paused.items()})
+    yield _family("queue_held", held)
+    counts = dict.fromkeys(sinks, 0) | dict(snapshot.outbox)
+    yield _family("outbox_events", {(sink,): float(count) for sink, count in counts.items()})
+    yield _family("stage_last_turn_timestamp_seconds", {(stage,): at for stage, at in snapshot.stage_turns.items()})
+    yield _family("leader", {(): float(snapshot.is_leader)})
+
+
+def _family(name: str, series: Mapping[tuple[str, ...], float]) -> Metric:
+    spec = METRICS[name]
+    family = GaugeMetricFamily(PREFIX + name, spec.meaning, labels=[label.name for label in spec.labels])
+    for values, value in series.items():
+        for label, text in zip(spec.labels, values, strict=True):
+            if label.values and text not in label.values:
+                raise ValueError(f"{name}: '{text}' is not a value of the label {label.name}")
+        family.add_metric(values, value)
+    return family

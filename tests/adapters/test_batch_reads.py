@@ -1,0 +1,230 @@
+"""The calls of AWS Batch that change nothing, or nothing twice, against servers that misbehave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from controller.adapters.batch import Batch
+from controller.core.errors import (
+    BadCredentials,
+    NotAllowed,
+    OutwardError,
+    Refused,
+    Throttled,
+    Unavailable,
+    Unexpected,
+)
+from controller.core.job import BatchStatus
+from tests.adapters.conftest import OpenBatch, Seen
+from tests.adapters.faulty_server import (
+    Behaviour,
+    answer,
+    close,
+    fault,
+    faulty_server,
+    garbage,
+    never,
+    reset,
+    truncate,
+)
+
+Read = Callable[[Batch], Awaitable[object]]
+
+
+async def describe(batch: Batch) -> object:
+    return await batch.describe_jobs(["j-1"])
+
+
+async def find(batch: Batch) -> object:
+    return await batch.list_jobs_named(job_queue="q", job_name="name-1")
+
+
+async def queues(batch: Batch) -> object:
+    return await batch.describe_job_queues(["q"])
+
+
+async def terminate(batch: Batch) -> object:
+    await batch.terminate_job(job_id="j-1", reason="cancelled")
+    return None
+
+
+READS = [
+    pytest.param(describe, "DescribeJobs", id="describe"),
+    pytest.param(find, "ListJobs", id="list"),
+    pytest.param(queues, "DescribeJobQueues", id="queues"),
+    pytest.param(terminate, "TerminateJob", id="terminate"),
+]
+
+
+@pytest.mark.parametrize(("read", "operation"), READS)
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        pytest.param(never, Unavailable, id="never answers"),
+        pytest.param(close, Unavailable, id="reads, closes"),
+        pytest.param(reset, Unavailable, id="reads, resets"),
+        pytest.param(truncate, Unavailable, id="truncated body"),
+        pytest.param(garbage, Unavailable, id="not HTTP"),
+        pytest.param(fault(500, "ServerException"), Unavailable, id="500"),
+        pytest.param(answer(503, b""), Unavailable, id="503"),
+        pytest.param(fault(408, "RequestTimeout"), Unavailable, id="408"),
+        pytest.param(fault(429, "TooManyRequestsException"), Throttled, id="429"),
+        pytest.param(fault(503, "SlowDown"), Throttled, id="503 with a throttle code"),
+        pytest.param(fault(400, "ClientException"), Refused, id="400 ClientException"),
+        pytest.param(fault(403, "AccessDeniedException"), NotAllowed, id="403 denied"),
+        pytest.param(fault(403, "ExpiredTokenException"), BadCredentials, id="403 expired"),
+        pytest.param(fault(418, "Teapot"), Unexpected, id="unknown 4xx"),
+    ],
+)
+async def test_fault_is_one_request_and_its_kind(
+    open_batch: OpenBatch, seen: Seen, read: Read, operation: str, behaviour: Behaviour, kind: type[OutwardError]
+) -> None:
+    """No read is repeated by the SDK, and none is ever in doubt."""
+    async with faulty_server(behaviour) as server, open_batch(server.url, read_deadline_s=0.3) as batch:
+        with pytest.raises(OutwardError) as caught:
+            await read(batch)
+    assert type(caught.value) is kind, caught.value
+    assert caught.value.call == f"batch:{operation}"
+    assert len(server.requests) == 1
+    assert [call for call, _ in seen.calls] == [operation]
+    assert seen.calls[0][1] != "ok"
+
+
+@pytest.mark.parametrize(("read", "operation"), READS[:3])
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"<html>welcome</html>", id="not JSON"),
+        pytest.param(b"{}", id="empty object"),
+        pytest.param(b'{"jobs": null, "jobSummaryList": null, "jobQueues": null}', id="null"),
+        pytest.param(b'{"jobs": 3, "jobSummaryList": 3, "jobQueues": 3}', id="no list"),
+        pytest.param(b"[]", id="not an object"),
+    ],
+)
+async def test_answer_without_its_list_is_no_answer(
+    open_batch: OpenBatch, seen: Seen, read: Read, operation: str, body: bytes
+) -> None:
+    """A 200 that says nothing is an error: read as empty, it would mean that no such job or queue exists."""
+    async with faulty_server(answer(200, body)) as server, open_batch(server.url) as batch:
+        with pytest.raises(Unavailable):
+            await read(batch)
+    assert seen.calls[0][1] != "ok"
+
+
+async def test_describe_leaves_out_unusable_entries(open_batch: OpenBatch) -> None:
+    """An entry without an id or with a status that Batch never had before is left out, and noted once."""
+    jobs = [
+        {"jobId": "a", "status": "RUNNING"},
+        {"status": "RUNNING"},
+        {"jobId": "b", "status": "SCHEDULED"},
+        {"jobId": "c"},
+        {"jobId": "d", "status": "FAILED", "brandNew": {"x": [1]}},
+    ]
+    async with faulty_server(answer(200, {"jobs": jobs, "more": 1})) as server, open_batch(server.url) as batch:
+        with capture_logs() as lines:
+            observations = await batch.describe_jobs(["a", "b", "c", "d"])
+            await batch.describe_jobs(["a", "b", "c", "d"])
+    assert [(o.job_id, o.status) for o in observations] == [("a", BatchStatus.RUNNING), ("d", BatchStatus.FAILED)]
+    assert sorted(line["batch_status"] for line in lines) == ["None", "SCHEDULED", "no jobId"]
+
+
+async def test_odd_members_cost_neither_their_job_nor_the_others(open_batch: OpenBatch) -> None:
+    """A member of another type than Batch documents still leaves every job's status."""
+    jobs = [
+        {"jobId": "a", "status": "RUNNING", "startedAt": "1500"},
+        {"jobId": "b", "status": "FAILED", "container": {"exitCode": {"odd": 1}}},
+        {"jobId": 7, "status": "FAILED"},
+        7,
+        {"jobId": "c", "status": "SUCCEEDED", "container": {"exitCode": 0}},
+    ]
+    async with faulty_server(answer(200, {"jobs": jobs})) as server, open_batch(server.url) as batch:
+        a, b, c = await batch.describe_jobs(["a", "b", "c"])
+    assert (a.status, a.started_at) == (BatchStatus.RUNNING, 1.5)
+    assert (b.status, b.exit_code) == (BatchStatus.FAILED, None)
+    assert (c.status, c.exit_code) == (BatchStatus.SUCCEEDED, 0)
+
+
+async def test_empty_answer_means_no_job_is_known(open_batch: OpenBatch, seen: Seen) -> None:
+    """An empty list of jobs is an answer: Batch knows none of the ids."""
+    async with faulty_server(answer(200, {"jobs": []})) as server, open_batch(server.url) as batch:
+        assert list(await batch.describe_jobs(["gone"])) == []
+    assert seen.calls == [("DescribeJobs", "ok")]
+
+
+async def test_list_asks_for_the_exact_name_and_page(open_batch: OpenBatch) -> None:
+    """ListJobs carries the name filter, the page size and the token; other names in the answer are left out."""
+    rows = [
+        {"jobId": "1", "jobArn": "arn:1", "jobName": "Name-1", "createdAt": 1000, "status": "RUNNING"},
+        {"jobId": "2", "jobArn": "arn:2", "jobName": "name-1", "createdAt": 2500, "status": "RUNNABLE"},
+        {"jobId": "3", "jobArn": "arn:3", "jobName": "name-11", "createdAt": 3000},
+        {"jobId": "4", "jobName": "name-1", "createdAt": 4000, "status": "SCHEDULED"},
+    ]
+    page = answer(200, {"jobSummaryList": rows, "nextToken": "t2"})
+    async with faulty_server(page) as server, open_batch(server.url) as batch:
+        found = await batch.list_jobs_named(job_queue="q", job_name="name-1", next_token="t1")
+    path, _, body = server.requests[0]
+    assert path == "/v1/listjobs"
+    assert json.loads(body) == {
+        "jobQueue": "q",
+        "filters": [{"name": "JOB_NAME", "values": ["name-1"]}],
+        "maxResults": 100,
+        "nextToken": "t1",
+    }
+    assert found.next_token == "t2"
+    assert [(j.job_id, j.created_at, j.status, j.job_arn) for j in found.jobs] == [
+        ("2", 2.5, BatchStatus.RUNNABLE, "arn:2"),
+        ("4", 4.0, None, ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"jobName": "name-1", "createdAt": 1},
+        {"jobId": "1", "createdAt": 1},
+        {"jobId": "1", "jobName": "name-1"},
+        {"jobId": "1", "jobName": "name-1", "createdAt": "yesterday"},
+    ],
+)
+async def test_list_row_that_cannot_be_judged_spoils_the_answer(open_batch: OpenBatch, row: dict[str, object]) -> None:
+    """A row that may be the job we look for is never dropped silently: "not found" would send it again."""
+    async with faulty_server(answer(200, {"jobSummaryList": [row]})) as server, open_batch(server.url) as batch:
+        with pytest.raises(Unavailable):
+            await batch.list_jobs_named(job_queue="q", job_name="name-1")
+
+
+async def test_unfinished_page_of_queues_is_no_answer(open_batch: OpenBatch) -> None:
+    """A queue may be missing from an answer only because there is another page of it."""
+    page = answer(200, {"jobQueues": [], "nextToken": "more"})
+    async with faulty_server(page) as server, open_batch(server.url) as batch:
+        with pytest.raises(Unavailable):
+            await batch.describe_job_queues(["q"])
+
+
+async def test_queue_status_is_read_verbatim(open_batch: OpenBatch) -> None:
+    """State, status and reason come through as Batch gives them."""
+    queue = {"jobQueueName": "q", "jobQueueArn": "arn:q", "state": "DISABLED", "status": "VALID", "statusReason": "x"}
+    async with faulty_server(answer(200, {"jobQueues": [queue]})) as server, open_batch(server.url) as batch:
+        (found,) = await batch.describe_job_queues(["q"])
+    assert (found.name, found.arn, found.state, found.status, found.status_reason) == (
+        "q",
+        "arn:q",
+        "DISABLED",
+        "VALID",
+        "x",
+    )
+    assert not found.accepts_jobs
+
+
+async def test_terminate_reason_is_cut(open_batch: OpenBatch) -> None:
+    """Batch takes 1,024 characters of reason and needs at least one."""
+    async with faulty_server(answer(200, {})) as server, open_batch(server.url) as batch:
+        await batch.terminate_job(job_id="j", reason="x" * 2000)
+        await batch.terminate_job(job_id="j", reason="")
+    first, second = (json.loads(body) for _, _, body in server.requests)
+    assert first == {"jobId": "j", "reason": "x" * 1024}
+    assert len(second["reason"]) > 0

@@ -1,0 +1,297 @@
+"""Waiting for a turn: order, limits, cancellation and throttles, on a clock that only the tests move."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+
+from controller.budgets import Budgets, Purpose
+from controller.core.limits import PACING_GUARD
+from controller.core.pacing import CUT
+
+CEILINGS = {Purpose.SUBMIT: 40.0, Purpose.DESCRIBE: 8.0, Purpose.LIST: 5.0, Purpose.TERMINATE: 10.0}
+
+
+class _HandClock:
+    """Time stands still until every task waits, then jumps to the next waker."""
+
+    def __init__(self) -> None:
+        self._now = 1_000.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+
+    def now(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), done))
+        await done
+
+    async def settle(self) -> None:
+        """Let every task run until it waits for something."""
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    async def run(self, seconds: float) -> None:
+        end = self._now + seconds
+        await self.settle()
+        while self._sleepers and self._sleepers[0][0] <= end:
+            at, _, done = heapq.heappop(self._sleepers)
+            if not done.done():
+                self._now = max(self._now, at)
+                done.set_result(None)
+                await self.settle()
+        self._now = end
+
+    def stall(self, seconds: float) -> None:
+        """Time passes and nobody gets to run."""
+        self._now += seconds
+
+
+@pytest.fixture
+def clock() -> _HandClock:
+    return _HandClock()
+
+
+def _budgets(clock: _HandClock, total_per_s: float = 48.0, **ceilings: float) -> Budgets:
+    return Budgets(clock, {**CEILINGS, **{Purpose(name): rate for name, rate in ceilings.items()}}, total_per_s)
+
+
+class _Callers:
+    """Tasks that call as fast as they may, and when each call was sent."""
+
+    def __init__(self, clock: _HandClock, budgets: Budgets) -> None:
+        self.clock = clock
+        self.budgets = budgets
+        self.sent: list[tuple[float, Purpose]] = []
+
+    async def forever(self, purpose: Purpose) -> None:
+        while True:
+            await self.once(purpose)
+
+    async def once(self, purpose: Purpose) -> None:
+        await self.budgets.acquire(purpose)
+        self.sent.append((self.clock.monotonic(), purpose))
+
+    def times(self, purpose: Purpose | None = None) -> list[float]:
+        return [at for at, sent in self.sent if purpose is None or sent is purpose]
+
+
+async def _with_tasks(body: Callable[[anyio.abc.TaskGroup], Awaitable[None]]) -> None:
+    async with anyio.create_task_group() as tasks:
+        await body(tasks)
+        tasks.cancel_scope.cancel()
+
+
+def _most_in_a_second(times: list[float]) -> int:
+    return max((sum(first <= at < first + 1 for at in times) for first in times), default=0)
+
+
+async def test_a_full_budget_holds_in_every_window(clock: _HandClock) -> None:
+    """32 callers of one purpose never send more than its ceiling in any second, and nearly as much on average."""
+    callers = _Callers(clock, _budgets(clock))
+
+    async def body(tasks: anyio.abc.TaskGroup) -> None:
+        for _ in range(32):
+            tasks.start_soon(callers.forever, Purpose.SUBMIT)
+        await clock.run(20.0)
+
+    await _with_tasks(body)
+    assert _most_in_a_second(callers.times()) <= 40
+    assert len(callers.times()) >= 20 * 40 / (1 + PACING_GUARD) - 1
+
+
+async def test_the_total_holds_and_nobody_starves(clock: _HandClock) -> None:
+    """With every purpose asking for all it may have and a total below their sum, the total holds in every second, the
+    small budgets are served in full and the large one gets the rest."""
+    callers = _Callers(clock, _budgets(clock, total_per_s=30.0))
+
+    async def body(tasks: anyio.abc.TaskGroup) -> None:
+        for purpose in Purpose:
+            for _ in range(8):
+                tasks.start_soon(callers.forever, purpose)
+        await clock.run(21.0)
+
+    await _with_tasks(body)
+    assert _most_in_a_second(callers.times()) <= 30
+    counts = Counter(purpose for _, purpose in callers.sent)
+    assert sum(counts.values()) >= 30 * 20 - 2
+    assert counts[Purpose.LIST] >= 5 * 20 * 0.85
+    assert counts[Purpose.SUBMIT] >= 30 * 20 * 0.25
+    assert min(counts.values()) == counts[Purpose.LIST]
+    for purpose, ceiling in CEILINGS.items():
+        assert _most_in_a_second(callers.times(purpose)) <= ceiling
+
+
+async def test_a_tight_total_is_shared_in_turns(clock: _HandClock) -> None:
+    """When the total is less than what each purpose may have, they take turns."""
+    callers = _Callers(clock, _budgets(clock, total_per_s=4.0))
+
+    async def body(tasks: anyio.abc.TaskGroup) -> None:
+        for purpose in Purpose:
+            for _ in range(3):
+                tasks.start_soon(callers.forever, purpose)
+        await clock.run(42.5)
+
+    await _with_tasks(body)
+    counts = Counter(purpose for _, purpose in callers.sent)
+    assert sum(counts.values()) >= 160
+    assert max(counts.values()) - min(counts.values()) <= 2
+
+
+async def test_first_come_first_served(clock: _HandClock) -> None:
+    """Callers of one purpose get their turns in the order in which they came."""
+    budgets = _budgets(clock)
+    served: list[int] = []
+
+    async def call(number: int) -> None:
+        await budgets.acquire(Purpose.LIST)
+        served.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(call, number)
+            await clock.settle()
+        assert budgets.waiting(Purpose.LIST) == 10
+        await clock.run(10.0)
+    assert served == list(range(10))
+    assert budgets.waiting(Purpose.LIST) == 0
+
+
+async def test_a_stall_is_not_made_up_for(clock: _HandClock) -> None:
+    """After ten seconds in which the loop did not run, no second holds more than the ceiling."""
+    callers = _Callers(clock, _budgets(clock))
+
+    async def body(tasks: anyio.abc.TaskGroup) -> None:
+        for _ in range(8):
+            tasks.start_soon(callers.forever, Purpose.DESCRIBE)
+        await clock.run(3.0)
+        clock.stall(10.0)
+        await clock.run(3.0)
+
+    await _with_tasks(body)
+    assert _most_in_a_second(callers.times()) <= 8
+    assert len(callers.times()) <= 6 * 8
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+async def test_a_cancelled_caller_gives_its_place_up(clock: _HandClock, victim: int) -> None:
+    """Cancelled at the head of the line or behind it, a caller delays nobody, spends nothing and is not counted."""
+    budgets = _budgets(clock)
+    served: list[tuple[int, float]] = []
+
+    async def call(number: int, scope: anyio.CancelScope) -> None:
+        with scope:
+            await budgets.acquire(Purpose.LIST)
+            served.append((number, clock.monotonic()))
+
+    scopes = [anyio.CancelScope() for _ in range(3)]
+    async with anyio.create_task_group() as tasks:
+        for number, scope in enumerate(scopes):
+            tasks.start_soon(call, number, scope)
+            await clock.settle()
+        scopes[victim].cancel()
+        await clock.settle()
+        assert budgets.waiting(Purpose.LIST) == 2
+        await clock.run(5.0)
+    spacing_s = (1 + PACING_GUARD) / 5
+    assert [number for number, _ in served] == [number for number in range(3) if number != victim]
+    assert [at for _, at in served] == pytest.approx([1_000 + spacing_s, 1_000 + 2 * spacing_s])
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.105, 0.2, 0.21])
+async def test_whenever_callers_are_cancelled_the_rest_go_on(clock: _HandClock, delay: float) -> None:
+    """Cancelling every second caller again and again, at the moment of a hand-over too, stops no line."""
+    budgets = _budgets(clock, total_per_s=10.0)
+    callers = _Callers(clock, budgets)
+
+    async def body(tasks: anyio.abc.TaskGroup) -> None:
+        tasks.start_soon(callers.forever, Purpose.LIST)
+        tasks.start_soon(callers.forever, Purpose.SUBMIT)
+        for _ in range(20):
+            async with anyio.create_task_group() as doomed:
+                doomed.start_soon(callers.forever, Purpose.LIST)
+                doomed.start_soon(callers.forever, Purpose.SUBMIT)
+                await clock.run(delay)
+                doomed.cancel_scope.cancel()
+            await clock.settle()
+            assert budgets.waiting(Purpose.LIST) == budgets.waiting(Purpose.SUBMIT) == 1
+        began_at = clock.monotonic()
+        await clock.run(10.0)
+        assert sum(at > began_at for at in callers.times(Purpose.LIST)) >= 45
+
+    await _with_tasks(body)
+    assert _most_in_a_second(callers.times()) <= 10
+
+
+async def test_a_throttle_cuts_only_its_own_budget(clock: _HandClock) -> None:
+    """A throttled describe slows describes; the rates say so, and the total stays."""
+    budgets = _budgets(clock)
+    await clock.run(5.0)
+    budgets.throttled(Purpose.DESCRIBE)
+    assert budgets.rates() == pytest.approx(
+        {"submit": 40.0, "describe": 8.0 * CUT, "list": 5.0, "terminate": 10.0, "total": 48.0}
+    )
+
+
+async def test_a_throttle_holds_for_who_waits_already(clock: _HandClock) -> None:
+    """A caller that waits when its budget is cut waits by the new rate, and blocks no other purpose meanwhile."""
+    budgets = _budgets(clock, total_per_s=10.0, describe=1.0)
+    callers = _Callers(clock, budgets)
+
+    async def body(tasks: anyio.abc.TaskGroup) -> None:
+        tasks.start_soon(callers.once, Purpose.DESCRIBE)
+        tasks.start_soon(callers.forever, Purpose.LIST)
+        await clock.run(1.0)
+        budgets.throttled(Purpose.DESCRIBE)
+        await clock.run(1.0)
+
+    await _with_tasks(body)
+    (described_at,) = callers.times(Purpose.DESCRIBE)
+    assert described_at - 1_000 >= (1 + PACING_GUARD) / CUT - 1e-9
+    gaps = [b - a for a, b in itertools.pairwise(callers.times(Purpose.LIST))]
+    assert max(gaps) <= (1 + PACING_GUARD) * (1 / 5 + 1 / 10) + 1e-9
+
+
+async def test_success_brings_a_cut_rate_back(clock: _HandClock) -> None:
+    """Used fully and without another throttle, a budget is at its ceiling again within a minute."""
+    budgets = _budgets(clock)
+    await clock.run(1.0)
+    budgets.throttled(Purpose.DESCRIBE)
+
+    async def body(tasks: anyio.abc.TaskGroup) -> None:
+        async def call() -> None:
+            while True:
+                await budgets.acquire(Purpose.DESCRIBE)
+                budgets.succeeded(Purpose.DESCRIBE)
+
+        tasks.start_soon(call)
+        await clock.run(60.0)
+
+    await _with_tasks(body)
+    assert budgets.rates()["describe"] == 8.0
+
+
+async def test_says_how_long_a_caller_would_wait(clock: _HandClock) -> None:
+    """The expected wait counts those in line, at the slower of the purpose's rate and the total's."""
+    budgets = _budgets(clock)
+    spacing_s = (1 + PACING_GUARD) / 5
+    assert budgets.expected_wait_s(Purpose.LIST) == pytest.approx(spacing_s)
+
+    async def body(tasks: anyio.abc.TaskGroup) -> None:
+        for _ in range(3):
+            tasks.start_soon(budgets.acquire, Purpose.LIST)
+        await clock.settle()
+        assert budgets.expected_wait_s(Purpose.LIST) == pytest.approx(4 * spacing_s)
+
+    await _with_tasks(body)

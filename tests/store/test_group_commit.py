@@ -1,0 +1,231 @@
+"""Group commit: what is shared, and what one caller can never do to another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+import pytest
+
+from controller.adapters.runner import InlineRunner
+from controller.adapters.store import group as group_module
+from controller.adapters.store.group import Answer, GroupCommit
+from controller.core.errors import StoreUnavailable
+from controller.ports import DeleteOutbox, InsertJob, UpdateJob, Write
+from tests.store.engines import BODY, AuditedStore, SqliteEngine, insert, queued, tracked, uid
+
+
+def write(number: int) -> Write:
+    return DeleteOutbox(keys=(number,))
+
+
+class Ledger:
+    """An ``apply`` that remembers its groups and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[list[int]]] = []
+        self.failure: Exception | None = None
+
+    def apply(self, calls: Sequence[Sequence[Write]]) -> Sequence[Answer]:
+        self.groups.append([[w.keys[0] for w in writes if isinstance(w, DeleteOutbox)] for writes in calls])
+        if self.failure is not None:
+            raise self.failure
+        return [[True] * len(writes) for writes in calls]
+
+
+class GatedRunner:
+    """A runner whose calls begin and end when the test says so; what has begun is not abandoned."""
+
+    def __init__(self) -> None:
+        self.begin, self.end = asyncio.Event(), asyncio.Event()
+
+    async def run(self, function: Callable[[], object]) -> object:
+        await self.begin.wait()
+        result = function()
+        with anyio.CancelScope(shield=True):
+            await self.end.wait()
+        return result
+
+
+async def turns(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_commits_that_arrive_together_share_a_transaction() -> None:
+    """What arrives while a transaction runs forms the next one, in order of arrival."""
+    ledger, runner = Ledger(), GatedRunner()
+    commits = GroupCommit(ledger.apply, runner=runner)
+    first = asyncio.create_task(commits.commit([write(0)]))
+    await turns()
+    others = [asyncio.create_task(commits.commit([write(n), write(n)])) for n in (1, 2, 3)]
+    await turns()
+    runner.begin.set()
+    runner.end.set()
+
+    assert list(await first) == [True]
+    assert [list(await other) for other in others] == [[True, True]] * 3
+    assert ledger.groups == [[[0]], [[1, 1], [2, 2], [3, 3]]]
+
+
+async def test_leader_lingers_once_for_others() -> None:
+    """With a linger, callers that come during it join the group that is being gathered."""
+    ledger, gate, lingers = Ledger(), asyncio.Event(), []
+
+    async def linger() -> None:
+        lingers.append(1)
+        await gate.wait()
+
+    commits = GroupCommit(ledger.apply, runner=InlineRunner(), linger=linger)
+    tasks = [asyncio.create_task(commits.commit([write(n)])) for n in range(3)]
+    await turns()
+    gate.set()
+    await asyncio.gather(*tasks)
+
+    assert ledger.groups == [[[0], [1], [2]]]
+    assert len(lingers) == 1
+
+
+async def test_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group takes no more writes than its bound, but a single larger call goes whole."""
+    monkeypatch.setattr(group_module, "GROUP_WRITES_MAX", 3)
+    ledger, runner = Ledger(), GatedRunner()
+    commits = GroupCommit(ledger.apply, runner=runner)
+    tasks = [asyncio.create_task(commits.commit([write(n)] * size)) for n, size in enumerate((1, 2, 1, 1, 5, 1))]
+    runner.begin.set()
+    runner.end.set()
+    await asyncio.gather(*tasks)
+
+    assert [[len(call) for call in group] for group in ledger.groups] == [[1, 2], [1, 1], [5], [1]] or [
+        [len(call) for call in group] for group in ledger.groups
+    ] == [[1], [2, 1], [1], [5], [1]]
+    assert [call[0] for group in ledger.groups for call in group] == list(range(6))
+
+
+@pytest.mark.parametrize("cancel", ["leader", "follower"])
+async def test_cancelled_before_the_transaction_takes_no_effect(cancel: str) -> None:
+    """A caller cancelled before the transaction begins is withdrawn; the others commit all the same."""
+    ledger, runner = Ledger(), GatedRunner()
+    commits = GroupCommit(ledger.apply, runner=runner)
+    tasks = [asyncio.create_task(commits.commit([write(n)])) for n in range(3)]
+    await turns()
+    victim = 0 if cancel == "leader" else 1
+    tasks[victim].cancel()
+    await turns()
+    assert tasks[victim].cancelled()
+    runner.begin.set()
+    runner.end.set()
+
+    survivors = [number for number in range(3) if number != victim]
+    assert [list(await tasks[number]) for number in survivors] == [[True]] * 2
+    assert sorted(call[0] for group in ledger.groups for call in group) == survivors
+
+
+@pytest.mark.parametrize("cancel", ["leader", "follower"])
+async def test_cancelled_during_the_transaction_waits_for_its_end(cancel: str) -> None:
+    """A caller cancelled while its writes are in a transaction leaves when that has ended; the others get answers."""
+    ledger, runner, gate = Ledger(), GatedRunner(), asyncio.Event()
+    commits = GroupCommit(ledger.apply, runner=runner, linger=gate.wait)  # type: ignore[arg-type]
+    scopes = [anyio.CancelScope() for _ in range(3)]
+    answers: dict[int, Sequence[bool]] = {}
+
+    async def caller(number: int) -> None:
+        with scopes[number]:
+            answers[number] = await commits.commit([write(number)])
+            await asyncio.sleep(0)
+
+    async with anyio.create_task_group() as group:
+        for number in range(3):
+            group.start_soon(caller, number)
+        await turns()
+        gate.set()
+        runner.begin.set()
+        await turns()
+        assert ledger.groups == [[[0], [1], [2]]]
+        victim = 0 if cancel == "leader" else 1
+        scopes[victim].cancel()
+        await turns()
+        assert answers == {}
+        runner.end.set()
+
+    assert scopes[victim].cancelled_caught
+    assert {number for number in range(3) if number != victim} <= answers.keys()
+    assert all(list(answer) == [True] for answer in answers.values())
+
+
+async def test_mistake_in_the_store_reaches_everyone() -> None:
+    """An error nobody expected is the leader's to raise; the others get StoreUnavailable, and the next group runs."""
+    ledger, runner = Ledger(), GatedRunner()
+    ledger.failure = RuntimeError("a bug")
+    gate = asyncio.Event()
+    commits = GroupCommit(ledger.apply, runner=runner, linger=gate.wait)  # type: ignore[arg-type]
+    tasks = [asyncio.create_task(commits.commit([write(n)])) for n in range(2)]
+    await turns()
+    gate.set()
+    runner.begin.set()
+    runner.end.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [type(result) for result in results] == [RuntimeError, StoreUnavailable]
+    ledger.failure = None
+    assert list(await commits.commit([write(9)])) == [True]
+
+
+def meeting(size: int) -> Callable[[], Awaitable[None]]:
+    """A linger that lasts until the other callers of a test have come."""
+
+    async def linger() -> None:
+        await turns(size)
+
+    return linger
+
+
+async def test_guilty_caller_does_not_poison_the_others(engine: SqliteEngine) -> None:
+    """Of callers that share a transaction only the one whose write breaks a rule fails; the others are committed."""
+    store = await engine.open(linger=meeting(20))
+    (job,) = await insert(store, queued(1))
+    broken = tracked(job, batch_job_id=None, batch_job_arn=None)
+
+    results = await asyncio.gather(
+        store.commit([InsertJob(job=queued(2), body=BODY)]),
+        store.commit(
+            [InsertJob(job=queued(3, job_queue="new", job_queue_ref="new"), body=BODY), UpdateJob(job=broken)]
+        ),
+        store.commit([InsertJob(job=queued(4, job_queue="newer", job_queue_ref="newer"), body=BODY)]),
+        return_exceptions=True,
+    )
+
+    assert isinstance(results[1], AssertionError)
+    assert [list(results[0]), list(results[2])] == [[True], [True]]  # type: ignore[arg-type]
+    found = await store.find_requests([uid(n) for n in range(5)])
+    assert found.keys() == {uid(1), uid(2), uid(4)}
+    assert found[uid(4)][0].job_queue == "newer"
+    assert await store.audit() == []
+
+
+async def test_cancelled_callers_of_a_real_store(engine: SqliteEngine) -> None:
+    """However callers are cancelled, every one that got an answer is stored, and the store stays consistent."""
+    store = await engine.open(linger=meeting(3))
+    acknowledged: set[str] = set()
+
+    async def caller(number: int) -> None:
+        await store.commit([InsertJob(job=queued(number), body=BODY)])
+        acknowledged.add(uid(number))
+
+    tasks = [asyncio.create_task(caller(number)) for number in range(60)]
+    for number in range(0, 60, 3):
+        await turns(1)
+        tasks[number].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    stored = (await store.find_requests([uid(number) for number in range(60)])).keys()
+    assert len(acknowledged) >= 40
+    assert acknowledged <= stored
+    assert await store.audit() == []
+
+
+async def test_concurrent_inserts_of_one_id(store: AuditedStore) -> None:
+    """Many callers that insert the same id get one True between them."""
+    answers = await asyncio.gather(*(store.commit([InsertJob(job=queued(1), body=BODY)]) for _ in range(10)))
+    assert sorted(applied for answer in answers for applied in answer) == [False] * 9 + [True]
