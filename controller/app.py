@@ -104,7 +104,7 @@ async def _run(settings: Settings) -> None:
         metrics = Metrics(name=settings.controller.name, sinks=[sink.name for sink in settings.sinks])
         health = Health(clock)
         aws = await stack.enter_async_context(_aws(settings))
-        store = await stack.enter_async_context(_store(settings))
+        store = await stack.enter_async_context(_store(settings, metrics))
         ports = Ports(
             clock=clock,
             store=store,
@@ -177,7 +177,7 @@ async def _aws(settings: Settings) -> AsyncIterator[Aws]:
 
 
 @asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[JobStore]:
+async def _store(settings: Settings, metrics: Metrics) -> AsyncIterator[JobStore]:
     runner = ThreadRunner("store")
     log = structlog.get_logger(stage="store")
     try:
@@ -188,6 +188,7 @@ async def _store(settings: Settings) -> AsyncIterator[JobStore]:
             dead_letters=bool(settings.intake.dead_letter_queue_url),
             random_id=partial(secrets.token_hex, 16),
             linger=partial(anyio.sleep, LINGER_S),
+            timed=metrics.store_commit_seconds.time,
             report=lambda difference: log.error("stored counts were corrected", difference=difference),
         )
         try:

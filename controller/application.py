@@ -35,6 +35,7 @@ from controller.loop import Backoff, Drain, StageLoop, Wake
 from controller.metrics import LedgerSnapshot, Metrics
 from controller.ports import AccountApi, BatchApi, Clock, EventSink, JobStore, MessageSource, StoreIdentity
 from controller.stages.admit import Admit
+from controller.stages.discover import Discover
 from controller.stages.expire import Expire
 from controller.stages.ingest import Ingest
 from controller.stages.prune import Prune
@@ -185,6 +186,9 @@ class Application:
         )
         self.terminate = Terminate(store=store, batch=batch, budgets=budgets, clock=clock, health=self.health)
         self.release = Release(holds=self.holds, batch=batch, budgets=budgets)
+        self.discover = Discover(
+            store=store, batch=batch, budgets=budgets, clock=clock, health=self.health, metrics=self.metrics
+        )
         self.prune = Prune(store=store, clock=clock, final_s=settings.retention.final_s)
         self.publishers = [Publish(store=store, sink=sink, metrics=self.metrics) for sink in ports.sinks]
         ledger.on_tracked = self._tracked
@@ -301,6 +305,8 @@ class Application:
     async def _work(self) -> None:
         """Every stage but publishing, until all have stopped."""
         async with anyio.create_task_group() as tasks:
+            for stage in ("receive", "ingest"):
+                self.health.expect(stage, LIVE_S)
             for ingest in self.ingests:
                 tasks.start_soon(ingest.receive)
                 tasks.start_soon(ingest.commit)
@@ -312,6 +318,7 @@ class Application:
             tasks.start_soon(self._loop("terminate", 30.0, self._wakes.terminate).run, self.terminate.turn)
             tasks.start_soon(self._loop("release", 1.0).run, self.release.turn)
             tasks.start_soon(self._loop("prune", 60.0).run, self.prune.turn)
+            tasks.start_soon(self._loop("discover", 1.0).run, self.discover.turn)
             if self._account is None:
                 tasks.start_soon(self._learn_account)
 

@@ -24,7 +24,7 @@ from typing import Final
 
 import anyio
 
-from controller.core.pacing import Pace
+from controller.core.pacing import Pace, SendWindow
 from controller.ports import Clock
 
 TOTAL: Final = "total"
@@ -53,6 +53,9 @@ class _Line:
         self.lock = anyio.Lock()
         self.waiting = 0
 
+    def wait_s(self, now: float) -> float:
+        return self.pace.wait_s(now)
+
     @contextmanager
     def counted(self) -> Iterator[None]:
         self.waiting += 1
@@ -71,7 +74,8 @@ class Budgets:
         now = clock.monotonic()
         self._clock = clock
         self._lines = {purpose: _Line(Pace.start(ceilings[purpose], now=now)) for purpose in Purpose}
-        self._total = _Line(Pace.start(total_per_s, now=now))
+        self._total = SendWindow(total_per_s, now=now)
+        self._total_lock = anyio.Lock()
 
     async def acquire(self, purpose: Purpose) -> None:
         """Return when one call of this purpose may be sent, which must then happen at once."""
@@ -85,17 +89,17 @@ class Budgets:
 
     async def _sent_in_total(self, line: _Line) -> bool:
         """Spend a slot of both as soon as the total has one; False if the purpose has none any more."""
-        async with self._total.lock:
+        async with self._total_lock:
             await self._until_free(self._total)
             now = self._clock.monotonic()
             if line.pace.wait_s(now) > 0:
                 return False
             line.pace = line.pace.sent(now)
-            self._total.pace = self._total.pace.sent(now)
+            self._total.sent(now)
             return True
 
-    async def _until_free(self, line: _Line) -> None:
-        while (wait_s := line.pace.wait_s(self._clock.monotonic())) > 0:
+    async def _until_free(self, line: _Line | SendWindow) -> None:
+        while (wait_s := line.wait_s(self._clock.monotonic())) > 0:
             await self._clock.sleep(max(wait_s, SLEEP_S_MIN))
 
     def throttled(self, purpose: Purpose) -> None:
@@ -111,7 +115,7 @@ class Budgets:
     def rates(self) -> Mapping[str, float]:
         """Calls per second in force per purpose, and ``total``."""
         rates = {purpose.value: line.pace.rate_per_s for purpose, line in self._lines.items()}
-        return {**rates, TOTAL: self._total.pace.rate_per_s}
+        return {**rates, TOTAL: self._total.rate_per_s}
 
     def waiting(self, purpose: Purpose) -> int:
         """Callers in ``acquire``."""
@@ -121,4 +125,4 @@ class Budgets:
         """How long a caller that came now would wait at the rates in force, if the other purposes stay idle."""
         now = self._clock.monotonic()
         line = self._lines[purpose]
-        return max(pace.wait_s(now) + line.waiting * pace.spacing_s for pace in (line.pace, self._total.pace))
+        return max(part.wait_s(now) + line.waiting * part.spacing_s for part in (line.pace, self._total))

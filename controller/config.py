@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from controller.config_advice import unwise
@@ -23,15 +23,15 @@ from controller.config_sources import KeyProblem, Layers, read_environment, read
 from controller.config_table import JSON_KINDS, KeySpec, key_specs
 from controller.config_values import (
     Count,
+    DefaultTags,
+    EventPattern,
     JobQueueName,
+    NotBuilt,
     Number,
+    OverridePath,
     QueueUrl,
-    default_tags,
-    event_pattern,
-    not_built,
-    override_path,
-    sink_type,
-    store_url,
+    SinkType,
+    StoreUrl,
     without_secrets,
 )
 from controller.core.admission import QueueLimits
@@ -77,7 +77,7 @@ class AwsSettings(Section):
 
 
 class StoreSettings(Section):
-    url: Annotated[str, AfterValidator(store_url)] = _key(
+    url: StoreUrl = _key(
         "sqlite:///batch-controller.db",
         "The store: `sqlite:///relative/path` or `sqlite:////absolute/path`, on a local disk. "
         "The image uses `/var/lib/batch-controller/state.db`.",
@@ -134,7 +134,7 @@ class SubmitSettings(Section):
     rate_per_s: Number = _key(40.0, "Ceiling of SubmitJob calls.", unit="calls/s", gt=0)
     concurrency: Count = _key(32, "SubmitJob calls in flight.", unit="calls", ge=1)
     timeout_s: Number = _key(10.0, "Time-out of one SubmitJob call, after which it is in doubt.", unit="s", ge=1)
-    default_tags: Annotated[Mapping[str, str], AfterValidator(default_tags)] = _key(
+    default_tags: DefaultTags = _key(
         {},
         "Tags added to every job. The request's own win, and over 50 these are dropped first. "
         "Needs `batch:TagResource`.",
@@ -161,9 +161,7 @@ class TrackSettings(Section):
     lost_after_s: Number = _key(
         600.0, "How long Batch must not know a job before it ends as LOST, at least 3 looks.", unit="s", ge=1
     )
-    events_queue_url: Annotated[str | None, AfterValidator(not_built)] = _key(
-        None, "SQS queue fed by EventBridge. Not built yet: refused."
-    )
+    events_queue_url: NotBuilt = _key(None, "SQS queue fed by EventBridge. Not built yet: refused.")
 
     @model_validator(mode="after")
     def _check(self) -> TrackSettings:
@@ -202,7 +200,7 @@ class PolicySettings(Section):
     allowed_job_definitions: tuple[str, ...] = _key(
         ("*",), "Patterns of the names of job definitions, with or without `:revision`."
     )
-    allowed_overrides: tuple[Annotated[str, AfterValidator(override_path)], ...] | None = _key(
+    allowed_overrides: tuple[OverridePath, ...] | None = _key(
         None, "Dotted paths of the SubmitJob members that a request may carry beside the required ones. Default: all."
     )
 
@@ -210,15 +208,13 @@ class PolicySettings(Section):
 class SinkSettings(Section):
     """Where events go."""
 
-    type: Annotated[Literal["log", "sqs"], BeforeValidator(sink_type)] = Field(
+    type: SinkType = Field(
         description="`log` (standard output) or `sqs`. `sns`, `eventbridge` and `webhook` are not built yet.",
         json_schema_extra={"unit": ""},
     )
     name: str = _key("", "Name in metrics, unique. Default: the type.", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     queue_url: QueueUrl | None = _key(None, "Queue of an `sqs` sink.")
-    events: tuple[Annotated[str, AfterValidator(event_pattern)], ...] = _key(
-        ("*",), "Patterns of the names of the events it gets."
-    )
+    events: tuple[EventPattern, ...] = _key(("*",), "Patterns of the names of the events it gets.")
 
     @model_validator(mode="before")
     @classmethod

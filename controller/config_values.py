@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -95,6 +95,12 @@ def override_path(value: str) -> str:
 Number = Annotated[float, BeforeValidator(not_a_truth_value), Field(allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(not_a_truth_value)]
 QueueUrl = Annotated[str, AfterValidator(queue_url)]
+StoreUrl = Annotated[str, AfterValidator(store_url)]
+NotBuilt = Annotated[str | None, AfterValidator(not_built)]
+SinkType = Annotated[Literal["log", "sqs"], BeforeValidator(sink_type)]
+EventPattern = Annotated[str, AfterValidator(event_pattern)]
+DefaultTags = Annotated[Mapping[str, str], AfterValidator(default_tags)]
+OverridePath = Annotated[str, AfterValidator(override_path)]
 JobQueueName = Annotated[str, Field(pattern=r"^(?:\*|[A-Za-z0-9][A-Za-z0-9_-]{0,127})$")]
 
 

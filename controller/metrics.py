@@ -85,7 +85,7 @@ _QUEUE: Final = Label("job_queue", (), "name of a Batch job queue once Batch has
 _SINK: Final = Label("sink", (), "name of a sink; `dead_letter` for the dead-letter queue")
 _BATCH_STATUSES: Final = tuple(status.value for status in BatchStatus)
 _FINISHED: Final = Label("outcome", ("succeeded", "failed", "lost", "cancelled", "rejected"))
-_RAN: Final = Label("outcome", ("succeeded", "failed"))
+_RAN: Final = Label("outcome", ("succeeded", "failed", "lost"))
 
 _CALL_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _JOB_BUCKETS: Final = (1, 5, 15, 60, 300, 900, 3_600, 10_800, 43_200, 86_400, 604_800)

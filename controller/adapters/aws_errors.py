@@ -184,6 +184,7 @@ _CREDENTIAL_FAULTS: Final = (
 """What resolving or refreshing credentials raises; always before the call itself is sent."""
 _MISSING_ANSWERS: Final = (
     sdk.HTTPClientError,
+    sdk.ConnectionError,  # refused, reset, name not found, TLS, proxy: no HTTPClientError
     sdk.IncompleteReadError,
     ResponseParserError,
     aiohttp.ClientError,
@@ -226,7 +227,7 @@ def classify(error: Exception, *, call: str, redact: Sequence[str] = (), is_quot
     if isinstance(error, _MISSING_ANSWERS):
         return _made(Unavailable, error, call=call)
     # What remains: the SDK can't make the call, or (the built-in ones) can't read the answer.
-    return _made(Unavailable if isinstance(error, _CODE_FAULTS) else Unexpected, error, call=call)
+    return _made(Unexpected if isinstance(error, sdk.BotoCoreError) else Unavailable, error, call=call)
 
 
 def classify_submit(error: Exception, *, call: str, was_sent: bool, redact: Sequence[str]) -> OutwardError:

@@ -163,7 +163,7 @@ class Sender:
         keys = [message.key for n, message in enumerate(chunk) if str(n) in taken]
         if len(keys) == len(chunk):
             return keys, None
-        failed = next(iter(answer.get("Failed") or ()), {})
+        failed: Mapping[str, Any] = next(iter(answer.get("Failed") or ()), {})
         code = str(failed.get("Code") or "IncompleteAnswer")
         kind = kind_of_code(code) or (Refused if failed.get("SenderFault") else Unavailable)
         return keys, kind(f"sqs:SendMessageBatch: {code}", call="sqs:SendMessageBatch", code=code)

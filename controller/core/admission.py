@@ -5,15 +5,15 @@ calls except the ``credits`` that a plan returns and the next snapshot brings ba
 
 Fairness between job queues is start-time fair queueing: a queue's credit says how far it is ahead of the others,
 in admitted jobs divided by its weight. The queue that is least ahead is served; serving it moves it ``1 / weight``
-further. A queue that had nothing to send neither saves up a claim (it starts level with the others) nor loses its
-debt as long as the snapshots name it. Credits stay within ``[0, 1 / weight]``, so whatever the past, two queues that always have rows to send differ
-by at most one job each, divided by their weights.
+further. A queue that had nothing to send does not save up a claim (it starts level with the others), nor does it lose
+its debt as long as the snapshots name it. Credits stay within ``[0, 1 / weight]``, so whatever the past, two queues
+that always have rows to send differ by at most one job each, divided by their weights.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
@@ -99,24 +99,6 @@ def queue_counts(usage: Iterable[UsageLine]) -> dict[str, QueueCounts]:
         if line.state is JobState.QUEUED:
             in_flight_waiting_queued[2] += line.count
     return {name: QueueCounts(in_flight=f, waiting=w, queued=q) for name, (f, w, q) in sums.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmittingCounts:
-    """SUBMITTING rows over all job queues."""
-
-    undoubted: int = 0
-    """Being sent, or about to be: what ``submit.concurrency`` bounds."""
-    in_doubt: int = 0
-
-
-def submitting_counts(usage: Iterable[UsageLine]) -> SubmittingCounts:
-    undoubted = in_doubt = 0
-    for line in usage:
-        if line.state is JobState.SUBMITTING:
-            undoubted += 0 if line.is_in_doubt else line.count
-            in_doubt += line.count if line.is_in_doubt else 0
-    return SubmittingCounts(undoubted=undoubted, in_doubt=in_doubt)
 
 
 # --- the plan --------------------------------------------------------------------------------------------
@@ -270,25 +252,11 @@ class IntakeMarks:
     maximum: int
 
 
-def intake_counts(usage: Iterable[UsageLine], *, source: str, stopped_queues: Set[str]) -> tuple[int, int]:
-    """(rows that count towards the marks of ``source``, QUEUED rows of all sources).
-
-    Rows of ``stopped_queues`` (held or paused) do not count towards the marks: they would close the intake for
-    the other job queues, which could go on.
-    """
-    countable = total = 0
-    for line in usage:
-        if line.state is JobState.QUEUED:
-            total += line.count
-            if line.source == source and line.job_queue not in stopped_queues:
-                countable += line.count
-    return countable, total
-
-
 def intake_is_open(*, was_open: bool, countable: int, total: int, marks: IntakeMarks) -> bool:
     """Close at the high mark, open again at the low one.
 
-    The rows that do not count still take their part of ``maximum``: what they leave is the high mark if it is
+    ``countable`` are the QUEUED rows of one SQS queue whose Batch job queues are neither held nor paused: stopped rows
+    would close the intake for job queues that could go on. ``total`` are all QUEUED rows of all of them. The rows that do not count still take their part of ``maximum``: what they leave is the high mark if it is
     the smaller one, and the low mark shrinks in proportion, so that intake does not flap there either.
     """
     high = min(marks.high, marks.maximum - (total - countable))

@@ -1,6 +1,7 @@
 """The rate of one kind of outward call, as a value: when the next call may be sent, slower when throttled.
 
 Owned by ``controller.budgets``, which does the waiting. Nothing here reads a clock: every ``now`` is monotonic time.
+``Pace`` is one budget's rate, ``SendWindow`` the total over budgets that are each paced already.
 
 Spacing
     Sends are spaced evenly, ``(1 + PACING_GUARD) / rate`` seconds apart at least, counted from the moment of the
@@ -28,6 +29,7 @@ Recovery
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -121,6 +123,39 @@ class Pace:
         if rate >= top:
             return replace(self, rate_per_s=top, throttled_rate=None, recovered_s=0.0)
         return replace(self, rate_per_s=max(self.rate_per_s, rate), recovered_s=recovered_s)
+
+
+class SendWindow:
+    """At most n sends in any window of ``1 + PACING_GUARD`` seconds, by remembering the latest n; no spacing.
+
+    For the total over several paces. Two even spacings on top of each other would cost both a part of their rate,
+    since a send that waits for the one has lost its place in the other (a sixth, at the default rates). After a stall
+    it makes up for nothing either, since each part is spaced by its own pace. It never slows down: what AWS throttles
+    is cut there.
+    """
+
+    __slots__ = ("_sent_at", "_window_s", "rate_per_s")
+
+    def __init__(self, ceiling_per_s: float, *, now: float) -> None:
+        """As if a predecessor had used the rate evenly until ``now``: the first send comes one spacing later."""
+        assert ceiling_per_s > 0, ceiling_per_s
+        self.rate_per_s = _whole(ceiling_per_s)
+        count = max(1, math.floor(ceiling_per_s))
+        self._window_s = (1 + PACING_GUARD) * count / self.rate_per_s
+        self._sent_at = deque((now + self.spacing_s * (n + 1 - count) for n in range(count)), maxlen=count)
+
+    @property
+    def spacing_s(self) -> float:
+        """On average, when it is used up."""
+        return (1 + PACING_GUARD) / self.rate_per_s
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next send may begin; 0 if it may now."""
+        return max(0.0, self._sent_at[0] + self._window_s - now)
+
+    def sent(self, now: float) -> None:
+        """A call is being sent at ``now``, the actual time."""
+        self._sent_at.append(max(now, self._sent_at[-1]))
 
 
 def _whole(ceiling_per_s: float) -> float:

@@ -107,10 +107,13 @@ _HINTED: Final = 2
 _HINTED_AGAIN: Final = 4
 """Hinted while in hands: what the call says may be older than the hint."""
 
+_TICKS_PER_S: Final = 100
+"""Resolution of due times."""
 _SLOT_BITS: Final = 24
-"""A heap entry is due time in ms, row number, line: one integer, in the order of due times. With 24 bits for the row
-it fits into 64 for 8 years of monotonic time, and 16 million jobs."""
+"""A heap entry is due time, row number, line: one integer, in the order of due times. It fits into 64 bits for 16
+million jobs and 87 years."""
 _SLOTS_MAX: Final = 1 << _SLOT_BITS
+_NEVER: Final = 1 << 62
 _HEAP_SLACK: Final = 1024
 
 
@@ -168,7 +171,7 @@ class Schedule:
         self._misses[slot] = 1 if row.is_missed else 0
         self._status[slot] = _STATUS_NUMBERS[row.batch_status]
         self._flags[slot] = 0
-        self._put(slot, due_at)
+        self._put(slot, _tick(due_at))
 
     def remove(self, key: RowKey) -> None:
         """Stop following it, in hands or not."""
@@ -201,16 +204,16 @@ class Schedule:
 
         Each must come back through ``observed``, ``missed``, ``returned`` or ``remove``.
         """
-        due_at = self.next_due_at()
-        if due_at is None or due_at > now:
+        due_tick, now_tick = self._next_due_tick(), _tick(now)
+        if due_tick is None or due_tick > now_tick:
             return ()
-        slots = list(islice(self._take(self._hints, now), (size + 1) // 2))
-        for line, until in ((self._due, now), (self._hints, now), (self._due, math.inf), (self._hints, math.inf)):
+        slots = list(islice(self._take(self._hints, now_tick), (size + 1) // 2))
+        for line, until in ((self._due, now_tick), (self._hints, now_tick), (self._due, _NEVER), (self._hints, _NEVER)):
             slots.extend(islice(self._take(line, until), size - len(slots)))
         return tuple(self._tracked(slot) for slot in slots)
 
-    def _take(self, line: list[int], until: float) -> Iterator[int]:
-        while line and (self._is_dead(line[0]) or _due_at(line[0]) <= until):
+    def _take(self, line: list[int], until_tick: int) -> Iterator[int]:
+        while line and (self._is_dead(line[0]) or _due_tick(line[0]) <= until_tick):
             entry = heapq.heappop(line)
             if self._is_dead(entry):
                 continue
@@ -231,12 +234,16 @@ class Schedule:
 
     def next_due_at(self) -> float | None:
         """When the next chunk can be taken; None if every job is in hands."""
+        due_tick = self._next_due_tick()
+        return None if due_tick is None else due_tick / _TICKS_PER_S
+
+    def _next_due_tick(self) -> int | None:
         heads = []
         for line in (self._due, self._hints):
             while line and self._is_dead(line[0]):
                 heapq.heappop(line)
             if line:
-                heads.append(_due_at(line[0]))
+                heads.append(_due_tick(line[0]))
         return min(heads, default=None)
 
     # --- what came of it ------------------------------------------------------------------------------
@@ -267,18 +274,19 @@ class Schedule:
         if slot != _NONE:
             is_hint = bool(self._flags[slot] & (_HINTED | _HINTED_AGAIN))
             self._flags[slot] = 0
-            self._put(slot, now + delay, is_hint=is_hint)
+            self._put(slot, _tick(now + delay), is_hint=is_hint)
 
     def _answered(self, slot: int, now: float) -> None:
         self._seen_at[slot] = now
         is_hint = bool(self._flags[slot] & _HINTED_AGAIN)
         self._flags[slot] = 0
         if is_hint:
-            self._put(slot, now, is_hint=True)
+            self._put(slot, _tick(now), is_hint=True)
             return
         status = _STATUSES[self._status[slot]]
         age_s = now - self._changed_at[slot]
-        self._put(slot, now + interval_s(status, age_s, min_s=self.interval_s_min, max_s=self.interval_s_max))
+        wait_s = interval_s(status, age_s, min_s=self.interval_s_min, max_s=self.interval_s_max)
+        self._put(slot, _tick(now + wait_s))
 
     def hint(self, job_id: str, now: float) -> bool:
         """Somebody says that the job has changed: due at once, or as soon as it is given back. False: not known."""
@@ -289,8 +297,8 @@ class Schedule:
             self._flags[slot] |= _HINTED_AGAIN
         else:
             entry = self._entries[slot]
-            if not _is_hint(entry) or _due_at(entry) > now:
-                self._put(slot, min(now, _due_at(entry)), is_hint=True)
+            if not _is_hint(entry) or _due_tick(entry) > _tick(now):
+                self._put(slot, min(_tick(now), _due_tick(entry)), is_hint=True)
         return True
 
     # --- how it goes ----------------------------------------------------------------------------------
@@ -305,8 +313,8 @@ class Schedule:
 
     # --- heaps ----------------------------------------------------------------------------------------
 
-    def _put(self, slot: int, due_at: float, *, is_hint: bool = False) -> None:
-        entry = (max(0, math.ceil(due_at * 1000)) << _SLOT_BITS | slot) << 1 | is_hint
+    def _put(self, slot: int, due_tick: int, *, is_hint: bool = False) -> None:
+        entry = (due_tick << _SLOT_BITS | slot) << 1 | is_hint
         self._entries[slot] = entry
         heapq.heappush(self._hints if is_hint else self._due, entry)
         self._trim()
@@ -323,8 +331,13 @@ class Schedule:
         heapq.heapify(self._hints)
 
 
-def _due_at(entry: int) -> float:
-    return (entry >> _SLOT_BITS + 1) / 1000
+def _tick(at: float) -> int:
+    """Whole ticks. The microsecond keeps ``_tick(tick / _TICKS_PER_S) == tick``, which rounding would break."""
+    return max(0, math.floor((at + 1e-6) * _TICKS_PER_S))
+
+
+def _due_tick(entry: int) -> int:
+    return entry >> _SLOT_BITS + 1
 
 
 def _slot(entry: int) -> int:

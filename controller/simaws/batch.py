@@ -75,13 +75,13 @@ class Batch:
 
     def submit_job(self, request: Request, now: float) -> Shape:
         """SubmitJob: every accepted call makes a job; there is no client token."""
-        check_submission(request)
+        payload = check_submission(request)
         queue = self.find_queue(request["jobQueue"])
         definition = self.definitions.find(request["jobDefinition"])
         if queue.state != "ENABLED" or queue.status != "VALID":
             raise client_error(f"Job Queue is not in ENABLED and VALID state: {queue.name}")
         dependencies = self._dependencies(request, now)
-        job = self._make_job(request, queue, definition, now)
+        job = self._make_job(request, payload, queue, definition, now)
         self.jobs[job.id] = job
         queue.add(job)
         self.scheduler.add(job, dependencies)
@@ -129,6 +129,17 @@ class Batch:
     def is_forgotten(self, job: Job, now: float) -> bool:
         retention_s = self.profile.retention_s
         return now - job.submitted_at >= retention_s and now - job.ends_at >= retention_s
+
+    def forget_all(self, now: float) -> None:
+        """Forget every job, finished or not; queues keep their limits."""
+        self.jobs.clear()
+        slots = {q.name: q.capacity.slots for q in self.queues.values() if q.capacity is not None}
+        self.scheduler.forget_all()
+        for queue in self.queues.values():
+            queue.forget(list(queue.jobs))
+            queue.capacity = None
+            if queue.name in slots:
+                self.scheduler.limit(queue, slots[queue.name], now)
 
     # --- queues and definitions ---------------------------------------------------------------------------
 
@@ -233,7 +244,7 @@ class Batch:
 
     # --- inner parts ----------------------------------------------------------------------------------------
 
-    def _make_job(self, request: Request, queue: JobQueue, definition: Definition, now: float) -> Job:
+    def _make_job(self, request: Request, payload: bytes, queue: JobQueue, definition: Definition, now: float) -> Job:
         profile, rng, spec = self.profile, self._rng, run_spec(request, definition.body)
         size = (request.get("arrayProperties") or {}).get("size")
         seed = rng.getrandbits(64) if size is not None else 0
@@ -244,6 +255,7 @@ class Batch:
             queue=queue,
             definition=definition,
             request=request,
+            payload=payload,
             vcpus=vcpus_of(request, definition.body),
             submitted_at=now,
             settled_at=now + draw(rng, profile.submitted_s),

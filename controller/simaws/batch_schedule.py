@@ -92,6 +92,10 @@ class Scheduler:
         self._dependants.pop(job.id, None)
         self._units.pop(job.serial, None)
 
+    def forget_all(self) -> None:
+        for known in (self._dependencies, self._dependants, self._units, self._limited):
+            known.clear()
+
     def _resolve(self, job: Job) -> None:
         """Look at what a job waits for: it fails with the first that fails, and is ready when all succeeded."""
         ends = [dependency.end() for dependency in self._dependencies[job.id]]

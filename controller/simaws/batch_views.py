@@ -7,6 +7,7 @@ exit code of a container that never started.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -127,8 +128,7 @@ def child_detail(job: Job, index: int, now: float, *, steps_max: int | None = No
     return shape
 
 
-def _base(job: Job, job_id: str, seen: Seen, created_at: float) -> Shape:
-    request = job.request
+def _base(job: Job, request: Mapping[str, Any], job_id: str, seen: Seen, created_at: float) -> Shape:
     shape: Shape = {
         "jobArn": f"{job.queue.arn.partition(':job-queue/')[0]}:job/{job_id}",
         "jobName": job.name,
@@ -160,8 +160,9 @@ def _base(job: Job, job_id: str, seen: Seen, created_at: float) -> Shape:
 
 def _detail(job: Job, job_id: str, execution: Execution, now: float, steps_max: int | None) -> Shape:
     seen = look_at(execution, now, steps_max=steps_max)
-    shape = _base(job, job_id, seen, execution.submitted_at)
-    shape["container"] = _container(job, job_id, seen)
+    request = job.request
+    shape = _base(job, request, job_id, seen, execution.submitted_at)
+    shape["container"] = _container(job, request, job_id, seen)
     _mark_stopped(shape, execution, seen)
     return shape
 
@@ -169,13 +170,14 @@ def _detail(job: Job, job_id: str, execution: Execution, now: float, steps_max: 
 def _parent(job: Job, now: float) -> Shape:
     assert job.children is not None
     seen = _parent_seen(job, now)
-    shape = _base(job, job.id, seen, job.submitted_at)
+    request = job.request
+    shape = _base(job, request, job.id, seen, job.submitted_at)
     shape["arrayProperties"] = {
         "size": job.children.size,
         "statusSummary": job.children.counts(now),
         "statusSummaryLastUpdatedAt": millis(now),
     }
-    shape["container"] = _container(job, job.id, Seen())
+    shape["container"] = _container(job, request, job.id, Seen())
     _mark_stopped(shape, job, seen)
     return shape
 
@@ -226,9 +228,9 @@ def _attempt(job: Job, job_id: str, number: int, attempt: AttemptSeen) -> Shape:
     return shape
 
 
-def _container(job: Job, job_id: str, seen: Seen) -> Shape:
+def _container(job: Job, request: Mapping[str, Any], job_id: str, seen: Seen) -> Shape:
     own = job.definition.body.get("containerProperties") or {}
-    overrides = job.request.get("containerOverrides") or {}
+    overrides = request.get("containerOverrides") or {}
     container: Shape = {
         "image": own.get("image", "busybox"),
         "command": overrides.get("command") or own.get("command") or [],

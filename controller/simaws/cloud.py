@@ -1,8 +1,8 @@
 """One simulated AWS account in one Region: the services, their faults, their limits, and the record of it all.
 
 ``call`` is the only way in that counts as an API call. Time is passed in with every call and never runs backwards: an
-earlier ``now`` is taken as the latest one seen. What is due by itself (late acceptances, events) happens in ``advance``,
-which every call begins with; ``next_change_at`` says when it is worth calling without a call.
+earlier ``now`` is taken as the latest one seen. What is due by itself (late acceptances, events) happens in
+``advance``, which every call begins with; ``next_change_at`` says when it is worth calling without a call.
 """
 
 from __future__ import annotations
@@ -111,6 +111,15 @@ class SimAws:
         """Send job state changes to an SQS queue from now on."""
         self.events.put_rule(rule, list(self.batch.jobs.values()), self.now)
 
+    def reset(self) -> None:
+        """Forget all jobs, messages, faults and history; queues, definitions, rules and the profile stay."""
+        self._late.clear()
+        self.faults.clear()
+        self.history.clear()
+        self.batch.forget_all(self.now)
+        self.events.forget_all()
+        self.sqs.forget_all()
+
     # --- calls --------------------------------------------------------------------------------------------
 
     def call(self, operation: str, arguments: Request, *, now: float) -> Answer:
@@ -168,11 +177,7 @@ class SimAws:
         return random.Random(f"{self.seed}/{name}")  # noqa: S311 - simulation
 
     def _act(self, operation: str, act: Callable[[Request, float], Shape], arguments: Request) -> Shape:
-        try:
-            result = act(arguments, self.now)
-        except (TypeError, AttributeError, KeyError, ValueError) as error:
-            # A member of the wrong type: AWS's own front refuses it before the service sees it.
-            raise AwsError("SerializationException", f"{type(error).__name__} in the request") from error
+        result = act(arguments, self.now)
         if operation == "SubmitJob":
             job = self.batch.jobs[result["jobId"]]
             size = None if job.children is None else job.children.size

@@ -93,6 +93,11 @@ class EventBridge:
                 _, _, queue, body = heappop(self._deliveries)
                 self._sqs.deliver(queue, body, at)
 
+    def forget_all(self) -> None:
+        """Forget what was to come; rules stay."""
+        for known in (self._changes, self._deliveries, self._shown, self._next):
+            known.clear()
+
     def _indices(self, job: Job) -> Iterable[int]:
         if job.children is None or job.children.ready_at == NEVER:
             return (WHOLE,)

@@ -132,6 +132,12 @@ class Sqs:
         self.find(request).clear()
         return {}
 
+    def forget_all(self) -> None:
+        """Drop every message of every queue."""
+        for queue in self.queues.values():
+            queue.clear()
+            queue.deduplicated.clear()
+
     def _set(self, queue: SqsQueue, attributes: Mapping[str, str]) -> None:
         for name, value in attributes.items():
             if name in _SETTINGS:

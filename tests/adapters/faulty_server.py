@@ -89,6 +89,12 @@ def fault(status: int, code: str, message: str = "no") -> Behaviour:
     return answer(status, {"message": message, "__type": code}, x_amzn_ErrorType=code)
 
 
+def sts_fault(status: int, code: str) -> Behaviour:
+    """An error as STS's query protocol writes it."""
+    xml = f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"
+    return answer(status, xml.encode(), content_type="text/xml")
+
+
 async def never(writer: asyncio.StreamWriter) -> None:
     """No answer, ever."""
     await asyncio.Event().wait()

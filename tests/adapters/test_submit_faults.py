@@ -32,17 +32,12 @@ from tests.adapters.faulty_server import (
     half_head,
     never,
     reset,
+    sts_fault,
     truncate,
 )
 
 ARGUMENTS: dict[str, Any] = {"jobName": "a-1", "jobQueue": "queue", "jobDefinition": "definition:1"}
 ACCEPTED = answer(200, {"jobId": "j-1", "jobArn": "arn:aws:batch:eu-west-1:123456789012:job/j-1", "jobName": "a-1"})
-
-
-def sts_fault(status: int, code: str) -> Behaviour:
-    """An error as STS's query protocol writes it."""
-    xml = f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"
-    return answer(status, xml.encode(), content_type="text/xml")
 
 
 def use_web_identity(environment: pytest.MonkeyPatch, directory: Path, sts_url: str) -> None:
@@ -220,6 +215,7 @@ async def test_deadline_within_credentials_is_unavailable(
         pytest.param(sts_fault(400, "Throttling"), Unavailable, id="throttled"),
         pytest.param(sts_fault(500, "InternalFailure"), Unavailable, id="500"),
         pytest.param(close, Unavailable, id="closed"),
+        pytest.param(reset, Unavailable, id="reset"),
         pytest.param(answer(403, b"{}"), Unavailable, id="not XML"),
     ],
 )

@@ -13,13 +13,10 @@ from controller.core.admission import (
     QueueCounts,
     QueueLimits,
     QueueView,
-    SubmittingCounts,
     WaitingOn,
-    intake_counts,
     intake_is_open,
     plan_admission,
     queue_counts,
-    submitting_counts,
     wanted,
 )
 from controller.core.job import BatchStatus, Job, JobState, RowKey
@@ -148,16 +145,6 @@ def test_counts_add_up_over_sources() -> None:
     }
 
 
-def test_rows_in_doubt_do_not_take_sends() -> None:
-    """Rows in doubt are counted apart from those being sent."""
-    usage = [
-        _usage(JobState.SUBMITTING, 2),
-        _usage(JobState.SUBMITTING, 7, is_in_doubt=True),
-        _usage(JobState.QUEUED, 9),
-    ]
-    assert submitting_counts(usage) == SubmittingCounts(undoubted=2, in_doubt=7)
-
-
 def test_reads_no_more_of_a_backlog_than_can_be_admitted() -> None:
     """The head that is worth reading is bounded by slots, by what is queued and by the cap; a stopped queue needs
     none."""
@@ -273,14 +260,3 @@ MARKS = IntakeMarks(high=100, low=80, maximum=1_000)
 def test_intake_has_two_marks(was_open: bool, countable: int, total: int, is_open: bool) -> None:
     """Intake closes at the high mark and opens at the low one; what does not count still fills the maximum."""
     assert intake_is_open(was_open=was_open, countable=countable, total=total, marks=MARKS) is is_open
-
-
-def test_stopped_queues_do_not_count_towards_the_marks() -> None:
-    """Rows of held or paused queues and of other sources are in the total only."""
-    usage = [
-        _usage(JobState.QUEUED, 3),
-        _usage(JobState.QUEUED, 5, queue="held"),
-        _usage(JobState.QUEUED, 7, source="s2"),
-        _usage(JobState.TRACKED, 11, status=BatchStatus.RUNNING),
-    ]
-    assert intake_counts(usage, source="s1", stopped_queues=frozenset({"held"})) == (3, 15)

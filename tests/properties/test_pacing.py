@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.limits import PACING_GUARD
-from controller.core.pacing import CUT_WINDOW_S, FLOOR_PER_S, RECOVERY_S_MAX, Pace
+from controller.core.pacing import CUT_WINDOW_S, FLOOR_PER_S, RECOVERY_S_MAX, Pace, SendWindow
 
 _CEILINGS = st.one_of(
     st.floats(min_value=0.05, max_value=1.0),
@@ -108,3 +108,31 @@ def test_no_answer_moves_a_send_ahead_of_the_ceiling(ceiling: float, steps: list
     sends = _run(ceiling, steps)
     closest = (1 + PACING_GUARD) / (math.floor(ceiling) if ceiling >= 1 else ceiling)
     assert all(b.at - a.at >= closest - 1e-9 for a, b in itertools.pairwise(sends))
+
+
+@given(_CEILINGS, st.lists(st.one_of(st.just(0.0), st.floats(min_value=0.0, max_value=2.0)), max_size=150))
+def test_the_total_holds_in_every_window(ceiling: float, latenesses: list[float]) -> None:
+    """Sends that come as soon as the total lets them, or at any time later, never exceed it in a window, nor together
+    with a predecessor that used the same total evenly until the start."""
+    start = 1_000.0
+    window = SendWindow(ceiling, now=start)
+    sends = [_Sent(start - n * window.spacing_s, ceiling) for n in reversed(range(60))]
+    now = start
+    for lateness in latenesses:
+        now = max(now + lateness, now + window.wait_s(now + lateness) + lateness)
+        window.sent(now)
+        sends.append(_Sent(now, ceiling))
+    most = max(1, math.floor(ceiling))
+    length = (1 + PACING_GUARD) * (1 if ceiling >= 1 else 1 / ceiling)
+    assert all(len(within) <= most for within in _windows(sends, length - 1e-9))
+
+
+@given(st.floats(min_value=1.0, max_value=100.0))
+def test_the_total_is_used_up_if_it_is_wanted(ceiling: float) -> None:
+    """Whoever always sends as soon as possible gets the whole rate, less the guard."""
+    window = SendWindow(ceiling, now=0.0)
+    now, count = 0.0, 0
+    while (now := now + window.wait_s(now)) < 20.0:
+        window.sent(now)
+        count += 1
+    assert count >= math.floor(20.0 / (1 + PACING_GUARD)) * math.floor(ceiling) - 1

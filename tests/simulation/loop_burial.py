@@ -34,6 +34,8 @@ from contextlib import contextmanager
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
+from anyio._backends import _asyncio as anyio_backend
+
 _GRAVEYARD: list[object] = []
 _WORD = ctypes.sizeof(ctypes.c_size_t)
 _FULL_COLLECTION_EVERY = 64
@@ -115,6 +117,15 @@ def bury(roots: Iterable[object], *, is_spared: Callable[[object], bool]) -> Non
             reached.append(member)
             border.extend(gc.get_referents(member))
     _silence(reached)
+
+
+def forget_tasks(is_forgotten: Callable[[asyncio.Task[Any]], bool]) -> None:
+    """Take tasks out of anyio's table of task states.
+
+    Its keys are weak, but its values lead back to them, so that an entry lives until the task's own code removes it.
+    """
+    for task in [task for task in anyio_backend._task_states if is_forgotten(task)]:
+        del anyio_backend._task_states[task]
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
-from tests.simulation.loop_burial import bury, bury_world, isolated_garbage
+from tests.simulation.loop_burial import bury, bury_world, forget_tasks, isolated_garbage
 from tests.simulation.loop_errors import (
     RefusedInSimulation,
     SimulationDeadlock,
@@ -49,6 +49,8 @@ from tests.simulation.loop_process import CURRENT_PROCESS, Process, context_of
 from tests.simulation.loop_refusals import Refusals
 from tests.simulation.loop_standing import describe_task
 from tests.simulation.loop_world import MAX_STEPS, MAX_STEPS_AT_ONCE, MAX_VIRTUAL_S, Bounds, World
+
+__all__ = ["SeededLoop", "World", "run", "running_loop"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -232,9 +234,8 @@ class SeededLoop(Refusals, base_events.BaseEventLoop):
             if count > 1:
                 chosen = int(draw() * count)
                 handle = ready[chosen]
-                last = ready.pop()
-                if last is not handle:
-                    ready[chosen] = last
+                ready[chosen] = ready[-1]
+                del ready[-1]
             elif count:
                 handle = ready.pop()
             else:
@@ -249,6 +250,7 @@ class SeededLoop(Refusals, base_events.BaseEventLoop):
                     continue
                 if process.steps + 1 == process.kill_at_step:
                     process.kill()
+                    ready.append(handle)  # To be buried with the rest.
                     continue
                 process.steps += 1
             if self.steps >= self._gate:
@@ -257,6 +259,7 @@ class SeededLoop(Refusals, base_events.BaseEventLoop):
             if on_step is not None:
                 on_step(self.steps, handle)
                 if process is not None and process.is_dead:
+                    ready.append(handle)
                     continue
             try:
                 context.run(handle._callback, *handle._args)
@@ -310,6 +313,7 @@ class SeededLoop(Refusals, base_events.BaseEventLoop):
         self._needs_attention = False
         if self._dead:
             self._bury_processes()
+            gc.collect()
         if self.problems:
             what, failure = self.problems[0]
             raise self.end(SimulationUnhandled, what) from failure
@@ -319,6 +323,7 @@ class SeededLoop(Refusals, base_events.BaseEventLoop):
         roots.extend(handle for handle in self._ready if is_of_dead(handle))
         roots.extend(timer for _, _, timer in self._timers if is_of_dead(timer))
         bury(roots, is_spared=self._is_spared)
+        forget_tasks(lambda task: isinstance(task, SeededTask) and task.is_of_dead())
         self._ready[:] = [handle for handle in self._ready if not is_of_dead(handle)]
         self._keep_timers(lambda timer: not timer.cancelled() and not is_of_dead(timer))
         self._dead.clear()
@@ -347,6 +352,7 @@ class SeededLoop(Refusals, base_events.BaseEventLoop):
     def forget_everything(self) -> None:
         """Drop what the loop still refers to, so that the world goes with it; the loop is closed."""
         self.close()
+        forget_tasks(lambda task: task.get_loop() is self)
         self._timers.clear()
         self._dead.clear()
         self._asyncgen_owners.clear()

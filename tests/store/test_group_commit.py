@@ -9,8 +9,7 @@ import anyio
 import pytest
 
 from controller.adapters.runner import InlineRunner
-from controller.adapters.store import group as group_module
-from controller.adapters.store.group import Answer, GroupCommit
+from controller.adapters.store.group import GROUP_WRITES_MAX, Answer, GroupCommit
 from controller.core.errors import StoreUnavailable
 from controller.ports import DeleteOutbox, InsertJob, UpdateJob, Write
 from tests.store.engines import BODY, AuditedStore, SqliteEngine, insert, queued, tracked, uid
@@ -87,46 +86,47 @@ async def test_leader_lingers_once_for_others() -> None:
     assert len(lingers) == 1
 
 
-async def test_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group takes no more writes than its bound, but a single larger call goes whole."""
-    monkeypatch.setattr(group_module, "GROUP_WRITES_MAX", 3)
+async def test_groups_are_bounded() -> None:
+    """A group takes no more writes than its bound, but a single larger call goes whole; order is kept."""
+    half = GROUP_WRITES_MAX // 2
+    sizes = (half, half, 1, half, 3 * half, 1)
     ledger, runner = Ledger(), GatedRunner()
     commits = GroupCommit(ledger.apply, runner=runner)
-    tasks = [asyncio.create_task(commits.commit([write(n)] * size)) for n, size in enumerate((1, 2, 1, 1, 5, 1))]
+    tasks = [asyncio.create_task(commits.commit([write(n)] * size)) for n, size in enumerate(sizes)]
     runner.begin.set()
     runner.end.set()
     await asyncio.gather(*tasks)
 
-    assert [[len(call) for call in group] for group in ledger.groups] == [[1, 2], [1, 1], [5], [1]] or [
-        [len(call) for call in group] for group in ledger.groups
-    ] == [[1], [2, 1], [1], [5], [1]]
-    assert [call[0] for group in ledger.groups for call in group] == list(range(6))
+    assert [[call[0] for call in group] for group in ledger.groups] == [[0, 1], [2, 3], [4], [5]]
+    assert [len(call) for group in ledger.groups for call in group] == list(sizes)
 
 
-@pytest.mark.parametrize("cancel", ["leader", "follower"])
-async def test_cancelled_before_the_transaction_takes_no_effect(cancel: str) -> None:
-    """A caller cancelled before the transaction begins is withdrawn; the others commit all the same."""
-    ledger, runner = Ledger(), GatedRunner()
-    commits = GroupCommit(ledger.apply, runner=runner)
+@pytest.mark.parametrize(("victim", "where"), [(0, "linger"), (1, "linger"), (0, "runner")])
+async def test_cancelled_before_the_transaction_takes_no_effect(victim: int, where: str) -> None:
+    """A caller cancelled before its group is closed, or a leader before the transaction begins, is withdrawn; the
+    others commit all the same."""
+    ledger, runner, gate = Ledger(), GatedRunner(), asyncio.Event()
+    commits = GroupCommit(ledger.apply, runner=runner, linger=gate.wait if where == "linger" else None)
     tasks = [asyncio.create_task(commits.commit([write(n)])) for n in range(3)]
     await turns()
-    victim = 0 if cancel == "leader" else 1
     tasks[victim].cancel()
     await turns()
-    assert tasks[victim].cancelled()
+    is_withdrawn = tasks[victim].cancelled()
+    gate.set()
     runner.begin.set()
     runner.end.set()
 
+    assert is_withdrawn
     survivors = [number for number in range(3) if number != victim]
     assert [list(await tasks[number]) for number in survivors] == [[True]] * 2
-    assert sorted(call[0] for group in ledger.groups for call in group) == survivors
+    assert [call[0] for group in ledger.groups for call in group] == survivors
 
 
 @pytest.mark.parametrize("cancel", ["leader", "follower"])
 async def test_cancelled_during_the_transaction_waits_for_its_end(cancel: str) -> None:
     """A caller cancelled while its writes are in a transaction leaves when that has ended; the others get answers."""
     ledger, runner, gate = Ledger(), GatedRunner(), asyncio.Event()
-    commits = GroupCommit(ledger.apply, runner=runner, linger=gate.wait)  # type: ignore[arg-type]
+    commits = GroupCommit(ledger.apply, runner=runner, linger=gate.wait)
     scopes = [anyio.CancelScope() for _ in range(3)]
     answers: dict[int, Sequence[bool]] = {}
 
@@ -159,7 +159,7 @@ async def test_mistake_in_the_store_reaches_everyone() -> None:
     ledger, runner = Ledger(), GatedRunner()
     ledger.failure = RuntimeError("a bug")
     gate = asyncio.Event()
-    commits = GroupCommit(ledger.apply, runner=runner, linger=gate.wait)  # type: ignore[arg-type]
+    commits = GroupCommit(ledger.apply, runner=runner, linger=gate.wait)
     tasks = [asyncio.create_task(commits.commit([write(n)])) for n in range(2)]
     await turns()
     gate.set()
@@ -197,7 +197,7 @@ async def test_guilty_caller_does_not_poison_the_others(engine: SqliteEngine) ->
     )
 
     assert isinstance(results[1], AssertionError)
-    assert [list(results[0]), list(results[2])] == [[True], [True]]  # type: ignore[arg-type]
+    assert [list(results[0]), list(results[2])] == [[True], [True]]
     found = await store.find_requests([uid(n) for n in range(5)])
     assert found.keys() == {uid(1), uid(2), uid(4)}
     assert found[uid(4)][0].job_queue == "newer"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from controller.adapters.runner import InlineRunner
+from controller.adapters.store.names import forget_unused_definitions
 from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
-from controller.adapters.store.sqlite_file import file_system_of, is_network, migrations, path_of, read_mounts
+from controller.adapters.store.sqlite_file import file_system_of, is_network, migrate, migrations, path_of, read_mounts
 from controller.core.errors import Misconfigured, StoreLocked, StoreUnavailable
 from controller.core.job import JobState
 from tests.store.engines import NOON, STORE_ID, finished, insert, queued, submitting, tracked, update
@@ -105,22 +106,20 @@ async def test_newer_schema_is_refused(tmp_path: Path) -> None:
         await open_store(path)
 
 
-async def test_broken_migration_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A migration that fails half way is rolled back whole; the repaired one then applies."""
-    path = tmp_path / "state.db"
-    first = migrations()
-    monkeypatch.setattr(
-        "controller.adapters.store.sqlite_file.migrations",
-        lambda: [*first, "CREATE TABLE more (a); INSERT INTO absent VALUES (1);"],
-    )
-    with pytest.raises(StoreUnavailable, match="absent"):
-        await open_store(path)
-    monkeypatch.setattr("controller.adapters.store.sqlite_file.migrations", lambda: [*first, "CREATE TABLE more (a);"])
-    store = await open_store(path)
-    await store.close()
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (len(first) + 1,)
-        assert connection.execute("SELECT count(*) FROM more").fetchone() == (0,)
+def test_broken_migration_leaves_nothing() -> None:
+    """A migration that fails half way is rolled back whole; the repaired one then applies, once."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    broken = [*migrations(), "CREATE TABLE more (a); INSERT INTO absent VALUES (1);"]
+    repaired = [*migrations(), "CREATE TABLE more (a); INSERT INTO more VALUES (1);"]
+
+    with pytest.raises(sqlite3.OperationalError, match="absent"):
+        migrate(connection, "state.db", broken)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(migrations()),)
+    for _ in range(2):
+        migrate(connection, "state.db", repaired)
+
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(repaired),)
+    assert connection.execute("SELECT count(*) FROM more").fetchone() == (1,)
     connection.close()
 
 
@@ -174,6 +173,7 @@ def test_mounts_of_this_machine_are_understood() -> None:
 HOLD_OPEN = """
 import asyncio, sys
 from controller.adapters.runner import InlineRunner
+from controller.adapters.store.names import forget_unused_definitions
 from controller.adapters.store.sqlite import open_sqlite_store
 async def main():
     await open_sqlite_store(
@@ -275,20 +275,25 @@ async def test_wrong_counts_are_corrected_and_reported(tmp_path: Path) -> None:
     assert quiet == []
 
 
-async def test_unused_definitions_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Definitions without a row are dropped at start once there are many; those in use keep working."""
-    monkeypatch.setattr("controller.adapters.store.names.DEFINITIONS_KEPT", 2)
+async def test_unused_definitions_are_forgotten(tmp_path: Path) -> None:
+    """Definitions without a row are dropped once there are more than are kept; those in use keep working."""
     path = tmp_path / "state.db"
     store = await open_store(path)
     await insert(store, *(queued(n, job_definition=f"d:{n}") for n in range(2)))
-    (gone,) = await insert(store, finished(queued(2, job_definition="d:2"), JobState.CANCELLED, finished_at=NOON))
+    await insert(store, finished(queued(2, job_definition="d:2"), JobState.CANCELLED, finished_at=NOON))
     await store.prune(before=NOON + 1, limit=1)
     await store.close()
 
-    store = await open_store(path)
-    await store.close()
+    def names() -> list[str]:
+        return [name for (name,) in connection.execute("SELECT name FROM job_definitions ORDER BY name")]
 
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT name FROM job_definitions").fetchall() == [("d:0",), ("d:1",)]
+        forget_unused_definitions(connection, kept=3)
+        assert names() == ["d:0", "d:1", "d:2"]
+        forget_unused_definitions(connection, kept=2)
+        assert names() == ["d:0", "d:1"]
     connection.close()
-    assert gone.job_definition == "d:2"
+
+    store = await open_store(path)
+    assert [job.job_definition for job in await store.backlog("high", limit=9)] == ["d:0", "d:1"]
+    await store.close()

@@ -4,8 +4,8 @@ The first caller leads: it may linger for others, takes what is waiting, has it 
 answer. Those that arrive meanwhile wait for their turn and form the next group. There is no task of its own, so
 nothing to own, start or stop; a group lives in its callers.
 
-Cancellation never costs another caller its answer. A cancelled call that is not part of a running transaction is
-withdrawn and takes no effect; one that is waits for the transaction's end.
+Cancellation never costs another caller its answer. A cancelled call whose group is not closed yet is withdrawn and
+takes no effect, as is a leader's whose transaction has not begun; any other waits for the transaction's end.
 """
 
 from __future__ import annotations

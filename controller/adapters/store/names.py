@@ -129,8 +129,9 @@ class Vocabulary:
             kind.forget()
 
 
-def forget_unused_definitions(connection: sqlite3.Connection) -> None:
-    """Job definitions are revised for ever; those that no row names any more are dropped once there are many."""
+def forget_unused_definitions(connection: sqlite3.Connection, *, kept: int) -> None:
+    """Job definitions are revised for ever; those that no row names any more are dropped once there are more than
+    ``kept``."""
     (known,) = connection.execute("SELECT count(*) FROM job_definitions").fetchone()
-    if known > DEFINITIONS_KEPT:
+    if known > kept:
         connection.execute("DELETE FROM job_definitions WHERE id NOT IN (SELECT job_definition FROM jobs)")

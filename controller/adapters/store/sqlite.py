@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, TypeVar
 
 from controller.adapters.store.group import Answer, GroupCommit
-from controller.adapters.store.names import Vocabulary, forget_unused_definitions
+from controller.adapters.store.names import DEFINITIONS_KEPT, Vocabulary, forget_unused_definitions
 from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, unpack_id
 from controller.adapters.store.sqlite_file import (
     Connect,
@@ -102,6 +102,7 @@ async def open_sqlite_store(
     random_id: Callable[[], str],
     linger: Callable[[], Awaitable[None]] | None = None,
     report: Callable[[str], None] | None = None,
+    timed: Callable[[], AbstractContextManager[object]] = nullcontext,
     connect: Connect = connect_sqlite,
     mounts: Callable[[], str] = read_mounts,
 ) -> SqliteStore:
@@ -110,7 +111,7 @@ async def open_sqlite_store(
     ``sinks_of`` names the sinks that get an event; it is called in the runner and must be pure. With ``dead_letters``
     a write's dead letter goes to the sink ``dead_letter``, else it is dropped. ``random_id`` gives the 32 hex digits of
     a new store. ``linger`` is awaited once before each group of commits is closed. ``report`` is told, in the runner,
-    of counts that had to be corrected.
+    of counts that had to be corrected. ``timed`` is entered, in the runner, around each group's transaction.
 
     Raises Misconfigured, StoreLocked or StoreUnavailable.
     """
@@ -124,7 +125,7 @@ async def open_sqlite_store(
         except BaseException:
             connection.close()
             raise
-        return SqliteStore(connection, names=names, context=context, runner=runner, linger=linger)
+        return SqliteStore(connection, names=names, context=context, runner=runner, linger=linger, timed=timed)
 
     return await runner.run(open_store)
 
@@ -141,7 +142,7 @@ def _prepare(
             store_id = random_id()
             assert re.fullmatch("[0-9a-f]{32}", store_id), "a store id is 32 hex digits"
             connection.execute("INSERT INTO store (one, store_id) VALUES (1, ?)", (store_id,))
-        forget_unused_definitions(connection)
+        forget_unused_definitions(connection, kept=DEFINITIONS_KEPT)
         for correction in correct_usage(connection):
             if report is not None:
                 report(correction)
@@ -187,12 +188,14 @@ class SqliteStore:
         context: Context,
         runner: Runner,
         linger: Callable[[], Awaitable[None]] | None,
+        timed: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._connection = connection
         self._names = names
         self._context = context
         self._runner = runner
-        self._group = GroupCommit(self._commit_group, runner=runner, linger=linger)
+        self._timed = timed
+        self._group = GroupCommit(self._commit_timed, runner=runner, linger=linger)
         self._is_open = True
 
     @property
@@ -220,6 +223,10 @@ class SqliteStore:
             self._names.forget()
             raise
         self._names.keep()
+
+    def _commit_timed(self, calls: Sequence[Sequence[Write]]) -> Sequence[Answer]:
+        with self._timed():
+            return self._commit_group(calls)
 
     def _commit_group(self, calls: Sequence[Sequence[Write]]) -> Sequence[Answer]:
         """One transaction for all; if someone's write breaks a rule, one for each, and only that one fails."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from controller.core.errors import Misconfigured, StoreLocked, StoreUnavailable
+from controller.core.errors import Misconfigured, StoreLocked, StoreUnavailable, StoreUnwritable
 
 MEMORY: Final = ":memory:"
 APPLICATION_ID: Final = 0x42434A31
@@ -76,7 +76,7 @@ def open_file(path: str, *, connect: Connect, mounts: Callable[[], str]) -> sqli
     try:
         with opening_errors(path):
             _lock(connection)
-            _migrate(connection, path)
+            migrate(connection, path, migrations())
     except BaseException:
         connection.close()
         raise
@@ -93,7 +93,7 @@ def opening_errors(path: str) -> Iterator[None]:
         if code in _LOCK_CODES:
             raise StoreLocked(f"another process holds the store {path}; only one may use it at a time") from error
         if code in _PLACE_CODES:
-            raise Misconfigured(
+            raise StoreUnwritable(
                 f"store.url: {path} can't be written ({error}); make the directory and the file writable for this user"
             ) from error
         if code in _CONTENT_CODES:
@@ -109,7 +109,7 @@ def opening_errors(path: str) -> Iterator[None]:
 def _check_place(path: Path, mounts: str) -> None:
     directory = path.absolute().parent
     if not directory.is_dir():
-        raise Misconfigured(f"store.url: the directory {directory} does not exist; create it or mount a volume there")
+        raise StoreUnwritable(f"store.url: the directory {directory} does not exist; create it or mount a volume there")
     if path.is_dir():
         raise Misconfigured(f"store.url: {path} is a directory; name a file in it")
     file_system = file_system_of(path.resolve().parent, mounts)
@@ -170,14 +170,13 @@ def _lock(connection: sqlite3.Connection) -> None:
         connection.execute(pragma).fetchall()
 
 
-def _migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Apply the numbered scripts that the file does not have yet, each in a transaction of its own."""
+def migrate(connection: sqlite3.Connection, path: str, scripts: Sequence[str]) -> None:
+    """Apply the scripts, numbered from 1, that the file does not have yet, each in a transaction of its own."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and tables:
         raise Misconfigured(f"store.url: {path} is the database of another program; name another file")
-    scripts = migrations()
     if version > len(scripts):
         raise Misconfigured(
             f"store.url: {path} was written by a newer release (schema {version}, this one knows {len(scripts)}); "
@@ -204,4 +203,3 @@ def _apply(connection: sqlite3.Connection, number: int, script: str) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-

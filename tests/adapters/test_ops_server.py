@@ -1,0 +1,150 @@
+"""The operators' HTTP server, over real sockets on the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from controller.adapters.ops_server import OpsServer
+from controller.core.errors import StoreUnavailable
+
+
+def yes() -> tuple[bool, dict[str, Any]]:
+    return True, {"ok": True}
+
+
+async def text() -> bytes:
+    return b"up 1\n"
+
+
+def server(
+    *,
+    metrics: Callable[[], Awaitable[bytes]] = text,
+    live: Callable[[], tuple[bool, dict[str, Any]]] = yes,
+    ready: Callable[[], tuple[bool, dict[str, Any]]] = yes,
+    port: int = 0,
+) -> OpsServer:
+    return OpsServer("127.0.0.1", port, metrics=metrics, live=live, ready=ready)
+
+
+async def asked(ops: OpsServer, path: str, method: str = "GET") -> tuple[int, str, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"http://127.0.0.1:{ops.port}{path}") as answer,
+    ):
+        return answer.status, answer.headers["Content-Type"], await answer.text()
+
+
+async def test_failing_health_is_503_with_the_reason() -> None:
+    """/livez and /readyz answer 503 and the reason as JSON when all is not well."""
+
+    def no() -> tuple[bool, dict[str, Any]]:
+        return False, {"ready": False, "why": "store"}
+
+    async with server(live=no, ready=no) as ops:
+        for path in ("/livez", "/readyz"):
+            status, kind, body = await asked(ops, path)
+            assert status == 503
+            assert kind == "application/json"
+            assert '"why": "store"' in body
+
+
+async def test_healthy_answers_are_200() -> None:
+    """/livez and /readyz answer 200 while all is well, / names the pages."""
+    async with server() as ops:
+        assert (await asked(ops, "/livez"))[0] == 200
+        assert (await asked(ops, "/readyz"))[0] == 200
+        status, _, body = await asked(ops, "/")
+        assert status == 200
+        assert "/metrics" in body
+
+
+async def test_metrics_have_prometheus_s_content_type() -> None:
+    """/metrics serves the rendered text as the exposition format."""
+    async with server() as ops:
+        assert await asked(ops, "/metrics") == (200, "text/plain; version=0.0.4; charset=utf-8", "up 1\n")
+
+
+async def test_other_paths_and_methods_are_refused() -> None:
+    """What is not there is 404, what can't be done to it 405."""
+    async with server() as ops:
+        assert (await asked(ops, "/admin"))[0] == 404
+        assert (await asked(ops, "/metrics", "POST"))[0] == 405
+        assert (await asked(ops, "/livez", "DELETE"))[0] == 405
+
+
+async def test_a_store_that_fails_makes_metrics_503() -> None:
+    """If the store does not answer, the scrape fails with the reason and the server goes on."""
+    answers = iter([StoreUnavailable("disk full"), None])
+
+    async def failing() -> bytes:
+        error = next(answers)
+        if error is not None:
+            raise error
+        return b"up 1\n"
+
+    async with server(metrics=failing) as ops:
+        assert await asked(ops, "/metrics") == (503, "text/plain; charset=utf-8", "disk full\n")
+        assert (await asked(ops, "/metrics"))[0] == 200
+
+
+async def test_scrapes_at_the_same_time_share_one_rendering() -> None:
+    """Scrapes never render twice at a time; a scraper that hangs up takes the answer from nobody."""
+    renderings, at_a_time, most = 0, 0, 0
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> bytes:
+        nonlocal renderings, at_a_time, most
+        renderings += 1
+        at_a_time += 1
+        most = max(most, at_a_time)
+        begun.set()
+        await go_on.wait()
+        at_a_time -= 1
+        return b"up 1\n"
+
+    async with server(metrics=slow) as ops:
+        impatient = asyncio.create_task(asked(ops, "/metrics"))
+        await begun.wait()
+        patient = [asyncio.create_task(asked(ops, "/metrics")) for _ in range(8)]
+        impatient.cancel()
+        await asyncio.gather(impatient, return_exceptions=True)
+        assert (await asked(ops, "/livez"))[0] == 200, "others are answered meanwhile"
+        go_on.set()
+        assert {answer[2] for answer in await asyncio.gather(*patient)} == {"up 1\n"}
+        assert most == 1
+        assert renderings < 1 + len(patient)
+
+
+async def test_a_port_in_use_is_told() -> None:
+    """If the port is taken the error names address, port and the key to change, and nothing is left open."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1 port {port}.*BATCH_CONTROLLER_HTTP__PORT"):
+            await server(port=port).__aenter__()
+
+
+async def test_leaving_ends_a_rendering_and_frees_the_port() -> None:
+    """A stop does not wait for a slow scrape, and the port can be taken again at once."""
+    begun = asyncio.Event()
+
+    async def endless() -> bytes:
+        begun.set()
+        await asyncio.Event().wait()
+        return b""
+
+    async with server(metrics=endless) as ops:
+        scrape = asyncio.create_task(asked(ops, "/metrics"))
+        await begun.wait()
+        port = ops.port
+    await asyncio.gather(scrape, return_exceptions=True)
+    async with server(port=port) as again:
+        assert again.port == port
+        assert (await asked(again, "/livez"))[0] == 200

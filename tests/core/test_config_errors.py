@@ -1,0 +1,219 @@
+"""A configuration that can't work: one line per problem, with key, source, problem and remedy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from controller.config import load_settings
+from controller.core.errors import Misconfigured
+
+QUEUE = "https://sqs.eu-central-1.amazonaws.com/111122223333/requests"
+P = "BATCH_CONTROLLER_"
+
+
+def problems(
+    environ: Mapping[str, str] | None = None, file: Path | None = None, urls: tuple[str, ...] = (QUEUE,)
+) -> str:
+    with pytest.raises(Misconfigured) as caught:
+        load_settings(file, queue_urls=urls, environ=environ or {})
+    return str(caught.value)
+
+
+def in_file(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return problems(file=path).replace(str(path), "c.yaml")
+
+
+def test_a_missing_queue_url_says_how_to_give_one() -> None:
+    """Without a queue the message names the key and the flag."""
+    text = problems(urls=())
+    assert text.startswith("intake.queue_urls (not set): must be given")
+    assert "--queue-url" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sumbit: {rate_per_s: 1}", "sumbit (file c.yaml): no such key; did you mean submit?"),
+        ("submit: {rate_pers: 1}", "submit.rate_pers (file c.yaml): no such key; did you mean submit.rate_per_s?"),
+        ("track: {settle_s: 1}", "track.settle_s (file c.yaml): no such key; did you mean submit.settle_s?"),
+        ("settle_s: 1", "settle_s (file c.yaml): no such key; did you mean submit.settle_s?"),
+        ("queues: {a: {wieght: 1}}", "queues.a.wieght (file c.yaml): no such key; did you mean queues.a.weight?"),
+        ("sinks: [{type: log, event: []}]", "sinks[0].event (file c.yaml): no such key; did you mean sinks[0].events?"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(tmp_path: Path, text: str, expected: str) -> None:
+    """At any depth of the file an unknown key is an error that names the nearest one."""
+    assert in_file(tmp_path, text) == expected
+
+
+def test_an_unknown_variable_names_the_nearest() -> None:
+    """A variable with our prefix that sets nothing is an error, in whatever case it is written."""
+    assert problems({P + "SUBMIT_RATE_PER_S": "1"}) == (
+        "BATCH_CONTROLLER_SUBMIT_RATE_PER_S (environment): no such setting; "
+        "did you mean BATCH_CONTROLLER_SUBMIT__RATE_PER_S? Correct the name or unset it"
+    )
+    assert "BATCH_CONTROLLER_LOG__LEVEL?" in problems({"batch_controller_log__level": "info"})
+    assert "no such setting" in problems({P + "QUEUES__HIGH__MAX_IN_FLIGHT": "5"})
+    assert "no such setting" in problems({P + "SUBMIT": '{"rate_per_s": 1}'})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("SUBMIT__RATE_PER_S", "0", "must be greater than 0"),
+        ("SUBMIT__RATE_PER_S", "many", "must be a number"),
+        ("SUBMIT__SETTLE_S", "inf", "must be a finite number"),
+        ("SUBMIT__RATE_PER_S", "", "is empty; unset the variable or give it a value"),
+        ("SUBMIT__TIMEOUT_S", "0.5", "must be at least 1"),
+        ("SUBMIT__CONCURRENCY", "1.5", "must be a whole number"),
+        ("SUBMIT__SETTLE_S", "-1", "must be at least 0"),
+        ("SUBMIT__TAG_REQUEST_ID", "perhaps", "must be true or false"),
+        ("SUBMIT__DEFAULT_TAGS", '["a"]', "must be a map"),
+        ("SUBMIT__DEFAULT_TAGS", "team=x", """is not JSON; maps are written like '{"name": …}'"""),
+        ("INTAKE__VISIBILITY_TIMEOUT_S", "43201", "must be at most 43200"),
+        ("INTAKE__BACKLOG_LOW", "100000", "must be below backlog_high, which is 100000"),
+        ("INTAKE__BACKLOG_MAX", "99999", "must be at least backlog_high, which is 100000"),
+        ("INTAKE__QUEUE_URLS", QUEUE, """is not JSON; lists are written like '["…", "…"]'"""),
+        ("TRACK__INTERVAL_S_MAX", "1", "must be at least interval_s_min, which is 2"),
+        ("TRACK__LOST_AFTER_S", "0", "must be at least 1"),
+        ("LOG__LEVEL", "loud", "must be 'debug', 'info', 'warning' or 'error'"),
+        ("HTTP__PORT", "65536", "must be at most 65535"),
+        ("AWS__REGION", "Frankfurt", "must be the code of a Region, such as eu-central-1"),
+        ("STORE__URL", "state.db", "must be sqlite:///relative/path.db or sqlite:////absolute/path.db"),
+    ],
+)
+def test_a_wrong_value_names_key_source_and_rule(variable: str, value: str, expected: str) -> None:
+    """The message has the key, the variable it came from, and what would be right."""
+    text = problems({P + variable: value}, urls=() if variable == "INTAKE__QUEUE_URLS" else (QUEUE,))
+    key = variable.lower().replace("__", ".")
+    assert f"{key} (environment {P}{variable}): {expected}" in text.splitlines()
+
+
+def test_yaml_truth_values_are_no_numbers(tmp_path: Path) -> None:
+    """``rate_per_s: on`` is a mistake, not a rate of 1."""
+    assert "must be a number, not a truth value" in in_file(tmp_path, "submit: {rate_per_s: on}")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """Three mistakes make three lines, so that they can be corrected in one go."""
+    text = problems({P + "HTTP__PORT": "x", P + "LOG__FORMAT": "xml", P + "NOTHING": "1"})
+    assert len(text.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "what"),
+    [
+        ("STORE__URL", "postgresql://user:hidden@db/x", "PostgreSQL"),
+        ("STORE__URL", "postgresql+asyncpg://user:hidden@db/x", "PostgreSQL"),
+        ("TRACK__EVENTS_QUEUE_URL", QUEUE, "DescribeJobs"),
+        ("SINKS", '[{"type": "sns"}]', "sns"),
+        ("SINKS", '[{"type": "eventbridge"}]', "eventbridge"),
+        ("SINKS", '[{"type": "webhook", "url": "https://u:hidden@h/"}]', "webhook"),
+    ],
+)
+def test_what_is_not_built_yet_is_refused_and_says_so(variable: str, value: str, what: str) -> None:
+    """Names of the contract that this version lacks are refused with a message that says so, and quote no secret."""
+    text = problems({P + variable: value})
+    assert "not built yet" in text
+    assert what in text
+    assert "hidden" not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("arn:aws:sqs:eu-central-1:111122223333:requests", "is an ARN"),
+        ("requests", "is not a URL"),
+        ("https://sqs.eu-central-1.amazonaws.com/requests", "does not end in /ACCOUNT/QUEUE_NAME"),
+        ("https://key:hidden@sqs.eu-central-1.amazonaws.com/1/q", "must have no user name"),
+        ("https://host:port/1/q", "is not a URL"),
+        ("ftp://host/1/q", "is not a URL"),
+        ("", "is not a URL"),
+    ],
+)
+def test_a_wrong_queue_url_is_told_with_the_flag(url: str, expected: str) -> None:
+    """The message names the flag and the place in the list, and quotes no password."""
+    text = problems(urls=(url,))
+    assert text.startswith(f"intake.queue_urls[0] (flag --queue-url): {expected}")
+    assert "hidden" not in text
+
+
+def test_queues_that_feed_themselves_are_refused() -> None:
+    """Dead letters and events must not be sent to a queue that is consumed; no queue is consumed twice."""
+    assert "is also consumed" in problems({P + "INTAKE__DEAD_LETTER_QUEUE_URL": QUEUE})
+    assert "is also consumed" in problems({P + "SINKS": f'[{{"type": "sqs", "queue_url": "{QUEUE}"}}]'})
+    assert "names a queue twice" in problems(urls=(QUEUE, QUEUE))
+
+
+@pytest.mark.parametrize(
+    ("sinks", "expected"),
+    [
+        ('[{"type": "log"}, {"type": "log"}]', "sinks[1].name (environment BATCH_CONTROLLER_SINKS): 'log' is another"),
+        ('[{"type": "sqs"}]', "sinks[0].queue_url (environment BATCH_CONTROLLER_SINKS): must be given for an sqs sink"),
+        ('[{"name": "x"}]', "sinks[0].type (environment BATCH_CONTROLLER_SINKS): must be given"),
+        ('[{"type": "log", "events": []}]', "sinks[0].events (environment BATCH_CONTROLLER_SINKS): is empty"),
+        ('[{"type": "log", "events": ["job.done"]}]', "matches no event; the events are request.accepted"),
+        ('[{"type": "log", "name": "dead_letter"}]', "is the dead-letter queue's own"),
+        ('[{"type": "log", "name": "A b"}]', "lower-case letters"),
+        ('[{"type": "kafka"}]', "must be 'log' or 'sqs'"),
+    ],
+)
+def test_wrong_sinks_are_told_by_their_place(sinks: str, expected: str) -> None:
+    """Sinks need a type that is built, what the type needs, and a name of their own."""
+    assert expected in problems({P + "SINKS": sinks})
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({f"k{n}": "v" for n in range(51)}, "has more than 50 tags"),
+        ({f"k{n}": "v" for n in range(50)}, "at most 49"),
+        ({"aws:x": "v"}, "AWS's"),
+        ({"batch-controller/request-id": "v"}, "the controller's"),
+        ({"k": "v" * 257}, "values up to 256"),
+    ],
+)
+def test_default_tags_keep_the_rules_of_batch(tags: dict[str, str], expected: str) -> None:
+    """Tags that Batch would refuse with every job are refused at start."""
+    assert expected in problems({P + "SUBMIT__DEFAULT_TAGS": json.dumps(tags)})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("submit: {rate_per_s: 1\n", ", line 2: is not valid"),
+        (
+            "submit: {rate_per_s: 1}\nsubmit: {concurrency: 1}\n",
+            ", line 2: is not valid (the key submit is given twice)",
+        ),
+        ("on: 1\n", ", line 1: is not valid (a key that is not text)"),
+        ("- a\n", ": must be a mapping of sections"),
+        ("submit: 5\n", "submit (file c.yaml): must be a section with keys of its own"),
+        ("controller: {name: 5}\n", "controller.name (file c.yaml): must be text"),
+        ("queues: {'arn:aws:batch:r:1:job-queue/q': {}}\n", "not an ARN"),
+        ("store: {url: !!python/object/apply:os.getcwd []}\n", "line 1: is not valid"),
+        ("log: {level: null}\n", "log.level (file c.yaml): must be 'debug'"),
+    ],
+)
+def test_a_broken_file_is_told_with_its_place(tmp_path: Path, text: str, expected: str) -> None:
+    """A file that is no YAML, no mapping or has a key twice is told with file and line."""
+    assert expected in in_file(tmp_path, text)
+
+
+def test_a_file_that_can_t_be_read_is_told(tmp_path: Path) -> None:
+    """A missing file, a folder and a file that is not text are told with the path."""
+    assert "can't be read (No such file or directory)" in problems(file=tmp_path / "none.yaml")
+    assert "can't be read" in problems(file=tmp_path)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    assert "is not UTF-8" in problems(file=tmp_path / "binary")
+
+
+def test_syntax_errors_quote_nothing_of_the_file(tmp_path: Path) -> None:
+    """The parser's own text has an excerpt of the file, which may hold a secret."""
+    assert "hidden" not in in_file(tmp_path, "store: {url: 'postgresql://u:hidden@h'\nx: [hidden\n")

@@ -1,0 +1,52 @@
+"""What is allowed and unwise is told, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from controller.config import load_settings
+
+QUEUE = "https://sqs.eu-central-1.amazonaws.com/111122223333/requests"
+
+
+def warnings(**values: Any) -> list[str]:
+    """Warnings with these keys set, ``section__key=value``."""
+    environ = {
+        f"BATCH_CONTROLLER_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+    }
+    return load_settings(None, queue_urls=[QUEUE], environ=environ).warnings()
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "why"),
+    [
+        ({"submit__settle_s": 329}, "submit.settle_s", "may become two jobs"),
+        ({"submit__rate_per_s": 51, "aws__total_rate_per_s": 50}, "submit.rate_per_s", "AWS Batch allows"),
+        ({"aws__total_rate_per_s": 60}, "aws.total_rate_per_s", "AWS Batch allows"),
+        ({"aws__total_rate_per_s": 30}, "aws.total_rate_per_s", "below submit.rate_per_s, which can't be reached"),
+        ({"submit__rate_per_s": 45}, "aws.total_rate_per_s", "slow each other down"),
+        ({"controller__drain_s": 5}, "controller.drain_s", "below 20 s"),
+        ({"submit__timeout_s": 60}, "controller.drain_s", "below 60 s"),
+        ({"intake__visibility_timeout_s": 5}, "intake.visibility_timeout_s", "deliver the messages again"),
+        ({"retention__final_s": 345600}, "retention.final_s", "runs again"),
+        ({"track__lost_after_s": 5}, "track.lost_after_s", "while it runs"),
+        ({"track__interval_s_max": 7200}, "track.interval_s_max", "reported late"),
+        ({"queues": {"*": {"paused": True}}}, 'queues."*".paused', "is paused"),
+        ({"queues": {"q": {"max_in_flight": 10}}}, 'queues."q".max_waiting', "never reached"),
+        ({"policy__allowed_job_queues": []}, "policy.allowed_job_queues", "every request is rejected"),
+        ({"sinks": []}, "sinks", "no sink gets request.rejected, job.finished, job.lost, job.cancelled"),
+        ({"sinks": [{"type": "log", "events": ["job.*"]}]}, "sinks", "no sink gets request.rejected;"),
+    ],
+)
+def test_an_unwise_value_is_told_with_its_reason(values: dict[str, Any], key: str, why: str) -> None:
+    """Each unwise value makes a warning that begins with the key and says what follows from it."""
+    assert any(text.startswith(f"{key}: ") and why in text for text in warnings(**values)), warnings(**values)
+
+
+def test_wise_values_are_not_warned_of() -> None:
+    """Values on the wise side of each mark are silent."""
+    assert warnings(submit__settle_s=330, controller__drain_s=20, submit__rate_per_s=10, track__lost_after_s=60) == []

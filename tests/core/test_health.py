@@ -1,0 +1,154 @@
+"""Health: live while stages turn, ready while everything outside answers, receiving only while it can be stored."""
+
+from __future__ import annotations
+
+import json
+
+from controller.health import INTAKE_BLOCKERS, REFUSAL_FRESH_S, Health
+
+QUEUE = "https://sqs.eu-central-1.amazonaws.com/111122223333/requests"
+
+
+class StillClock:
+    """Time that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.at = 1_000.0
+
+    def now(self) -> float:
+        return self.at + 1_700_000_000
+
+    def monotonic(self) -> float:
+        return self.at
+
+    async def sleep(self, seconds: float) -> None:
+        self.at += seconds
+
+
+def ready_one() -> tuple[Health, StillClock]:
+    clock = StillClock()
+    health = Health(clock)
+    health.expect_queue(QUEUE)
+    health.store_ok()
+    health.leads(is_leader=True)
+    health.worked("sqs:ReceiveMessage", subject=QUEUE)
+    assert health.is_ready()[0]
+    return health, clock
+
+
+def test_a_stage_that_stopped_turning_fails_liveness() -> None:
+    """Past its limit a stage fails /livez and is named; its next turn heals it."""
+    clock = StillClock()
+    health = Health(clock)
+    health.expect("admit", within_s=60)
+    health.expect("track", within_s=60)
+    clock.at += 61
+    health.turned("track")
+    is_live, why = health.is_live()
+    assert not is_live
+    assert why["stages"]["admit"] == {"ok": False, "age_s": 61.0, "within_s": 60}
+    assert why["stages"]["track"]["ok"]
+    health.turned("admit")
+    assert health.is_live(clock.at)[0]
+    assert health.last_turns() == {"admit": clock.now(), "track": clock.now()}
+
+
+def test_a_stage_that_ended_as_it_should_is_expected_no_more() -> None:
+    """Drained stages don't make a stopping process look dead."""
+    clock = StillClock()
+    health = Health(clock)
+    health.expect("admit", within_s=60)
+    health.dismiss("admit")
+    clock.at += 1_000
+    assert health.is_live() == (True, {"live": True, "stages": {}})
+
+
+def test_not_ready_before_the_start_is_through() -> None:
+    """At first nothing is known: store, queue and role are told as missing, and yet nothing blocks intake."""
+    health = Health(StillClock())
+    health.expect_queue(QUEUE)
+    is_ready, why = health.is_ready()
+    assert not is_ready
+    assert {name for name, check in why["checks"].items() if not check["ok"]} == {"store", "queues", "leader"}
+    assert not any(health.intake_blockers().values())
+    json.dumps(why)
+
+
+def test_a_refused_call_is_named_with_its_remedy() -> None:
+    """A refusal makes it not ready and says which call was refused and which permission to look at."""
+    health, _ = ready_one()
+    health.refused("sqs:SendMessageBatch", "AccessDenied", subject="https://h/1/events", is_permission=True)
+    is_ready, why = health.is_ready()
+    assert not is_ready
+    (text,) = why["checks"]["credentials"]["problem"]
+    assert text.startswith("sqs:SendMessageBatch on https://h/1/events: AccessDenied; ")
+    assert text.endswith("sqs:SendMessage")
+    health.worked("sqs:SendMessageBatch", subject="https://h/1/events")
+    assert health.is_ready()[0]
+
+
+def test_refused_credentials_stop_receiving_and_a_missing_permission_does_not() -> None:
+    """Expired credentials block intake; one denied call only makes it not ready."""
+    health, _ = ready_one()
+    health.refused("batch:SubmitJob", "denied", is_permission=True)
+    assert not any(health.intake_blockers().values())
+    health.refused("batch:SubmitJob", "ExpiredToken")
+    assert health.intake_blockers()["credentials"]
+    health.worked("batch:SubmitJob")
+    assert not any(health.intake_blockers().values())
+
+
+def test_intake_s_own_refusals_never_stop_it() -> None:
+    """Were receiving stopped because it is refused, nothing would find out that it works again."""
+    health, _ = ready_one()
+    for call in ("sqs:ReceiveMessage", "sqs:DeleteMessageBatch"):
+        health.refused(call, "ExpiredToken")
+    assert not any(health.intake_blockers().values())
+    assert not health.is_ready()[0]
+
+
+def test_a_refusal_that_is_not_repeated_fades() -> None:
+    """A call that nobody makes any more must not keep the process unready for ever."""
+    health, clock = ready_one()
+    health.refused("batch:TerminateJob", "ExpiredToken")
+    clock.at += REFUSAL_FRESH_S - 1
+    assert health.intake_blockers()["credentials"]
+    clock.at += 2
+    assert not health.intake_blockers()["credentials"]
+    assert health.is_ready()[0]
+
+
+def test_each_queue_must_be_reached_after_its_last_failure() -> None:
+    """One queue that fails makes it not ready until that very queue answers; a report without a queue is about all."""
+    health, _ = ready_one()
+    other = QUEUE + "-2"
+    health.expect_queue(other)
+    health.worked("sqs:ReceiveMessage", subject=QUEUE)
+    assert health.is_ready()[1]["checks"]["queues"]["problem"] == [f"{other}: no successful sqs:ReceiveMessage yet"]
+    health.worked("sqs:ReceiveMessage")
+    assert health.is_ready()[0]
+    health.refused("sqs:ReceiveMessage", "gone", subject=other)
+    assert not health.is_ready()[0]
+    health.worked("sqs:ReceiveMessage", subject=other)
+    assert health.is_ready()[0]
+
+
+def test_a_failing_store_stops_receiving() -> None:
+    """Messages that could not be stored are left in SQS."""
+    health, _ = ready_one()
+    health.store_failed("disk full")
+    assert health.intake_blockers()["store"]
+    assert health.is_ready()[1]["checks"]["store"] == {"ok": False, "problem": "disk full"}
+    health.store_ok()
+    assert health.is_ready()[0]
+
+
+def test_a_standby_is_ready_and_receives_nothing() -> None:
+    """A standby whose role is known is ready to take over, and leaves the messages to the leader."""
+    health, _ = ready_one()
+    health.leads(is_leader=False)
+    assert health.is_ready()[0]
+    assert health.is_ready()[1]["leader"] is False
+    assert health.intake_blockers()["standby"]
+    assert not health.is_leader
+    assert tuple(health.intake_blockers()) == INTAKE_BLOCKERS

@@ -1,0 +1,116 @@
+"""Logs: whole JSON lines, no event's name, nothing that belongs to a job alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from controller import logs
+
+
+@pytest.fixture
+def stream() -> Iterator[io.BytesIO]:
+    """Where logs go during the test; the process's logging is as before afterwards."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield io.BytesIO()
+    root.handlers[:] = before
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+def lines(stream: io.BytesIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_is_json_with_time_level_stage_and_bound_ids(stream: io.BytesIO) -> None:
+    """Each line is one JSON object with UTC time, level, stage and what was bound."""
+    logs.configure(stream=stream, now=lambda: 1_700_000_000.25)
+    logs.logger("submit", request_id="r-1").info("held", pause_s=1.5)
+    assert lines(stream) == [
+        {
+            "time": "2023-11-14T22:13:20.250Z",
+            "level": "info",
+            "stage": "submit",
+            "request_id": "r-1",
+            "event": "held",
+            "pause_s": 1.5,
+        }
+    ]
+    assert stream.getvalue().endswith(b"\n")
+
+
+def test_lines_below_the_level_are_left_out(stream: io.BytesIO) -> None:
+    """log.level is the least level of what is written."""
+    logs.configure(level="warning", stream=stream)
+    log = logs.logger("submit")
+    log.info("not this")
+    log.warning("this")
+    assert [line["event"] for line in lines(stream)] == ["this"]
+
+
+def test_a_log_line_can_t_be_called_like_an_event(stream: io.BytesIO) -> None:
+    """A line named like an event of the catalogue is a mistake of ours."""
+    logs.configure(stream=stream)
+    with pytest.raises(AssertionError, match=r"job\.finished"):
+        logs.logger("track").info("job.finished")
+
+
+def test_bodies_parameters_and_environment_are_left_out(stream: io.BytesIO) -> None:
+    """Members that may hold what a request carries for its job alone are never written."""
+    logs.configure(stream=stream)
+    logs.logger("ingest").warning("odd", **dict.fromkeys(logs.NEVER_LOGGED, "hidden"), message_id="m")
+    assert b"hidden" not in stream.getvalue()
+    assert lines(stream)[0]["body"] == logs.LEFT_OUT
+    assert lines(stream)[0]["message_id"] == "m"
+
+
+def test_errors_carry_their_traceback_in_one_line(stream: io.BytesIO) -> None:
+    """A traceback is a member of its line, not lines of its own."""
+    logs.configure(stream=stream)
+    error = ValueError("broken")
+    logs.logger("track").error("stage failed", exc_info=error)
+    (line,) = lines(stream)
+    assert "ValueError: broken" in line["exception"]
+
+
+def test_values_that_json_can_t_hold_are_written_all_the_same(stream: io.BytesIO) -> None:
+    """Logging never raises over a value: bytes, sets and text that is not UTF-8 are shown somehow."""
+    logs.configure(stream=stream)
+    logs.logger("x").info("odd", value={1, 2}, text="\ud800", number=2**70)
+    assert lines(stream)[0]["text"] == "\ud800"
+
+
+def test_libraries_write_warnings_in_the_same_form(stream: io.BytesIO) -> None:
+    """Libraries' lines are JSON too; below warning, where the SDK writes requests, nothing comes through."""
+    logs.configure(level="debug", stream=stream)
+    logging.getLogger("botocore.endpoint").debug("Sending http request: hidden")
+    logging.getLogger("aiohttp.server").error("Error handling %s", "request", exc_info=ValueError("broken"))
+    (line,) = lines(stream)
+    assert (line["logger"], line["level"], line["message"]) == ("aiohttp.server", "error", "Error handling request")
+    assert "ValueError: broken" in line["exception"]
+
+
+def test_console_format_is_for_people(stream: io.BytesIO) -> None:
+    """With log.format console a line is text."""
+    logs.configure(line_format="console", stream=stream, now=lambda: 0.0)
+    logs.logger("submit").info("held", reason="é \ud800")
+    logging.getLogger("x").warning("from a library")
+    first, second = stream.getvalue().decode().splitlines()
+    assert first.startswith("1970-01-01T00:00:00.000Z [info")
+    assert "from a library" in second
+
+
+def test_configuring_twice_does_not_write_twice(stream: io.BytesIO) -> None:
+    """A second configure replaces the first."""
+    logs.configure(stream=io.BytesIO())
+    logs.configure(stream=stream)
+    logging.getLogger("x").warning("once")
+    assert len(lines(stream)) == 1

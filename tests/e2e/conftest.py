@@ -1,0 +1,35 @@
+"""A simulated AWS and a controller on it, both ended with the test."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.simaws.process import SimProcess
+from tests.e2e.service import Service
+
+SIM = ["--job-queue", "high", "--job-queue", "low", "--job-definition", "work", "--sqs-queue", "requests",
+       "--sqs-queue", "dead", "--max-seconds", "300"]  # fmt: skip
+
+
+@pytest.fixture
+def sim() -> Iterator[SimProcess]:
+    with SimProcess(SIM) as process:
+        yield process
+
+
+@pytest.fixture
+def service(tmp_path: Path, sim: SimProcess) -> Iterator[Callable[..., Service]]:
+    """Makes a started controller; settings as environment names without the prefix."""
+    made: list[Service] = []
+
+    def make(**settings: Any) -> Service:
+        one = Service(tmp_path, sim, settings={name: str(value) for name, value in settings.items()})
+        made.append(one)
+        one.start()
+        return one
+
+    yield make
+    for one in made:
+        one.close()

@@ -1,0 +1,196 @@
+"""Conformance: random histories, compared with a model that keeps every row in a list."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from controller.core.job import BatchStatus, Job, JobState, RowKey
+from controller.ports import InsertJob, UpdateJob, UsageRow, Write
+from tests.store.engines import (
+    BODY,
+    ENGINES,
+    NOON,
+    AuditedStore,
+    doubted,
+    ended,
+    finished,
+    queued,
+    submitting,
+    tracked,
+    uid,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One write: an insert of an id, or a change of the row that ``pick`` falls on."""
+
+    kind: str
+    pick: int
+    number: int
+    is_stale: bool = False
+
+
+KINDS = ("insert", "insert", "admit", "doubt", "requeue", "track", "observe", "cancel", "reject", "end", "close")
+STEPS = st.builds(
+    Step, st.sampled_from(KINDS), st.integers(0, 50), st.integers(0, 6), st.sampled_from([False, False, False, True])
+)
+HISTORIES = st.lists(st.lists(st.lists(STEPS, min_size=1, max_size=4), min_size=1, max_size=3), max_size=12)
+"""Rounds of concurrent commits of some steps each."""
+
+
+def changed(job: Job, step: Step) -> Job:
+    """A legal change of a row, or the row itself if the step does not fit its state."""
+    fits = {
+        "admit": (JobState.QUEUED, lambda: submitting(job, first_intent_at=job.first_intent_at or NOON)),
+        "doubt": (JobState.SUBMITTING, lambda: doubted(job)),
+        "requeue": (JobState.SUBMITTING, lambda: dataclasses.replace(job, state=JobState.QUEUED, is_in_doubt=False)),
+        "track": (JobState.SUBMITTING, lambda: tracked(job)),
+        "observe": (
+            JobState.TRACKED,
+            lambda: dataclasses.replace(job, batch_status=list(BatchStatus)[step.number % 5], attempts=step.number),
+        ),
+        "cancel": (
+            job.state if not job.state.is_final else None,
+            lambda: dataclasses.replace(job, cancel_requested_at=NOON + step.number, cancel_reason="why"),
+        ),
+        "reject": (JobState.SUBMITTING, lambda: finished(job, JobState.REJECTED, is_in_doubt=False)),
+        "end": (JobState.TRACKED, lambda: finished(job, [JobState.FAILED, JobState.LOST][step.number % 2])),
+        "close": (JobState.QUEUED, lambda: finished(job, JobState.CANCELLED)),
+    }
+    state, change = fits[step.kind]
+    return change() if job.state is state else job
+
+
+class Model:
+    """Every row ever stored, by key, and how many events must wait in the outbox."""
+
+    def __init__(self) -> None:
+        self.rows: dict[RowKey, Job] = {}
+        self.new: list[Job] = []
+        self.events = 0
+
+    def write(self, step: Step) -> Write:
+        if step.kind == "insert" or not self.rows:
+            job = queued(
+                step.number,
+                received_at=NOON + step.pick,
+                priority=step.pick % 3,
+                job_queue=f"q{step.pick % 2}",
+                source=f"s{step.pick % 3}",
+                array_size=5 if step.pick % 5 == 0 else None,
+                expires_at=NOON + step.pick if step.pick % 4 == 0 else None,
+            )
+            return InsertJob(job=job, body=BODY, events=(ended(),))
+        job = list(self.rows.values())[step.pick % len(self.rows)]
+        row = changed(job, step)
+        return UpdateJob(job=dataclasses.replace(row, version=job.version - step.is_stale), events=(ended(),))
+
+    def apply(self, write: Write) -> bool:
+        applies = self._insert(write.job) if isinstance(write, InsertJob) else self._update(write)
+        self.events += applies
+        return applies
+
+    def _insert(self, job: Job) -> bool:
+        lives = (*self.rows.values(), *self.new)
+        if any(row.request_id == job.request_id and row.state is not JobState.REJECTED for row in lives):
+            return False
+        self.new.append(dataclasses.replace(job, version=1))
+        return True
+
+    def _update(self, write: Write) -> bool:
+        assert isinstance(write, UpdateJob)
+        if self.rows[write.job.key].version != write.job.version:
+            return False
+        self.rows[write.job.key] = dataclasses.replace(write.job, version=write.job.version + 1)
+        return True
+
+    def learn_keys(self, stored: dict[str, list[Job]]) -> None:
+        """New rows get the keys that the store gave them; everything else must agree."""
+        for job in self.new:
+            life = stored[job.request_id][-1]
+            assert life.key > max(self.rows, default=0)
+            assert life == dataclasses.replace(job, key=life.key)
+        for job in self.new:
+            life = stored[job.request_id][-1]
+            self.rows[life.key] = life
+        self.rows = dict(sorted(self.rows.items()))
+        self.new.clear()
+
+    def usage(self) -> Counter[UsageRow]:
+        return Counter(
+            UsageRow(
+                source=row.source,
+                job_queue=row.job_queue,
+                state=row.state,
+                batch_status=row.batch_status if row.state is JobState.TRACKED else None,
+                is_in_doubt=row.is_in_doubt,
+                is_array=row.is_array,
+                count=0,
+            )
+            for row in self.rows.values()
+            if not row.state.is_final
+        )
+
+
+async def compare(store: AuditedStore, model: Model) -> None:
+    """Every answer of the store, worked out from the model's rows."""
+    rows = list(model.rows.values())
+    assert {dataclasses.replace(row, count=0): row.count for row in await store.usage()} == dict(model.usage())
+    assert await store.load(list(model.rows)) == model.rows
+    assert await store.audit() == []
+    assert sum((await store.outbox_counts()).values()) == model.events
+    waiting = [row for row in rows if row.state is JobState.QUEUED]
+    for job_queue in ("q0", "q1"):
+        here = [row for row in waiting if row.job_queue == job_queue]
+        ranked = sorted(here, key=lambda row: (row.received_at - row.priority * 7.0, row.key))
+        assert await store.backlog(job_queue, limit=99) == [row for row in ranked if row.cancel_requested_at is None]
+        oldest = (await store.oldest_backlog()).get(job_queue)
+        assert oldest == min((row.received_at for row in here), default=None)
+    assert await store.submitting() == [row for row in rows if row.state is JobState.SUBMITTING]
+    tracked_rows = [row for row in rows if row.state is JobState.TRACKED]
+    assert [row.key for row in await store.tracked(after=RowKey(0), limit=99)] == [row.key for row in tracked_rows]
+    assert await store.terminating(after=RowKey(0), limit=99) == [
+        row for row in tracked_rows if row.cancel_requested_at is not None
+    ]
+    due = NOON + 20
+    assert sorted(row.key for row in await store.closing(due, limit=99)) == [
+        row.key
+        for row in waiting
+        if row.cancel_requested_at is not None or (row.expires_at is not None and row.expires_at <= due)
+    ]
+
+
+async def play(name: str, history: list[list[list[Step]]]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        engine = ENGINES[name](Path(directory))
+        store, model = await engine.open(), Model()
+        await store.set_aging({}, 7.0)
+        for commits in history:
+            writes = [[model.write(step) for step in steps] for steps in commits]
+            answers = await asyncio.gather(*(store.commit(group) for group in writes))
+            assert [list(answer) for answer in answers] == [[model.apply(write) for write in group] for group in writes]
+            model.learn_keys(dict(await store.find_requests([uid(number) for number in range(7)])))
+            await compare(store, model)
+        await store.close()
+        store = await engine.open(report=pytest.fail)
+        await store.set_aging({}, 7.0)
+        await compare(store, model)
+        await engine.close()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(history=HISTORIES)
+def test_store_agrees_with_the_model(name: str, history: list[list[list[Step]]]) -> None:
+    """After any history of concurrent commits, stale ones among them, every answer is that of the model, counts are
+    those of the rows, and so it is after a restart."""
+    asyncio.run(play(name, history))
