@@ -7,7 +7,6 @@ of credentials, store of another account.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import random
 import secrets
@@ -101,7 +100,7 @@ def _said(error: BaseException, code: int) -> int:
 async def _run(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         clock = SystemClock()
-        metrics = Metrics(name=settings.controller.name, sinks=[sink.name for sink in settings.sinks])
+        metrics = Metrics(name=settings.controller.name, sinks=_sink_names(settings))
         health = Health(clock)
         aws = await stack.enter_async_context(_aws(settings))
         store = await stack.enter_async_context(_store(settings, metrics))
@@ -200,17 +199,18 @@ async def _store(settings: Settings, metrics: Metrics) -> AsyncIterator[JobStore
         runner.close()
 
 
+def _sink_names(settings: Settings) -> list[str]:
+    dead_letters = [DEAD_LETTER] if settings.intake.dead_letter_queue_url else []
+    return [*(sink.name for sink in settings.sinks), *dead_letters]
+
+
 def _routes(settings: Settings) -> Callable[[str], Sequence[str]]:
     """Event name → names of the sinks that get it. The catalogue is small, so each name is matched once."""
     known: dict[str, tuple[str, ...]] = {}
 
     def sinks_of(event: str) -> tuple[str, ...]:
         if event not in known:
-            known[event] = tuple(
-                sink.name
-                for sink in settings.sinks
-                if any(fnmatch.fnmatchcase(event, pattern) for pattern in sink.events)
-            )
+            known[event] = tuple(sink.name for sink in settings.sinks if sink.takes(event))
         return known[event]
 
     return sinks_of

@@ -29,6 +29,10 @@ from controller.ports import Clock
 
 TOTAL: Final = "total"
 """Label of the budget over all purposes."""
+EARLY_S: Final = 5e-4
+"""A caller may go so much before its slot, which stays where it is: timers are no finer than a millisecond, and at a
+high rate every send would else wait for a whole one. A hundredth of what ``core.pacing`` allows for the way to the
+wire."""
 SLEEP_S_MIN: Final = 1e-4
 """Shorter sleeps are below the resolution of event loops, which may return from them without any time having passed."""
 
@@ -92,14 +96,15 @@ class Budgets:
         async with self._total_lock:
             await self._until_free(self._total)
             now = self._clock.monotonic()
-            if line.pace.wait_s(now) > 0:
+            early_s = line.pace.wait_s(now)
+            if early_s > EARLY_S:
                 return False
-            line.pace = line.pace.sent(now)
+            line.pace = line.pace.sent(now + early_s)
             self._total.sent(now)
             return True
 
     async def _until_free(self, line: _Line | SendWindow) -> None:
-        while (wait_s := line.wait_s(self._clock.monotonic())) > 0:
+        while (wait_s := line.wait_s(self._clock.monotonic())) > EARLY_S:
             await self._clock.sleep(max(wait_s, SLEEP_S_MIN))
 
     def throttled(self, purpose: Purpose) -> None:

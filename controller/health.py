@@ -86,9 +86,10 @@ class Health:
             self._reached(subject, is_reached=False)
 
     def worked(self, call: str, *, subject: str = "") -> None:
-        """An outward call was answered."""
+        """An outward call was answered. That also ends what was reported of the call as such, without a subject."""
         if self._refusals:
             self._refusals.pop((call, subject), None)
+            self._refusals.pop((call, ""), None)
         if call == RECEIVE:
             self._reached(subject, is_reached=True)
 

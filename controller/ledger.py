@@ -160,12 +160,12 @@ class Ledger:
         queue = self._metrics.queue_label(job.job_queue)
         outcome = OUTCOMES[job.state]
         self._metrics.jobs_finished_total.labels(job_queue=queue, outcome=outcome).inc()
-        if job.stopped_at is None:
+        if job.stopped_at is None or job.state not in (JobState.SUCCEEDED, JobState.FAILED):
             return
         if job.started_at is not None:
             run_s = max(0.0, job.stopped_at - job.started_at)
             self._metrics.job_run_seconds.labels(job_queue=queue, outcome=outcome).observe(run_s)
-        if job.finished_at is not None and job.state in (JobState.SUCCEEDED, JobState.FAILED):
+        if job.finished_at is not None:
             self._metrics.detection_lag_seconds.observe(max(0.0, job.finished_at - job.stopped_at))
 
 

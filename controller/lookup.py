@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from controller.budgets import Budgets, Purpose
-from controller.core.errors import Throttled
+from controller.core.errors import Refused, Throttled
 from controller.core.job import Job, ListedJob, Observation
 from controller.core.limits import ADOPTION_SKEW_S, REQUEST_ID_TAG
 from controller.ports import BatchApi, ListPage
@@ -42,6 +42,26 @@ class LookUp:
         return min(ours, key=lambda found: (found.created_at, found.job_id), default=None)
 
     async def _listed(self, job: Job) -> list[ListedJob]:
+        try:
+            return await self._all_pages(job)
+        except Refused:
+            # ListJobs refuses a job queue that does not exist. Batch deletes a queue only once it has no job that is not
+            # final, so nothing that was sent to it still runs; DescribeJobQueues says whether that is the reason.
+            if await self._has_queue(job):
+                raise
+            return []
+
+    async def _has_queue(self, job: Job) -> bool:
+        await self._budgets.acquire(Purpose.LIST)
+        try:
+            found = await self._batch.describe_job_queues([job.job_queue_ref])
+        except Throttled:
+            self._budgets.throttled(Purpose.LIST)
+            raise
+        self._budgets.succeeded(Purpose.LIST)
+        return any(job.job_queue_ref in (queue.name, queue.arn) for queue in found)
+
+    async def _all_pages(self, job: Job) -> list[ListedJob]:
         found: list[ListedJob] = []
         token: str | None = None
         for _ in range(PAGES_MAX):

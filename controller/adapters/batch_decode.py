@@ -200,9 +200,11 @@ def _converted(entry: Any) -> JobDetail:
 
 
 def _observation(job: JobDetail, job_id: str, status: BatchStatus) -> Observation:
-    attempts = tuple(_ecs_attempt(a) for a in job.attempts or ()) or tuple(
-        _eks_attempt(a) for a in job.eks_attempts or ()
-    )
+    attempts: list[Attempt] = []
+    if job.attempts:
+        attempts = [_ecs_attempt(attempt) for attempt in job.attempts]
+    elif job.eks_attempts:
+        attempts = [_eks_attempt(attempt) for attempt in job.eks_attempts]
     container = job.container or _NO_CONTAINER
     if container.exit_code is None and container.reason is None and container.log_stream_name is None:
         container = _principal(_containers(job.ecs_properties.task_properties if job.ecs_properties else None))
@@ -218,7 +220,7 @@ def _observation(job: JobDetail, job_id: str, status: BatchStatus) -> Observatio
         created_at=seconds(job.created_at),
         started_at=seconds(job.started_at),
         stopped_at=seconds(job.stopped_at),
-        attempts=attempts,
+        attempts=tuple(attempts),
         exit_code=container.exit_code,
         container_reason=container.reason,
         log_stream=container.log_stream_name,

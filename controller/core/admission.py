@@ -256,8 +256,9 @@ def intake_is_open(*, was_open: bool, countable: int, total: int, marks: IntakeM
     """Close at the high mark, open again at the low one.
 
     ``countable`` are the QUEUED rows of one SQS queue whose Batch job queues are neither held nor paused: stopped rows
-    would close the intake for job queues that could go on. ``total`` are all QUEUED rows of all of them. The rows that do not count still take their part of ``maximum``: what they leave is the high mark if it is
-    the smaller one, and the low mark shrinks in proportion, so that intake does not flap there either.
+    would close the intake for job queues that could go on. ``total`` are all QUEUED rows there are. Those that do not
+    count still take their part of ``maximum``: what they leave is the high mark if it is the smaller one, and the low
+    mark shrinks in proportion, so that intake does not flap there either.
     """
     high = min(marks.high, marks.maximum - (total - countable))
     if high <= 0:

@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sqs-queue", action="append", default=[], metavar="NAME", help="repeatable")
     parser.add_argument("--events-queue", metavar="NAME", help="SQS queue to create and feed with job state changes")
     parser.add_argument("--require-signature", action="store_true", help="refuse unsigned calls")
+    parser.add_argument("--parent", type=int, metavar="PID", help="end when this process dies (default: the starter)")
     parser.add_argument("--max-seconds", type=float, help="end by itself after so long")
     return parser
 
@@ -66,6 +67,7 @@ def _add_queues(sim: SimAws, options: argparse.Namespace) -> dict[str, str]:
 
 
 async def _run(options: argparse.Namespace) -> None:
+    parent = options.parent or os.getppid()
     sim = _account(options)
     server = SimServer(sim, requires_signature=options.require_signature)
     over = asyncio.Event()
@@ -86,7 +88,7 @@ async def _run(options: argparse.Namespace) -> None:
     sys.stdout.flush()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)  # a million live jobs make full collections long
-    await _until(over, parent=os.getppid(), max_s=options.max_seconds)
+    await _until(over, parent=parent, max_s=options.max_seconds)
     await server.stop()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -21,7 +22,7 @@ class SimProcess:
 
     def __init__(self, arguments: Sequence[str] = (), *, ready_s: float = READY_S) -> None:
         """Start it and wait for its address. Raises RuntimeError if it is not ready within ``ready_s``."""
-        command = [sys.executable, "-m", "controller.simaws", *arguments]
+        command = [sys.executable, "-m", "controller.simaws", "--parent", str(os.getpid()), *arguments]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)  # noqa: S603
         try:
             self.ready: Mapping[str, Any] = json.loads(self._first_line(ready_s))

@@ -142,18 +142,20 @@ class Sqs:
         for name, value in attributes.items():
             if name in _SETTINGS:
                 member, least, most = _SETTINGS[name]
-                setattr(queue, member, self._number(name, value, least, most))
+                number = self._number(name, value, least, most, code="InvalidAttributeValue")
+                setattr(queue, member, number)
             elif name == "RedrivePolicy":
                 queue.redrive = self._redrive(value)
         queue.attributes.update({name: str(value) for name, value in attributes.items()})
 
-    def _number(self, name: str, value: object, least: float, most: float) -> float:
+    def _number(
+        self, name: str, value: object, least: float, most: float, *, code: str = "InvalidParameterValue"
+    ) -> float:
         try:
             number = float(str(value))
         except ValueError:
             number = least - 1
         if not least <= number <= most:
-            code = "InvalidAttributeValue" if name in _SETTINGS else "InvalidParameterValue"
             raise AwsError(code, f"Value {value} for parameter {name} is invalid. Reason: Must be {least} to {most}.")
         return number
 

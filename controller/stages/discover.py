@@ -48,9 +48,7 @@ class Discover:
             self._budgets.throttled(Purpose.LIST)
             raise
         except (BadCredentials, NotAllowed) as error:
-            self._health.refused(
-                "batch:DescribeJobQueues", str(error), is_permission=isinstance(error, NotAllowed)
-            )
+            self._health.refused("batch:DescribeJobQueues", str(error), is_permission=isinstance(error, NotAllowed))
             raise
         self._budgets.succeeded(Purpose.LIST)
         self._health.worked("batch:DescribeJobQueues")

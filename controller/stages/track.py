@@ -28,6 +28,8 @@ from controller.ports import BatchApi, Clock, JobStore, TrackedRow
 LOAD_PAGE: Final = 5_000
 RECONCILE_S: Final = 60.0
 """How often the schedule's size is held against the store's count of TRACKED rows."""
+WAIT_S_MIN: Final = 0.001
+"""Due times are whole milliseconds: a shorter wait might end before the clock has moved."""
 REFUSED_PAUSE_S: Final = 15.0
 
 
@@ -76,7 +78,7 @@ class Track:
             now = self._clock.monotonic()
             for row in rows:
                 if row.job_id not in self._schedule:
-                    self._schedule.add(row, due_at=now)
+                    self._schedule.add(row, due_at=now, age_s=max(0.0, self._clock.now() - row.observed_at))
             count += len(rows)
             if len(rows) < LOAD_PAGE:
                 self._reconcile_at = now + RECONCILE_S
@@ -125,7 +127,7 @@ class Track:
         if due_at is None:
             return None
         if due_at > now:
-            return due_at - now
+            return max(WAIT_S_MIN, due_at - now)
         await self._slots.acquire()
         try:
             await self._budgets.acquire(Purpose.DESCRIBE)

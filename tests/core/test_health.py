@@ -98,6 +98,17 @@ def test_refused_credentials_stop_receiving_and_a_missing_permission_does_not() 
     assert not any(health.intake_blockers().values())
 
 
+def test_an_answer_about_anything_ends_a_refusal_of_the_call_as_such() -> None:
+    """Credentials that work for one subject work; what was denied for another subject stays denied."""
+    health, _ = ready_one()
+    health.refused("batch:SubmitJob", "ExpiredToken")
+    health.refused("batch:SubmitJob", "denied", subject="high with train", is_permission=True)
+    health.worked("batch:SubmitJob", subject="low with train")
+    assert not health.intake_blockers()["credentials"]
+    (text,) = health.is_ready()[1]["checks"]["credentials"]["problem"]
+    assert text.startswith("batch:SubmitJob on high with train: denied")
+
+
 def test_intake_s_own_refusals_never_stop_it() -> None:
     """Were receiving stopped because it is refused, nothing would find out that it works again."""
     health, _ = ready_one()

@@ -54,7 +54,7 @@ def test_every_entry_of_the_tables_is_on_its_page() -> None:
 
 @pytest.mark.parametrize("name", list(CATALOGUE))
 def test_each_schema_is_valid_and_takes_its_event(name: str) -> None:
-    """A schema is JSON Schema 2020-12, takes an event with the required members, refuses it without one or with another."""
+    """A schema takes an event with the required members, and refuses it without one of them or with a stray one."""
     spec = CATALOGUE[name]
     schema = json.loads((DOCS / "schemas" / docgen.schema_name(spec)).read_text())
     jsonschema.Draft202012Validator.check_schema(schema)

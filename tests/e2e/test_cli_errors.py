@@ -95,7 +95,9 @@ def test_what_is_not_built_yet(tmp_path: Path) -> None:
 
 def test_several_problems_are_several_lines(tmp_path: Path) -> None:
     """Each problem is a line of its own, so that all can be corrected at once."""
-    process = ended(tmp_path, "check-config", BATCH_CONTROLLER_HTTP__PORT="x", BATCH_CONTROLLER_LOG__LEVEL="loud")
+    variables = {"HTTP__PORT": "x", "LOG__LEVEL": "loud", "NOTHING": "1"}
+    environ = {f"BATCH_CONTROLLER_{name}": value for name, value in variables.items()}
+    process = ended(tmp_path, "check-config", "--queue-url", QUEUE, **environ)
     assert process.returncode == 2
     assert "Traceback" not in process.stderr
     assert len([line for line in process.stderr.splitlines() if line.startswith("batch-controller: ")]) == 3

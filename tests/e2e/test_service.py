@@ -149,7 +149,7 @@ def test_refused_credentials_make_it_not_ready_and_burn_no_message(service: Make
     assert received <= 4, "what the polls under way still took, nothing afterwards"
     sim.control("faults", method="DELETE")
     assert len(controller.wait_finals(4)) == 4
-    assert get_json(address)[0] == 200
+    wait_for(lambda: get_json(address)[0] == 200, what="it is ready again")
     assert controller.stop() == 0
 
 

@@ -13,6 +13,8 @@ from controller.core.polling import Schedule, interval_s
 from controller.ports import TrackedRow
 
 MIN_S, MAX_S = 2.0, 60.0
+TICK_S = 0.0101
+"""Resolution of due times."""
 LIVE = [status for status in BatchStatus if not status.is_final]
 
 
@@ -43,8 +45,10 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.schedule = Schedule(interval_s_min=MIN_S, interval_s_max=MAX_S)
         self.now = 100.0
         self.waiting: dict[int, float] = {}
-        """Latest due time that the schedule may give each job that is not in hands."""
-        self.in_hands: dict[int, BatchStatus] = {}
+        """Due time of each job that is not in hands."""
+        self.in_hands: set[int] = set()
+        self.known: dict[int, tuple[BatchStatus, float]] = {}
+        """Status, and since when."""
         self.hinted: set[int] = set()
         """In hands, and hinted since."""
         self.next_key = 0
@@ -58,6 +62,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.next_key += gap
         self.schedule.add(_row(self.next_key, status), due_at=self.now + delay)
         self.waiting[self.next_key] = self.now + delay
+        self.known[self.next_key] = status, self.now + delay
 
     @rule(data=st.data())
     @precondition(lambda self: self.waiting or self.in_hands)
@@ -65,42 +70,46 @@ class ScheduleMachine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted([*self.waiting, *self.in_hands])))
         self.schedule.remove(RowKey(key))
         self.waiting.pop(key, None)
-        self.in_hands.pop(key, None)
+        self.in_hands.discard(key)
         self.hinted.discard(key)
 
     @rule(size=st.integers(1, 5))
     def take(self, size: int) -> None:
         chunk = self.schedule.take_chunk(self.now, size=size)
         is_due = any(due_at <= self.now for due_at in self.waiting.values())
-        assert bool(chunk) or not is_due
+        is_nearly_due = any(due_at <= self.now + TICK_S for due_at in self.waiting.values())
+        assert is_due <= bool(chunk) <= is_nearly_due
         assert len(chunk) == (min(size, len(self.waiting)) if chunk else 0)
-        overdue = sorted(at for at in self.waiting.values() if at <= self.now - 0.02)
+        earliest = min(self.waiting.values(), default=math.inf)
+        due_of_taken = []
         for row in chunk:
             assert row.key not in self.in_hands
-            self.waiting.pop(row.key)
-            self.in_hands[row.key] = row.status
-        # Half of the chunk goes to whoever has been due longest; the model knows no lines, only that.
-        if chunk and len(overdue) > size // 2 > 0:
-            left = sorted(at for at in self.waiting.values() if at <= self.now - 0.02)
-            assert len(left) < len(overdue)
+            assert row.status is self.known[row.key][0]
+            due_of_taken.append(self.waiting.pop(row.key))
+            self.in_hands.add(row.key)
+        # With room for both lines, whoever has been due longest is taken.
+        assert not chunk or size == 1 or min(due_of_taken) <= earliest + TICK_S
 
     @rule(data=st.data(), status=st.sampled_from(LIVE), kind=st.sampled_from(["observed", "missed", "returned"]))
     @precondition(lambda self: self.in_hands)
     def give_back(self, data: st.DataObject, status: BatchStatus, kind: str) -> None:
         key = data.draw(st.sampled_from(sorted(self.in_hands)))
-        del self.in_hands[key]
+        self.in_hands.remove(key)
         was_hinted = key in self.hinted
         self.hinted.discard(key)
-        if kind == "observed":
-            self.schedule.observed(RowKey(key), status=status, attempts=0, now=self.now)
-        elif kind == "missed":
+        if kind == "returned":
+            self.schedule.returned(RowKey(key), now=self.now, delay=3.0)
+            self.waiting[key] = self.now + 3.0
+            return
+        if kind == "missed":
             self.schedule.missed(RowKey(key), now=self.now)
         else:
-            self.schedule.returned(RowKey(key), now=self.now, delay=3.0)
-        if kind == "returned":
-            self.waiting[key] = self.now + 3.0
-        else:
-            self.waiting[key] = self.now if was_hinted else self.now + MAX_S
+            self.schedule.observed(RowKey(key), status=status, attempts=0, now=self.now)
+            if self.known[key][0] is not status:
+                self.known[key] = status, self.now
+        status, since = self.known[key]
+        wait_s = interval_s(status, self.now - since, min_s=MIN_S, max_s=MAX_S)
+        self.waiting[key] = self.now if was_hinted else self.now + wait_s
 
     @rule(data=st.data())
     @precondition(lambda self: self.waiting or self.in_hands)
@@ -118,7 +127,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         due_at = self.schedule.next_due_at()
         if self.waiting:
             assert due_at is not None
-            assert due_at <= min(self.waiting.values()) + 1e-6
+            assert abs(due_at - min(self.waiting.values())) <= TICK_S
         else:
             assert due_at is None
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import pytest
 
-from controller.adapters.runner import InlineRunner
+from controller.adapters.runner import InlineRunner, ThreadRunner
 from controller.adapters.store.group import GROUP_WRITES_MAX, Answer, GroupCommit
 from controller.core.errors import StoreUnavailable
 from controller.ports import DeleteOutbox, InsertJob, UpdateJob, Write
@@ -122,33 +123,44 @@ async def test_cancelled_before_the_transaction_takes_no_effect(victim: int, whe
     assert [call[0] for group in ledger.groups for call in group] == survivors
 
 
-@pytest.mark.parametrize("cancel", ["leader", "follower"])
-async def test_cancelled_during_the_transaction_waits_for_its_end(cancel: str) -> None:
+@pytest.mark.parametrize("victim", [0, 1], ids=["leader", "follower"])
+async def test_cancelled_during_the_transaction_waits_for_its_end(victim: int) -> None:
     """A caller cancelled while its writes are in a transaction leaves when that has ended; the others get answers."""
-    ledger, runner, gate = Ledger(), GatedRunner(), asyncio.Event()
-    commits = GroupCommit(ledger.apply, runner=runner, linger=gate.wait)
+    ledger, runner, gate = Ledger(), ThreadRunner(), asyncio.Event()
+    begun, end = threading.Event(), threading.Event()
+
+    def apply(calls: Sequence[Sequence[Write]]) -> Sequence[Answer]:
+        begun.set()
+        end.wait(10)
+        return ledger.apply(calls)
+
+    commits = GroupCommit(apply, runner=runner, linger=gate.wait)
     scopes = [anyio.CancelScope() for _ in range(3)]
     answers: dict[int, Sequence[bool]] = {}
+    left: list[int] = []
 
     async def caller(number: int) -> None:
         with scopes[number]:
-            answers[number] = await commits.commit([write(number)])
-            await asyncio.sleep(0)
+            try:
+                answers[number] = await commits.commit([write(number)])
+                await asyncio.sleep(0)
+            finally:
+                left.append(number)
 
     async with anyio.create_task_group() as group:
         for number in range(3):
             group.start_soon(caller, number)
         await turns()
         gate.set()
-        runner.begin.set()
-        await turns()
-        assert ledger.groups == [[[0], [1], [2]]]
-        victim = 0 if cancel == "leader" else 1
+        await asyncio.to_thread(begun.wait, 10)
         scopes[victim].cancel()
         await turns()
-        assert answers == {}
-        runner.end.set()
+        left_early = list(left)
+        end.set()
+    runner.close()
 
+    assert left_early == []
+    assert ledger.groups == [[[0], [1], [2]]]
     assert scopes[victim].cancelled_caught
     assert {number for number in range(3) if number != victim} <= answers.keys()
     assert all(list(answer) == [True] for answer in answers.values())
@@ -229,3 +241,29 @@ async def test_concurrent_inserts_of_one_id(store: AuditedStore) -> None:
     """Many callers that insert the same id get one True between them."""
     answers = await asyncio.gather(*(store.commit([InsertJob(job=queued(1), body=BODY)]) for _ in range(10)))
     assert sorted(applied for answer in answers for applied in answer) == [False] * 9 + [True]
+
+
+async def test_follower_put_back_and_cancelled_hands_the_lead_on() -> None:
+    """A leader cancelled before its transaction puts its group back; a cancelled follower of it must not keep the
+    lead it is then given."""
+    ledger, gate = Ledger(), asyncio.Event()
+
+    class HeldRunner:
+        """Holds the first call before it begins."""
+
+        async def run(self, function: Callable[[], None]) -> None:
+            await gate.wait()
+            function()
+
+    commits = GroupCommit(ledger.apply, runner=HeldRunner())
+    tasks = [asyncio.create_task(commits.commit([write(n)])) for n in range(3)]
+    await turns()
+    tasks[1].cancel()
+    await turns()
+    tasks[0].cancel()
+    await turns()
+    gate.set()
+
+    assert list(await asyncio.wait_for(tasks[2], 5)) == [True]
+    assert tasks[0].cancelled()
+    assert ledger.groups[-1][-1] == [2]

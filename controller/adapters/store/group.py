@@ -1,8 +1,8 @@
 """Group commit: calls that arrive together share one transaction, hence one fsync.
 
 The first caller leads: it may linger for others, takes what is waiting, has it applied and leaves everyone their
-answer. Those that arrive meanwhile wait for their turn and form the next group. There is no task of its own, so
-nothing to own, start or stop; a group lives in its callers.
+answer. Those that arrive meanwhile wait; when the leader is done, the first of them leads the next group. Everyone else
+is woken once, with the answer. There is no task of its own, so nothing to own, start or stop; a group lives in its callers.
 
 Cancellation never costs another caller its answer. A cancelled call whose group is not closed yet is withdrawn and
 takes no effect, as is a leader's whose transaction has not begun; any other waits for the transaction's end.
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 
 from controller.core.errors import StoreUnavailable
 from controller.ports import Runner, Write
@@ -35,7 +36,8 @@ class _Call:
     writes: Sequence[Write]
     is_taken: bool = False
     answer: Answer | None = None
-    settled: anyio.Event = field(default_factory=anyio.Event)
+    woken: anyio.Event = field(default_factory=anyio.Event)
+    """Set when it is answered, or is to lead."""
 
 
 class GroupCommit:
@@ -46,18 +48,20 @@ class GroupCommit:
         self._runner = runner
         self._linger = linger
         self._waiting: deque[_Call] = deque()
-        self._turn = anyio.Lock()
+        self._leader: _Call | None = None
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[bool]:
         call = _Call(tuple(writes))
         if not call.writes:
             return ()
         self._waiting.append(call)
+        if self._leader is None:
+            self._leader = call
         try:
-            # Turns are given in order of arrival: who finds its call unsettled is the first of those waiting.
-            async with self._turn:
-                if call.answer is None:
-                    await self._lead()
+            if self._leader is not call:
+                await call.woken.wait()
+            if call.answer is None:
+                await self._lead()
         finally:
             await self._leave(call)
         if isinstance(call.answer, Exception):
@@ -66,8 +70,7 @@ class GroupCommit:
         return call.answer
 
     async def _lead(self) -> None:
-        if self._linger is not None:
-            await self._linger()
+        await (anyio.lowlevel.checkpoint() if self._linger is None else self._linger())
         group = self._take()
         has_begun = False
 
@@ -102,17 +105,19 @@ class GroupCommit:
         self._waiting.extendleft(reversed(group))
 
     async def _leave(self, call: _Call) -> None:
-        if call.answer is not None:
-            return
-        if not call.is_taken:
+        if call.answer is None and call.is_taken and self._leader is not call:
+            with anyio.CancelScope(shield=True):
+                await call.woken.wait()  # answered; or put back by a cancelled leader, and now to lead itself
+        if call.answer is None and not call.is_taken:
             self._waiting.remove(call)
-            return
-        with anyio.CancelScope(shield=True):
-            await call.settled.wait()
+        if self._leader is call:
+            self._leader = self._waiting[0] if self._waiting else None
+            if self._leader is not None:
+                self._leader.woken.set()
 
 
 def _settle(group: list[_Call]) -> None:
     for call in group:
         if call.answer is None:
             call.answer = StoreUnavailable("the commit was broken off by an error in the store")
-        call.settled.set()
+        call.woken.set()

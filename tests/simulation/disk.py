@@ -1,0 +1,193 @@
+"""The store's disk: the real SQLite engine in memory, with one holder at a time, failures, and a life beyond processes.
+
+What is modelled: SQLite in WAL mode with ``synchronous=FULL`` keeps what was committed and nothing else, so after a
+death the next process opens a copy of the committed pages. A step of the loop runs a whole transaction, hence no death
+falls inside one; deaths before it, and after it but before its caller learns of it, come from slow calls and from
+kills between steps. Not modelled: torn pages and lying disks, which are SQLite's to survive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import anyio
+
+from controller.adapters.store.sqlite_file import migrations, open_file
+from tests.simulation.loop_process import Process, current_process
+from tests.simulation.loop_world import World
+
+T = TypeVar("T")
+
+assert migrations(), "the schema is read once per process"
+
+
+class Trouble(Enum):
+    """What is wrong with the disk."""
+
+    BROKEN = "broken"
+    """Every statement fails: input/output error."""
+    FULL = "full"
+    """Whatever writes fails."""
+    LOCKED = "locked"
+    """Nothing can begin to write."""
+    FLAKY = "flaky"
+    """Some commits fail before they take effect, some after."""
+
+
+_READS = ("SELECT", "PRAGMA", "ROLLBACK")
+
+
+def _engine_error(text: str, code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    return error
+
+
+@lru_cache(maxsize=1)
+def _empty() -> bytes:
+    """A database with the schema: what the first start makes, made once."""
+    connection = open_file(
+        ":memory:", connect=lambda path: sqlite3.connect(path, isolation_level=None, factory=_Connection), mounts=str
+    )
+    try:
+        return connection.serialize()
+    finally:
+        connection.close()
+
+
+class Disk:
+    """The file of one store."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.trouble: Trouble | None = None
+        self.slow_s: float = 0.0
+        """How long a call of the store may take before and after it does its work."""
+        self.commit_fails_p = 0.3
+        self.lost_answers = 0
+        """Commits that took effect and were reported as failed."""
+        self.commits = 0
+        self.rng = rng
+        self._pages = _empty()
+        self._connection: _Connection | None = None
+        self._holder: Process | None = None
+
+    def connect(self, path: str) -> sqlite3.Connection:
+        """Opens what was committed; raises SQLite's own error while another living process holds it."""
+        if self._connection is not None:
+            if self._holder is None or not self._holder.is_dead:
+                raise _engine_error("database is locked", sqlite3.SQLITE_BUSY)
+            self._pages = self._connection.serialize()
+        if self.trouble is Trouble.BROKEN:
+            raise _engine_error("disk I/O error", sqlite3.SQLITE_IOERR)
+        connection = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=256, factory=_Connection
+        )
+        connection.deserialize(self._pages)
+        connection.disk = self
+        self._connection, self._holder = connection, current_process()
+        return connection
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """For a person who looks into a failed run; checkers don't."""
+        connection = sqlite3.connect(":memory:")
+        connection.row_factory = sqlite3.Row
+        connection.deserialize(self._pages if self._connection is None else self._connection.serialize())
+        return [dict(row) for row in connection.execute(sql)]
+
+    def released(self, connection: _Connection) -> None:
+        """A clean close."""
+        if self._connection is connection:
+            self._pages = connection.serialize()
+            self._connection = self._holder = None
+
+    def strike(self, sql: str) -> None:
+        """Fail a statement, if this is one that fails; ``FLAKY`` is ``_Connection``'s own."""
+        word = sql.lstrip()[:8].upper()
+        if self.trouble is Trouble.BROKEN and not word.startswith("ROLLBACK"):
+            raise _engine_error("disk I/O error", sqlite3.SQLITE_IOERR)
+        if self.trouble is Trouble.LOCKED and word.startswith("BEGIN"):
+            raise _engine_error("database is locked", sqlite3.SQLITE_BUSY)
+        if self.trouble is Trouble.FULL and not word.startswith((*_READS, "BEGIN", "COMMIT")):
+            raise _engine_error("database or disk is full", sqlite3.SQLITE_FULL)
+
+
+class _Connection(sqlite3.Connection):
+    disk: Disk | None = None
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        disk = self.disk
+        if sql.startswith("PRAGMA journal_mode"):
+            # A log beside the file would be a file of this machine; for what is modelled both modes are the same.
+            return super().execute("PRAGMA journal_mode = MEMORY")
+        if disk is None or disk.trouble is None:
+            return super().execute(sql, parameters)
+        disk.strike(sql)
+        if sql != "COMMIT" or disk.trouble is not Trouble.FLAKY:
+            return super().execute(sql, parameters)
+        drawn = disk.rng.random()
+        if drawn < disk.commit_fails_p / 2:
+            raise _engine_error("disk I/O error", sqlite3.SQLITE_IOERR)
+        done = super().execute(sql, parameters)
+        if drawn < disk.commit_fails_p:
+            disk.lost_answers += 1
+            raise _engine_error("disk I/O error", sqlite3.SQLITE_IOERR)
+        return done
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        if self.disk is not None and self.disk.trouble is not None:
+            self.disk.strike(sql)
+        return super().executemany(sql, parameters)
+
+    def close(self) -> None:
+        if self.disk is not None:
+            self.disk.released(self)
+        super().close()
+
+
+class SimRunner:
+    """``ports.Runner`` for one process: inline, in order of arrival, slowly if the disk is slow."""
+
+    def __init__(self, world: World, disk: Disk) -> None:
+        self._world = world
+        self._disk = disk
+        self._turn = anyio.Lock()
+
+    async def run(self, function: Callable[[], T]) -> T:
+        await asyncio.sleep(0)
+        self._world.check_alive("store")
+        if not self._disk.slow_s and not self._turn.locked():
+            return function()
+        async with self._turn:
+            await anyio.sleep(self._disk.slow_s * self._disk.rng.random())
+            try:
+                return function()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(self._disk.slow_s * self._disk.rng.random())
+
+
+def observe_commits(store: Any, note: Callable[[Sequence[Any]], None], disk: Disk) -> None:
+    """Have ``note`` told of the writes that have become durable, in the very step in which they do.
+
+    A commit that took effect and was reported as failed is durable; each of its writes is told, applied or not.
+    """
+    group = store._group
+    apply = group._apply
+
+    def observed(calls: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        lost = disk.lost_answers
+        answers = apply(calls)
+        for writes, answer in zip(calls, answers, strict=True):
+            if not isinstance(answer, Exception):
+                note([write for write, is_applied in zip(writes, answer, strict=True) if is_applied])
+            elif disk.lost_answers > lost:
+                note(writes)
+        return answers
+
+    group._apply = observed

@@ -1,0 +1,361 @@
+"""From one seed, what happens in a world: requests, settings, how Batch behaves, what goes wrong and when.
+
+Everything is drawn here, before the run, so that a scenario can be read, printed and changed by a test. A random
+subset of faults is on in each seed: few seeds have all of them, many have only some, so that rare combinations and
+pure cases both occur.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from controller.simaws.profile import Profile
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+EPOCH = 1_900_000_000.0
+"""AWS's time at the beginning of a world."""
+CANARY = "c4n4ry"
+"""In environment values and parameters; must show nowhere."""
+REQUESTS_MEAN = 50
+
+QUEUE_URL = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """One message on its way to a source queue."""
+
+    at: float
+    source: str
+    body: str
+    kind: str
+    request_id: str | None
+    """None: the message's own id."""
+    is_valid: bool = True
+    """Fit to be accepted (or, for a cancel, to be honoured) by itself."""
+    is_rejected: bool = False
+    """Surely to be rejected at intake, by its own event."""
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disruption:
+    """Something that begins at ``at`` and is over ``for_s`` seconds later."""
+
+    at: float
+    kind: str
+    for_s: float = 0.0
+    what: str = ""
+    size: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A world to be run."""
+
+    seed: int
+    settings: Mapping[str, Any]
+    requests: tuple[Sent, ...]
+    sources: tuple[str, ...]
+    job_queues: Mapping[str, float | None]
+    """Batch job queues and their vCPUs."""
+    job_definitions: tuple[str, ...]
+    profile: Profile
+    call_faults: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    service_faults: Mapping[str, Any] = field(default_factory=dict)
+    network_faults: Mapping[str, float] = field(default_factory=dict)
+    disruptions: tuple[Disruption, ...] = ()
+    kill_at_steps: tuple[int | None, ...] = ()
+    """Of one life after the other, as long as faults go on."""
+    restart_s: float = 0.5
+    faults_end_s: float = 30.0
+    drain_bound_s: float = 900.0
+    has_retries: bool = False
+    interval_factor: float = 1.0
+    """How much less often than in production stages look without being woken."""
+
+
+def draw(seed: int) -> Scenario:
+    """The scenario of a seed."""
+    return _Draw(seed).scenario()
+
+
+_SUBMIT_FAULTS = (
+    "error_500", "error_503", "reset", "close", "hang", "error_500_after", "reset_after", "close_after", "hang_after",
+    "truncate_after", "empty_after", "not_json_after", "late", "slow", "throttle",
+)  # fmt: skip
+_READ_FAULTS = (
+    "error_500", "error_503", "reset", "close", "hang", "truncate_after", "empty_after", "not_json_after", "slow",
+    "throttle",
+)  # fmt: skip
+_SERVICE_FAULTS: tuple[tuple[str, tuple[float, float]], ...] = (
+    ("describe_omits_p", (0.01, 0.1)),
+    ("sqs_entry_fails_p", (0.05, 0.4)),
+    ("sqs_duplicate_p", (0.05, 0.4)),
+    ("sqs_undelete_p", (0.05, 0.3)),
+    ("sqs_reorder_p", (0.1, 0.9)),
+    ("sqs_empty_receive_p", (0.05, 0.4)),
+)
+_OPERATIONS = (
+    "DescribeJobs", "ListJobs", "DescribeJobQueues", "TerminateJob", "ReceiveMessage", "DeleteMessageBatch",
+    "SendMessageBatch", "GetCallerIdentity",
+)  # fmt: skip
+DISRUPTIONS = (
+    "queue_disabled", "queue_invalid", "credentials_expired", "submit_denied", "pair_denied", "delete_denied",
+    "throttle_burst", "rate_lowered", "submit_hangs", "submit_outage", "stdout_down", "disk_broken", "disk_full",
+    "disk_locked", "disk_flaky", "disk_slow", "clock_jump", "sigterm", "kill", "rolling", "amnesia", "outage",
+)  # fmt: skip
+
+
+class _Draw:
+    """Draws one scenario."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.rng = random.Random(f"{seed}/scenario")
+        self.is_calm = self.rng.random() < 0.05
+        """No faults at all."""
+        self.share = self.rng.choice((0.1, 0.25, 0.5))
+        """Of the faults that are on."""
+        self.settle_s = 330.0 if self.rng.random() < 0.03 else self.uniform(4.0, 15.0)
+        self.list_lag_s = self.rng.choice((0.0, 0.0, self.uniform(0.0, 2.0)))
+        self.spread_s = self.uniform(1.0, 12.0)
+        self.faults_end_s = self.spread_s + self.uniform(2.0, 15.0)
+        self.queues = [f"batch-{n}" for n in range(self.rng.choice((1, 1, 2, 3)))]
+        self.sources = tuple(f"source-{n}" for n in range(self.rng.choice((1, 1, 1, 2))))
+        self.definitions = ("work", "other")
+        self.has_retries = self.rng.random() < 0.4
+
+    def uniform(self, least: float, most: float) -> float:
+        return least + (most - least) * self.rng.random()
+
+    def is_on(self) -> bool:
+        return not self.is_calm and self.rng.random() < self.share
+
+    def scenario(self) -> Scenario:
+        requests = self.requests()
+        lives = 0 if self.is_calm or self.rng.random() < 0.5 else self.rng.choice((1, 1, 2, 4))
+        return Scenario(
+            seed=self.seed,
+            settings=self.settings(),
+            requests=requests,
+            sources=self.sources,
+            job_queues={name: self.rng.choice((None, None, 3.0, 10.0)) for name in self.queues},
+            job_definitions=self.definitions,
+            profile=self.profile(),
+            call_faults=self.call_faults(),
+            service_faults=self.service_faults(),
+            network_faults=self.network_faults(),
+            disruptions=self.disruptions(),
+            kill_at_steps=tuple(int(10 ** self.uniform(0.5, 3.7)) for _ in range(lives)),
+            restart_s=self.rng.choice((0.01, 0.5, 3.0)),
+            faults_end_s=self.faults_end_s,
+            drain_bound_s=1_500.0 + 6 * self.settle_s,
+            has_retries=self.has_retries,
+            interval_factor=self.rng.choice((1.0, 5.0, 5.0, 5.0)),
+        )
+
+    # --- settings -----------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        rng = self.rng
+        high = rng.choice((5, 20, 1_000))
+        return {
+            "controller": {"name": "sim", "drain_s": rng.choice((0.5, 1.0, 4.0))},
+            "aws": {"region": REGION, "total_rate_per_s": rng.choice((8.0, 20.0, 48.0))},
+            "intake": {
+                "queue_urls": [QUEUE_URL + name for name in self.sources],
+                "dead_letter_queue_url": QUEUE_URL + "dead-letters",
+                "receivers": rng.choice((1, 2)),
+                "visibility_timeout_s": rng.choice((4, 10, 30)),
+                "backlog_high": high,
+                "backlog_low": high // 2,
+                "backlog_max": 2 * high,
+            },
+            "submit": {
+                "rate_per_s": rng.choice((2.0, 5.5, 20.0, 40.0)),
+                "concurrency": rng.choice((1, 4, 32)),
+                "timeout_s": rng.choice((1.0, 3.0, 10.0)),
+                "settle_s": self.settle_s,
+                "default_tags": rng.choice(({}, {"team": "sim"})),
+            },
+            "track": {
+                "rate_per_s": rng.choice((1.0, 4.0, 8.0)),
+                "concurrency": rng.choice((1, 8)),
+                "interval_s_min": rng.choice((0.5, 2.0)),
+                "interval_s_max": rng.choice((3.0, 6.0)),
+                "lost_after_s": rng.choice((40.0, 60.0)),
+            },
+            "list": {"rate_per_s": rng.choice((1.0, 5.0))},
+            "terminate": {"rate_per_s": rng.choice((1.0, 10.0))},
+            "queues": {name: self.queue_settings() for name in self.queues if rng.random() < 0.7},
+            "sinks": [
+                {"type": "log"},
+                {"type": "sqs", "queue_url": QUEUE_URL + "events-out"},
+            ][: rng.choice((1, 2))],
+        }
+
+    def queue_settings(self) -> dict[str, Any]:
+        rng = self.rng
+        return {
+            "max_in_flight": rng.choice((2, 5, 20, 1_000)),
+            "max_waiting": rng.choice((1, 3, 10, 1_000)),
+            "weight": rng.choice((1.0, 1.0, 3.0)),
+            "aging_s": rng.choice((1.0, 60.0)),
+        }
+
+    def profile(self) -> Profile:
+        fails = 0.1 if self.has_retries else 0.03
+        return Profile(
+            submitted_s=(0.0, self.uniform(0.1, 2.0)),
+            runnable_s=(0.0, self.uniform(0.1, 3.0)),
+            starting_s=(0.0, self.uniform(0.1, 3.0)),
+            running_s=(0.1, self.uniform(0.2, 8.0)),
+            application_failure_p=fails,
+            spot_reclaim_p=fails,
+            out_of_memory_p=fails / 2,
+            image_pull_p=fails / 2,
+            describe_lag_s=self.rng.choice(((0.0, 0.0), (0.0, 4.0))),
+            list_lag_s=(0.0, self.list_lag_s),
+            stop_s=(0.0, 3.0),
+            latency_s=(0.001, self.rng.choice((0.02, 0.2))),
+            batch_rate_per_s=self.rng.choice((None, None, 10.0)),
+            batch_burst=10.0,
+        )
+
+    # --- faults -------------------------------------------------------------------------------------------
+
+    def chances(self, names: tuple[str, ...]) -> dict[str, float]:
+        total = self.rng.choice((0.1, 0.3, 0.6))
+        chosen = [name for name in names if self.is_on()]
+        return {name: total / len(chosen) for name in chosen}
+
+    def call_faults(self) -> dict[str, dict[str, float]]:
+        faults = {"SubmitJob": self.chances(_SUBMIT_FAULTS)}
+        faults.update({name: self.chances(_READ_FAULTS) for name in _OPERATIONS if self.is_on()})
+        return {name: chances for name, chances in faults.items() if chances}
+
+    def service_faults(self) -> dict[str, Any]:
+        # A stray copy may be accepted until the settle time is over, as long as ListJobs shows it by then.
+        late_s = self.settle_s - self.list_lag_s - 0.1
+        drawn: dict[str, Any] = {"late_s": (0.0, late_s), "slow_s": (0.5, 12.0)}
+        drawn["sqs_undelete_s"] = (0.0, 20.0)
+        drawn.update({name: self.uniform(*bounds) for name, bounds in _SERVICE_FAULTS if self.is_on()})
+        return drawn
+
+    def network_faults(self) -> dict[str, float]:
+        names = ("no_credentials_p", "connect_refused_p", "stdout_breaks_p")
+        return {name: self.uniform(0.02, 0.2) for name in names if self.is_on()}
+
+    def disruptions(self) -> tuple[Disruption, ...]:
+        drawn = []
+        for kind in DISRUPTIONS:
+            if self.is_on() and self.rng.random() < 0.6:
+                at = self.uniform(0.0, self.faults_end_s * 0.8)
+                for_s = min(self.uniform(1.0, 10.0), self.faults_end_s - at)
+                what = self.rng.choice(self.queues)
+                drawn.append(Disruption(at=at, kind=kind, for_s=for_s, what=what, size=self.rng.random()))
+        return tuple(sorted(drawn, key=lambda each: each.at))
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    def requests(self) -> tuple[Sent, ...]:
+        count = max(1, int(self.rng.gauss(REQUESTS_MEAN, 15)))
+        drawn: list[Sent] = []
+        while len(drawn) < count:
+            drawn.extend(self.request(len(drawn)))
+        return tuple(sorted(drawn, key=lambda each: each.at))
+
+    def request(self, number: int) -> list[Sent]:
+        """One request, and what belongs to it: duplicates, a conflict, a cancel."""
+        rng = self.rng
+        at, source = self.uniform(0.0, self.spread_s), rng.choice(self.sources)
+        if rng.random() < 0.08:
+            return [self.invalid(at, source)]
+        request_id = f"r{number}" if rng.random() < 0.85 else None
+        body = self.body(request_id, number, at)
+        kind = "submit"
+        if rng.random() < 0.04:
+            body["jobQueue"], kind = "no-such-queue", "no_queue"
+        elif rng.random() < 0.03:
+            body["jobDefinition"], kind = "no-such-definition", "no_definition"
+        trace = f"00-{rng.getrandbits(128) | 1:032x}-{rng.getrandbits(64) | 1:016x}-01" if rng.random() < 0.2 else None
+        text = orjson.dumps(body).decode()
+        sent = [Sent(at=at, source=source, body=text, kind=kind, request_id=request_id, traceparent=trace)]
+        if request_id is None:
+            return sent
+        if rng.random() < 0.15:
+            later = self.uniform(0.0, self.spread_s)
+            sent.append(
+                Sent(at=later, source=rng.choice(self.sources), body=text, kind="duplicate", request_id=request_id)
+            )
+        if rng.random() < 0.12:
+            sent.append(self.cancel(at, source, request_id))
+        return sent
+
+    def cancel(self, at: float, source: str, request_id: str) -> Sent:
+        body = {"action": "cancel", "requestId": request_id, "reason": "no longer wanted"}
+        later = max(0.0, at + self.uniform(-2.0, 12.0))
+        return Sent(
+            at=min(later, self.faults_end_s),
+            source=source,
+            body=orjson.dumps(body).decode(),
+            kind="cancel",
+            request_id=request_id,
+        )
+
+    def body(self, request_id: str | None, number: int, at: float) -> dict[str, Any]:
+        rng = self.rng
+        queue = rng.choice(self.queues)
+        body: dict[str, Any] = {
+            "jobName": f"job-{number}",
+            "jobQueue": f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/{queue}" if rng.random() < 0.2 else queue,
+            "jobDefinition": rng.choice(self.definitions),
+        }
+        if request_id is not None:
+            body["requestId"] = request_id
+        if rng.random() < 0.5:
+            environment = [{"name": "SECRET", "value": f"{CANARY}-{number}"}]
+            body["containerOverrides"] = {"environment": environment}
+        if rng.random() < 0.3:
+            body["parameters"] = {"input": f"{CANARY}-p{number}"}
+        if rng.random() < 0.3:
+            body["priority"] = rng.randint(-5, 5)
+        if rng.random() < 0.1:
+            body["arrayProperties"] = {"size": rng.randint(2, 4)}
+        if self.has_retries and rng.random() < 0.5:
+            body["retryStrategy"] = {"attempts": rng.randint(2, 3)}
+        if rng.random() < 0.1:
+            expires = datetime.fromtimestamp(EPOCH + at + self.uniform(0.0, 30.0), UTC)
+            body["expiresAt"] = expires.isoformat(timespec="milliseconds")
+        return body
+
+    def invalid(self, at: float, source: str) -> Sent:
+        rng = self.rng
+        good = {"jobName": "bad", "jobQueue": self.queues[0], "jobDefinition": "work"}
+        text = rng.choice(
+            (
+                f'{{"jobName": "{CANARY}',
+                orjson.dumps({**good, "parameters": {"input": [CANARY]}}).decode(),
+                orjson.dumps({**good, "jobNam": CANARY}).decode(),
+                orjson.dumps({**good, "containerOverrides": {"environment": [CANARY]}}).decode(),
+                orjson.dumps({**good, "jobQueue": "arn:aws:batch:us-east-1:999999999999:job-queue/theirs"}).decode(),
+                "",
+            )
+        )
+        return Sent(
+            at=at,
+            source=source,
+            body=text or " ",
+            kind="invalid",
+            request_id=None,
+            is_valid=False,
+            is_rejected=True,
+        )
