@@ -34,7 +34,7 @@ run: $(STAMP) ## Run the controller: make run ARGS="--queue-url https://…"
 
 .PHONY: test
 test: $(STAMP) ## Run every test, on Python 3.11 and, where it is installed, on 3.13
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 	@.ci/test-other-python "$(PYTHON)" 3.13
 
 .PHONY: check

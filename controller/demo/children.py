@@ -84,13 +84,16 @@ class Child:
         raise ChildDied(f"{self.title} was not ready within {READY_S:g} s{self._last_words()}")
 
     def stop(self) -> int:
-        """End it: SIGTERM, and SIGKILL if that does not help within STOP_S. The exit code."""
+        """End it: SIGTERM, and SIGKILL if that does not help within STOP_S or somebody is impatient. The exit code."""
         if self.is_running:
             self._process.terminate()
             try:
                 self._process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 self.kill()
+            except KeyboardInterrupt:
+                self.kill()
+                raise
         return self._process.wait()
 
     def kill(self) -> None:

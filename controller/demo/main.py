@@ -29,6 +29,7 @@ from controller.demo.proof import Proof, prove
 from controller.demo.run import Run
 from controller.demo.screen import WIDTH_MAX, Fixed, screen
 from controller.demo.summary import addresses, event_line, plain_line, summary
+from controller.demo.watch import FINAL_EVENTS
 from controller.demo.workload import plan
 
 EXIT_RIGHT: Final = 0
@@ -55,12 +56,11 @@ def run_demo(*, requests: int, keep: bool, seed: int) -> int:
     console = Console() if is_terminal else Console(width=WIDTH_MAX, color_system=None, force_terminal=False)
     view = LiveView(console) if is_terminal else PlainView(console)
     directory = Path(tempfile.mkdtemp(prefix="batch-controller-demo-"))
-    code = EXIT_STOPPED
     try:
         with _interrupted_by_signals():
             code = _run(requests, keep, seed, directory, view, console)
     except KeyboardInterrupt:
-        console.print("stopped", style="dim")
+        code = EXIT_STOPPED
     except (ChildDied, OSError) as error:
         code = EXIT_WRONG
         console.print(f"demo: {error}", style="red", markup=False, highlight=False)
@@ -73,7 +73,7 @@ def run_demo(*, requests: int, keep: bool, seed: int) -> int:
 
 def _run(requests: int, keep: bool, seed: int, directory: Path, view: LiveView | PlainView, console: Console) -> int:
     bulk_max = max(BULK_MAX, requests // MESSAGES_PER_SLOT)
-    with ExitStack() as children:
+    with ExitStack() as children, _told(console):
         with view.waiting("starting a simulated AWS and the controller …"):
             sim, ready = start_sim(directory, seed=seed, sleep=time.sleep)
             children.callback(sim.stop)
@@ -132,19 +132,26 @@ def _keep(run: Run, console: Console) -> None:
     run.cloud.lose_nothing()
     console.print()
     console.print(addresses(run), highlight=False, markup=False, soft_wrap=True)
-    known = sum(map(len, run.seen.finals.values()))
     try:
         while True:
             run.sim.check()
             run.controller.check()
-            run.read_events()
-            finals = [event for events in run.seen.finals.values() for event in events]
-            for event in finals[known:]:
-                console.print(event_line(event), markup=False, highlight=False)
-            known = len(finals)
+            for event in run.read_events():
+                if event["event"] in FINAL_EVENTS:
+                    console.print(event_line(event), markup=False, highlight=False, soft_wrap=True)
             time.sleep(KEEP_TURN_S)
     except KeyboardInterrupt:
         console.print("stopping …", style="dim")
+
+
+@contextmanager
+def _told(console: Console) -> Iterator[None]:
+    """Ctrl-C shows at once that it was heard; ending the processes takes a moment."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("stopping …", style="dim")
+        raise
 
 
 @contextmanager

@@ -191,7 +191,7 @@ def _one_job_each(endings: Counter[str], history: History) -> Check:
     ended = ", ".join(f"{count} {status}" for status, count in sorted(history.statuses.items(), reverse=True))
     return Check(
         title="exactly one job each",
-        detail=f"{history.jobs} jobs ({ended}), {twice} names used twice",
+        detail=f"{history.jobs} jobs ({ended}), {f'{twice} names' if twice else 'no name'} used twice",
         is_right=is_right,
     )
 
@@ -237,7 +237,7 @@ def _lost_answers(seen: Seen, reading: Reading, history: History) -> Check:
     throttled = history.faults["throttle"]
     return Check(
         title="lost answers settled",
-        detail=f"{lost} answers lost, {adopted} jobs found again, {throttled} calls throttled",
+        detail=f"{lost} answers lost, {adopted} jobs found again; {throttled} throttled",
         is_right=lost <= doubted == adopted == reading.adopted,
     )
 

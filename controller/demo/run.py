@@ -14,7 +14,7 @@ from controller.demo.children import Child, LineReader
 from controller.demo.cloud import Cloud
 from controller.demo.proof import Limits, Sent
 from controller.demo.readings import Readings, read_metrics
-from controller.demo.watch import Seen
+from controller.demo.watch import Event, Seen
 from controller.demo.workload import Planned
 
 SUBMIT_RATE_PER_S: Final = 40.0
@@ -92,13 +92,9 @@ class Run:
             self.is_spoiled = True
             self.cloud.lose_answers(lost=LOST_SHARE, throttled=THROTTLED_SHARE)
 
-    def read_events(self) -> int:
-        """Take in what was written since the last call; how many events."""
-        count = 0
-        for event in self._events.new():
-            self.seen.fold(event)
-            count += 1
-        return count
+    def read_events(self) -> list[Event]:
+        """Take in what was written since the last call; the events that are new."""
+        return [event for event in self._events.new() if self.seen.fold(event)]
 
     def scrape(self) -> None:
         self._scraped_at = self._monotonic()

@@ -188,7 +188,7 @@ def _limit(limit: float, ceiling: float) -> Text:
 def _spark(values: list[float], limit: float) -> Text:
     top = max(limit, *values, 1.0) if values else 1.0
     bars = "".join(SPARKS[min(len(SPARKS) - 1, int(value / top * len(SPARKS)))] for value in values)
-    return Text(bars.rjust(SPARK_WIDTH), style="cyan")
+    return Text(bars.ljust(SPARK_WIDTH), style="cyan")
 
 
 def _weather(run: Run) -> RenderableType:
@@ -199,7 +199,7 @@ def _weather(run: Run) -> RenderableType:
     doubted, adopted = run.seen.names["submission.in_doubt"], run.seen.names["submission.adopted"]
     return Text.assemble(
         (f"{doubted}", "bold"), (" answers lost, ", "dim"), (f"{adopted}", "bold"), (" jobs found again   ", "dim"),
-        (f"{throttled}", "bold"), (" calls throttled   ", "dim"),
+        (f"{throttled}", "bold"), (" throttled   ", "dim"),
         (f"{duplicates}", "bold"), (" duplicates dropped", "dim"),
     )  # fmt: skip
 

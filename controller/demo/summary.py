@@ -64,7 +64,7 @@ def _kinds(rows: Sequence[Row]) -> RenderableType:
         table.add_row(
             _mark(row.is_right),
             row.title,
-            Text(row.outcome or "unnoticed", style=STYLES.get(row.outcome or "", "dim")),
+            Text(row.outcome or "dropped", style=STYLES.get(row.outcome or "", "dim")),
             str(row.expected),
             _compared(row.seen, row.expected),
             _compared(row.jobs, row.jobs_expected),

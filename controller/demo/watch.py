@@ -82,10 +82,10 @@ class Seen:
     """Request id → (job queue, column)."""
     _event_ids: set[str] = field(default_factory=set)
 
-    def fold(self, event: Event) -> None:
-        """Take one event in."""
+    def fold(self, event: Event) -> bool:
+        """Take one event in; False: it was known already."""
         if event["event_id"] in self._event_ids:
-            return
+            return False
         self._event_ids.add(event["event_id"])
         name = event["event"]
         self.names[name] += 1
@@ -95,6 +95,7 @@ class Seen:
             self._end(event)
         elif "request_id" in event:
             self._move(event)
+        return True
 
     def has_reached(self, request_id: str, stage: Stage) -> bool:
         """Whether a request has come at least so far."""

@@ -1,8 +1,9 @@
 """Group commit: calls that arrive together share one transaction, hence one fsync.
 
 The first caller leads: it may linger for others, takes what is waiting, has it applied and leaves everyone their
-answer. Those that arrive meanwhile wait; when the leader is done, the first of them leads the next group. Everyone else
-is woken once, with the answer. There is no task of its own, so nothing to own, start or stop; a group lives in its callers.
+answer. Those that arrive meanwhile wait; when the leader is done, the first of them leads the next group. Everyone
+else is woken once, with the answer. There is no task of its own, so nothing to own, start or stop: a group lives in
+its callers.
 
 Cancellation never costs another caller its answer. A cancelled call whose group is not closed yet is withdrawn and
 takes no effect, as is a leader's whose transaction has not begun; any other waits for the transaction's end.

@@ -21,17 +21,24 @@ class Names:
 
     def __init__(self, connection: sqlite3.Connection, *, select: str, insert: str) -> None:
         self._connection = connection
+        self._select = select
         self._insert = insert
         self._ids: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._added: list[str] = []
-        for identifier, name in connection.execute(select):
+        self._is_sure = False
+        """False: a commit was reported as failed, and may have taken effect all the same."""
+        self._read()
+
+    def _read(self) -> None:
+        for identifier, name in self._connection.execute(self._select):
             self._ids[name] = identifier
             self._names[identifier] = name
+        self._is_sure = True
 
     def id_of(self, name: str) -> int:
         """The name's id; a new name is inserted by the transaction that is open."""
-        identifier = self._ids.get(name)
+        identifier = self.find(name)
         if identifier is None:
             identifier = self._connection.execute(self._insert, self._values(name)).lastrowid
             assert identifier is not None
@@ -42,9 +49,15 @@ class Names:
 
     def find(self, name: str) -> int | None:
         """The name's id, if it is known."""
-        return self._ids.get(name)
+        identifier = self._ids.get(name)
+        if identifier is None and not self._is_sure:
+            self._read()
+            identifier = self._ids.get(name)
+        return identifier
 
     def name_of(self, identifier: int) -> str:
+        if identifier not in self._names:
+            self._read()
         return self._names[identifier]
 
     def keep(self) -> None:
@@ -52,7 +65,8 @@ class Names:
         self._added.clear()
 
     def forget(self) -> None:
-        """The transaction is rolled back: what it added is not known."""
+        """The transaction has failed: what it added is not known."""
+        self._is_sure = self._is_sure and not self._added
         for name in self._added:
             del self._names[self._ids.pop(name)]
         self._added.clear()

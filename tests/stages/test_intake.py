@@ -1,0 +1,188 @@
+"""What becomes of a message: decided against a real store, committed, decided again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from controller.adapters.batch_model import submit_job_shape
+from controller.adapters.store.sqlite import SqliteStore
+from controller.core.events import CATALOGUE
+from controller.core.job import JobState
+from controller.core.lifecycle import Admitted, LeftInDoubt, RefusedForGood
+from controller.core.request import Policy, Rules, Scope
+from controller.intake import Decider, Verdict
+from controller.ledger import Ledger
+from controller.ports import Message
+from tests.stages.conftest import ManualClock
+
+SOURCE = "https://sqs.eu-west-1.amazonaws.com/123456789012/requests"
+OTHER = "https://sqs.eu-west-1.amazonaws.com/123456789012/others"
+
+
+class Intake:
+    """Decides and commits, as ``stages/ingest.py`` does."""
+
+    def __init__(self, store: SqliteStore, ledger: Ledger, clock: ManualClock) -> None:
+        self.store = store
+        rules = Rules(
+            shapes=submit_job_shape(),
+            policy=Policy(),
+            scope=Scope(region="eu-west-1", account="123456789012"),
+            default_tags={},
+        )
+        self.decider = Decider(store=store, ledger=ledger, clock=clock, rules=lambda: rules)
+
+    async def take(self, *messages: Message, source: str = SOURCE) -> list[Verdict]:
+        """Verdicts in order, as they were when they took effect."""
+        final: dict[str, Verdict] = {}
+        left: Sequence[Message] = messages
+        while left:
+            verdicts = await self.decider.decide(left, source=source)
+            writes = [verdict.write for verdict in verdicts if verdict.write is not None]
+            applied = iter(await self.store.commit(writes))
+            again = []
+            for verdict in verdicts:
+                if verdict.is_deferred or (verdict.write is not None and not next(applied)):
+                    again.append(verdict.message)
+                else:
+                    final[verdict.message.receipt_handle] = verdict
+            left = again
+        return [final[message.receipt_handle] for message in messages]
+
+    async def outcomes(self, *messages: Message, source: str = SOURCE) -> list[str]:
+        return [verdict.outcome for verdict in await self.take(*messages, source=source)]
+
+    async def events(self) -> list[dict[str, Any]]:
+        return [json.loads(row.body) for row in await self.store.outbox("log", limit=100)]
+
+    async def job(self, request_id: str = "r1") -> Any:
+        return (await self.store.find_requests([request_id]))[request_id][-1]
+
+
+@pytest.fixture
+def intake(store: SqliteStore, ledger: Ledger, clock: ManualClock) -> Intake:
+    return Intake(store, ledger, clock)
+
+
+_handles = iter(range(1_000_000))
+
+
+def message(message_id: str, body: dict[str, Any] | str, **attributes: str) -> Message:
+    text = body if isinstance(body, str) else json.dumps(body)
+    return Message(message_id=message_id, receipt_handle=str(next(_handles)), body=text, attributes=attributes)
+
+
+def submit(request_id: str = "r1", **members: Any) -> dict[str, Any]:
+    return {"requestId": request_id, "jobName": "align", "jobQueue": "high", "jobDefinition": "bwa:3", **members}
+
+
+def cancel(request_id: str = "r1", **members: Any) -> dict[str, Any]:
+    return {"action": "cancel", "requestId": request_id, **members}
+
+
+async def test_the_same_content_again_is_a_duplicate_and_other_content_a_conflict(intake: Intake) -> None:
+    """Member order and the default id do not matter; the first request stands."""
+    again = dict(reversed(submit().items()))
+    assert await intake.outcomes(message("m1", submit()), message("m2", again)) == ["accepted", "duplicate"]
+    assert await intake.outcomes(message("m3", submit(priority=5))) == ["conflict"]
+    assert (await intake.job()).priority == 0
+    names = [event["event"] for event in await intake.events()]
+    assert names == ["request.accepted", "request.rejected"]
+
+
+async def test_a_conflicts_event_names_the_message_but_not_the_request(intake: Intake) -> None:
+    """The request's own final event is still to come: no other may carry its id."""
+    await intake.take(message("m1", submit()), message("m2", submit(priority=5)))
+    rejected = (await intake.events())[-1]
+    assert rejected["message_id"] == "m2"
+    assert "request_id" not in rejected
+    assert rejected["reason_class"] == "conflict"
+
+
+async def test_a_redelivered_message_changes_nothing(intake: Intake) -> None:
+    """The same MessageId twice, in one group and later: accepted once, rejected once."""
+    good, bad = message("m1", submit()), message("m2", "{")
+    assert await intake.outcomes(good, message("m1", submit()), bad, message("m2", "{")) == [
+        "accepted", "duplicate", "rejected", "duplicate",
+    ]  # fmt: skip
+    assert await intake.outcomes(message("m1", submit()), message("m2", "{")) == ["duplicate", "duplicate"]
+    assert len(await intake.events()) == 2
+
+
+async def test_a_rejected_id_may_be_sent_again_but_not_by_the_same_message(intake: Intake, ledger: Ledger) -> None:
+    """Each life of an id has its own row and final event id; a redelivery of the old message is a duplicate."""
+    await intake.take(message("m1", submit()))
+    (admitted,) = await ledger.record([(await intake.job(), Admitted())])
+    await ledger.record([(admitted, RefusedForGood(reason="no such queue", error_code="job_queue_not_found"))])
+    assert await intake.outcomes(message("m1", submit())) == ["duplicate"]
+    assert await intake.outcomes(message("m2", submit())) == ["accepted"]
+    lives = (await intake.store.find_requests(["r1"]))["r1"]
+    assert [life.state for life in lives] == [JobState.REJECTED, JobState.QUEUED]
+    letters = await intake.store.outbox("dead_letter", limit=10)
+    assert json.loads(json.loads(letters[0].body)["body"])["requestId"] == "r1"
+
+
+async def test_a_cancel_ends_a_queued_request_and_a_second_one_changes_nothing(intake: Intake) -> None:
+    """CANCELLED with the cancel's own reason, one final event."""
+    await intake.take(message("m1", submit()))
+    assert await intake.outcomes(message("m2", cancel(reason="stop")), message("m3", cancel())) == ["cancel", "cancel"]
+    job = await intake.job()
+    assert (job.state, job.reason) == (JobState.CANCELLED, "stop")
+    assert [event["event"] for event in await intake.events()] == ["request.accepted", "job.cancelled"]
+
+
+async def test_a_cancel_that_comes_first_is_remembered(intake: Intake) -> None:
+    """The request is accepted and cancelled in one commit; the cancel may come twice."""
+    assert await intake.outcomes(message("m1", cancel(reason="never")), message("m2", cancel())) == ["cancel"] * 2
+    assert await intake.outcomes(message("m3", submit())) == ["accepted"]
+    assert (await intake.job()).state is JobState.CANCELLED
+    assert [event["event"] for event in await intake.events()] == ["request.accepted", "job.cancelled"]
+
+
+async def test_a_cancel_from_another_queue_is_not_honoured(intake: Intake) -> None:
+    """Neither for a request that is known nor for one that comes later."""
+    await intake.take(message("m1", submit("r1")))
+    assert await intake.outcomes(message("m2", cancel("r1")), source=OTHER) == ["rejected"]
+    assert await intake.outcomes(message("m3", cancel("r2")), source=OTHER) == ["cancel"]
+    assert await intake.outcomes(message("m4", submit("r2"))) == ["accepted"]
+    assert {(await intake.job(name)).state for name in ("r1", "r2")} == {JobState.QUEUED}
+
+
+async def test_a_cancel_of_a_request_in_doubt_is_remembered(intake: Intake, ledger: Ledger) -> None:
+    """SUBMITTING stays SUBMITTING until it is settled."""
+    await intake.take(message("m1", submit()))
+    (admitted,) = await ledger.record([(await intake.job(), Admitted())])
+    await ledger.record([(admitted, LeftInDoubt(reason="no answer", error_code="x"))])
+    assert await intake.outcomes(message("m2", cancel())) == ["cancel"]
+    job = await intake.job()
+    assert (job.state, job.is_in_doubt) == (JobState.SUBMITTING, True)
+    assert job.cancel_requested_at is not None
+
+
+async def test_a_request_and_its_cancel_in_one_group_are_decided_in_order(intake: Intake) -> None:
+    """Whichever comes first in the group is decided first."""
+    assert await intake.outcomes(message("m1", submit()), message("m2", cancel())) == ["accepted", "cancel"]
+    assert (await intake.job()).state is JobState.CANCELLED
+
+
+async def test_trace_context_is_carried_and_nonsense_is_not(intake: Intake) -> None:
+    """traceparent and tracestate as W3C writes them."""
+    good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    await intake.take(message("m1", submit("r1"), traceparent=good, tracestate="a=1"))
+    await intake.take(message("m2", submit("r2"), traceparent="nonsense", tracestate="a=1"))
+    first, second = await intake.job("r1"), await intake.job("r2")
+    assert (first.traceparent, first.tracestate) == (good, "a=1")
+    assert (second.traceparent, second.tracestate) == (None, None)
+
+
+async def test_every_event_of_intake_keeps_to_the_catalogue(intake: Intake) -> None:
+    """Only known members, and all that are required."""
+    await intake.take(message("m1", cancel("r1")), message("m2", submit("r1")), message("m3", "[]"))
+    for event in await intake.events():
+        spec = CATALOGUE[event["event"]]
+        assert set(event) <= {"event", "event_id", "time", *(each.name for each in spec.fields)}
+        assert set(spec.required) <= set(event)
