@@ -24,6 +24,9 @@ POLL_S: Final = 0.05
 DRAIN_S: Final = 2.0
 """Grace time of the controller. Short: at the end nothing but an empty long poll is under way."""
 TAIL_LINES: Final = 8
+SUBMITS_TAKEN_PER_S: Final = 32
+"""What the simulated AWS takes without throttling, in bursts of as many: less than the controller's ceiling of 40, so
+that it has to find out."""
 REQUESTS: Final = "requests"
 REJECTED: Final = "rejected"
 """The two SQS queues."""
@@ -115,7 +118,9 @@ def _inherited() -> dict[str, str]:
 
 def start_sim(directory: Path, *, seed: int, sleep: Callable[[float], None]) -> tuple[Child, Mapping[str, Any]]:
     """Start it; the child and the line it prints when it is ready."""
-    arguments = ["controller.simaws", "--port", "0", "--seed", str(seed), "--account", ACCOUNT, "--region", REGION]
+    arguments = ["controller.simaws", "--parent", str(os.getpid()), "--port", "0", "--seed", str(seed)]
+    arguments += ["--account", ACCOUNT, "--region", REGION]
+    arguments += ["--set", json.dumps({"operation_rates_per_s": {"SubmitJob": SUBMITS_TAKEN_PER_S}})]
     for name in JOB_QUEUES:
         arguments += ["--job-queue", name]
     for name in (*JOB_DEFINITIONS, FORBIDDEN):

@@ -33,8 +33,8 @@ class History:
     """By the request-id tag."""
     statuses: Counter[str]
     """Jobs now, by AWS Batch's status."""
-    faults: Counter[str]
-    """SubmitJob calls that something was done to, by what."""
+    submits: Counter[str]
+    """SubmitJob calls by outcome: ``ok``, an error's code, or what was done to the call on purpose."""
     submits_per_second_max: int
     """Most SubmitJob calls in any window of one second, as they arrived."""
     messages: Counter[str]
@@ -50,7 +50,7 @@ class History:
     @property
     def answers_lost(self) -> int:
         """SubmitJob calls that made a job and whose answer never arrived."""
-        return self.faults["reset_after"]
+        return self.submits["reset_after"]
 
 
 class Cloud:
@@ -86,9 +86,9 @@ class Cloud:
         """From now on SQS delivers this share of the messages twice."""
         self._control("faults", body={"service": {"sqs_duplicate_p": share}})
 
-    def lose_answers(self, *, lost: float, throttled: float) -> None:
-        """From now on these shares of SubmitJob calls lose their answer after the job was made, or are throttled."""
-        self._control("faults", body={"calls": {"SubmitJob": {"reset_after": lost, "throttle": throttled}}})
+    def lose_answers(self, share: float) -> None:
+        """From now on this share of SubmitJob calls make a job and never get their answer."""
+        self._control("faults", body={"calls": {"SubmitJob": {"reset_after": share}}})
 
     def lose_nothing(self) -> None:
         """From now on nothing goes wrong."""
@@ -109,7 +109,7 @@ class Cloud:
             jobs_per_name=Counter(self._control("history/names")["counts"]),
             jobs_per_request=Counter(self._control("history/names", tag=REQUEST_ID_TAG)["counts"]),
             statuses=statuses,
-            faults=Counter(calls["calls"]["SubmitJob"]),
+            submits=Counter(calls["calls"]["SubmitJob"]),
             submits_per_second_max=calls["in_window_max"],
             messages=Counter(self._control("history/messages", queue=REQUESTS)["messages"]),
             messages_left=left,

@@ -93,6 +93,7 @@ def _run(requests: int, keep: bool, seed: int, directory: Path, view: LiveView |
             elapsed_s = run.elapsed_s
             exit_code = None if keep else _stop(run, view)
         proof = _prove(run, exit_code)
+        console.print()
         console.print(summary(proof, seed=seed, total=requests, elapsed_s=elapsed_s), highlight=False)
         if keep:
             _keep(run, console)

@@ -234,7 +234,7 @@ def _lost_answers(seen: Seen, reading: Reading, history: History) -> Check:
     """A slow machine may doubt an answer that was only late; every doubt must be settled all the same."""
     lost, doubted = history.answers_lost, seen.names["submission.in_doubt"]
     adopted = seen.names["submission.adopted"]
-    throttled = history.faults["throttle"]
+    throttled = history.submits["TooManyRequestsException"]
     return Check(
         title="lost answers settled",
         detail=f"{lost} answers lost, {adopted} jobs found again; {throttled} throttled",

@@ -26,7 +26,6 @@ SCRAPE_S: Final = 0.5
 SETTLED_CHECK_S: Final = 0.5
 LOST_SHARE: Final = 0.03
 """Of SubmitJob calls: the job is made, the answer never arrives."""
-THROTTLED_SHARE: Final = 0.01
 REDELIVERED_SHARE: Final = 0.03
 """Of SQS messages: delivered a second time."""
 
@@ -90,7 +89,7 @@ class Run:
         self._send(self._due())
         if not self.is_spoiled and self._are_refused_through():
             self.is_spoiled = True
-            self.cloud.lose_answers(lost=LOST_SHARE, throttled=THROTTLED_SHARE)
+            self.cloud.lose_answers(LOST_SHARE)
 
     def read_events(self) -> list[Event]:
         """Take in what was written since the last call; the events that are new."""

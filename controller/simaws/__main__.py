@@ -17,12 +17,15 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from controller.simaws.answers import AwsError
 from controller.simaws.cloud import SimAws
 from controller.simaws.events import Rule
 from controller.simaws.http import SimServer
 from controller.simaws.profile import PROFILES, changed
 
 PARENT_CHECK_S: Final = 0.5
+FIFO: Final = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+"""Attributes of queues whose names end in ``.fifo``."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,7 +63,7 @@ def _account(options: argparse.Namespace) -> SimAws:
 
 def _add_queues(sim: SimAws, options: argparse.Namespace) -> dict[str, str]:
     names = [*options.sqs_queue, *([options.events_queue] if options.events_queue else [])]
-    urls = {name: sim.add_sqs_queue(name) for name in names}
+    urls = {name: sim.add_sqs_queue(name, FIFO if name.endswith(".fifo") else None) for name in names}
     if options.events_queue:
         sim.put_rule(Rule(name="default", queue=options.events_queue))
     return urls
@@ -111,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         asyncio.run(_run(options))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, AwsError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
 

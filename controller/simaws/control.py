@@ -6,15 +6,16 @@ See ``docs/simulated-aws.md`` for the list.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from controller.simaws.cloud import SimAws
 from controller.simaws.events import Rule
 from controller.simaws.profile import PROFILES, changed
 
 Json = dict[str, Any]
+T = TypeVar("T")
 PAGE_MAX: Final = 10_000
 _QUEUE_MEMBERS: Final = frozenset({"name", "slots", "state", "status"})
 
@@ -126,13 +127,12 @@ def _summary(sim: SimAws, query: Mapping[str, str], body: Json) -> Json:
 def _jobs(sim: SimAws, query: Mapping[str, str], body: Json) -> Json:
     """Accepted jobs, optionally of one name or with one tag (``tag=key=value``), a page at a time."""
     key, _, value = query.get("tag", "").partition("=")
-    offset, limit = int(query.get("offset", 0)), min(int(query.get("limit", 1_000)), PAGE_MAX)
     found = (
         job
         for job in sim.history.jobs
         if query.get("name") in (None, job.job_name) and (not key or job.tags.get(key) == value)
     )
-    return {"jobs": [job._asdict() for job in islice(found, offset, offset + limit)]}
+    return {"jobs": [job._asdict() for job in _page(found, query)]}
 
 
 def _names(sim: SimAws, query: Mapping[str, str], body: Json) -> Json:
@@ -158,6 +158,25 @@ def _messages(sim: SimAws, query: Mapping[str, str], body: Json) -> Json:
     return {"messages": sim.history.message_counts(query.get("queue"))}
 
 
+def _call_log(sim: SimAws, query: Mapping[str, str], body: Json) -> Json:
+    """Calls in order, optionally of one operation and on one subject (a job's name or id, a queue), a page at a time."""
+    subject = query.get("subject")
+    found = (call for call in sim.history.calls(query.get("operation")) if subject in (None, call.subject))
+    return {"calls": [call._asdict() for call in _page(found, query)]}
+
+
+def _message_log(sim: SimAws, query: Mapping[str, str], body: Json) -> Json:
+    """What happened to messages, in order, optionally of one queue and of one id, a page at a time."""
+    message_id = query.get("id")
+    found = (each for each in sim.history.messages(query.get("queue")) if message_id in (None, each.message_id))
+    return {"messages": [{**each._asdict(), "action": each.action.name.lower()} for each in _page(found, query)]}
+
+
+def _page(found: Iterator[T], query: Mapping[str, str]) -> Iterator[T]:
+    offset, limit = int(query.get("offset", 0)), min(int(query.get("limit", 1_000)), PAGE_MAX)
+    return islice(found, offset, offset + limit)
+
+
 _ROUTES: Final[Mapping[tuple[str, str], Callable[[SimAws, Mapping[str, str], Json], Any]]] = {
     ("GET", "health"): _health,
     ("GET", "stats"): _stats,
@@ -174,4 +193,6 @@ _ROUTES: Final[Mapping[tuple[str, str], Callable[[SimAws, Mapping[str, str], Jso
     ("GET", "history/names"): _names,
     ("GET", "history/calls"): _calls,
     ("GET", "history/messages"): _messages,
+    ("GET", "history/call-log"): _call_log,
+    ("GET", "history/message-log"): _message_log,
 }

@@ -97,7 +97,10 @@ def every_request_ends(view: _View) -> Iterator[str]:
                 yield f"{REPORTED}: {sent.kind} message {message_id} has no rejection"
         elif sent.kind not in ("cancel", "duplicate", "conflict"):
             request_id = sent.request_id or message_id
-            yield from _request_ended(view, request_id, by_request.get(request_id, []), request_id in cancelled)
+            ended = by_request.get(request_id, [])
+            yield from _request_ended(view, request_id, ended, request_id in cancelled)
+            if sent.kind == "submit" and any(line.event["event"] == "request.rejected" for line in ended):
+                yield f"{NOTHING_LOST}: valid request {request_id} was rejected: {ended[0].event['reason']}"
 
 
 def _request_ended(view: _View, request_id: str, lines: list[Line], is_cancelled: bool) -> Iterator[str]:
@@ -271,8 +274,9 @@ def memory_is_bounded(view: _View) -> Iterator[str]:
 def no_mistake_of_ours(view: _View) -> Iterator[str]:
     """No stage failed by a mistake of its own, and no counter was corrected."""
     for line in view.world.logs:
-        if line.get("event") in OWN_MISTAKES or str(line.get("event", "")).startswith("several jobs of one name"):
-            yield f"{SOUND}: {line.get('stage')}: {line.get('event')}: {line.get('exc_info', '')} {line.get('where', '')}"
+        said = str(line.get("event", ""))
+        if said in OWN_MISTAKES or said.startswith("several jobs of one name"):
+            yield f"{SOUND}: {line.get('stage')}: {said}: {line.get('exc_info', '')} {line.get('where', '')}"
             return
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from controller.simaws.faults import Fault
 from tests.simulation.disk import Trouble
 from tests.simulation.pods import Pod, terminate
 
@@ -17,6 +18,8 @@ def switch_on(world: SimWorld) -> None:
     """The faults that may strike at any time."""
     scenario = world.scenario
     world.sim.faults.update({"calls": scenario.call_faults, "service": scenario.service_faults})
+    for operation, faults in scenario.scripted.items():
+        world.sim.faults.script(operation, [None if fault is None else Fault(fault) for fault in faults])
     for name, probability in scenario.network_faults.items():
         if name == "stdout_breaks_p":
             world.stdout.breaks_p = probability
@@ -34,6 +37,7 @@ def heal(world: SimWorld) -> None:
     world.disk.trouble = None
     world.disk.slow_s = 0.0
     world.clock_offset_s = 0.0
+    world.account = world.sim.account
     for pod in [pod for pod in world.pods if pod.is_wanted][:-1]:
         pod.is_wanted = False
         terminate(world, pod)
@@ -138,6 +142,15 @@ def _sigterm(world: SimWorld, d: Disruption) -> End:
     return None
 
 
+def _other_account(world: SimWorld, d: Disruption) -> End:
+    """The next start gets another account's credentials."""
+    world.account = "999999999999"
+    for pod in world.pods:
+        if pod.process is not None:
+            pod.process.kill()
+    return lambda: setattr(world, "account", world.sim.account)
+
+
 def _kill(world: SimWorld, d: Disruption) -> End:
     for pod in world.pods:
         if pod.process is not None:
@@ -215,5 +228,6 @@ _KINDS: dict[str, Callable[[SimWorld, Disruption], End]] = {
     "kill": _kill,
     "rolling": _rolling,
     "outage": _outage,
+    "other_account": _other_account,
     "amnesia": _amnesia,
 }

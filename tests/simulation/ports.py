@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from botocore import exceptions as sdk
 
 from controller.simaws.answers import Answer, AwsError, Delivery
+from controller.simaws.history import BATCH_OPERATIONS
 from tests.simulation.loop_process import in_world
 
 if TYPE_CHECKING:
@@ -77,6 +79,10 @@ class SimClient:
 
     def __init__(self, world: SimWorld) -> None:
         self._world = world
+        self.account = world.account
+        """Whose credentials it has."""
+        self.was_told = False
+        """Whether STS has told the process its account."""
         self.meta = SimpleNamespace(
             config=SimpleNamespace(retries={"total_max_attempts": 1}), events=(events := _Events())
         )
@@ -101,7 +107,7 @@ class SimClient:
             handler()
         if network.is_drawn(network.connect_refused_p):
             raise _never_connected()
-        exchange = _Exchange(world, operation, arguments)
+        exchange = _Exchange(world, self, operation, arguments)
         with in_world():
             world.loop.call_later(network.way_s(), exchange.arrive)
         return await exchange.answered
@@ -131,10 +137,11 @@ class Network:
 class _Exchange:
     """One request and its answer; lives in the world."""
 
-    __slots__ = ("_arguments", "_operation", "_signed_off_s", "_world", "answered")
+    __slots__ = ("_arguments", "_client", "_operation", "_signed_off_s", "_world", "answered")
 
-    def __init__(self, world: SimWorld, operation: str, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, world: SimWorld, client: SimClient, operation: str, arguments: Mapping[str, Any]) -> None:
         self._world = world
+        self._client = client
         self._operation = operation
         self._arguments = arguments
         self._signed_off_s = world.clock_offset_s
@@ -149,7 +156,12 @@ class _Exchange:
             return
         if self._operation == "DeleteMessageBatch":
             world.deletes_asked(self._arguments)
+        if self._client.was_told and self._client.account != world.sim.account and self._operation in BATCH_OPERATIONS:
+            world.problems.append(f"one store, one account: {self._operation} for account {self._client.account}")
         answer = world.sim.call(self._operation, self._arguments, now=world.aws_now())
+        if self._operation == "GetCallerIdentity" and answer.result and answer.delivery is Delivery.ANSWER:
+            answer = replace(answer, result={"Account": self._client.account})
+            self._client.was_told = True
         is_empty = self._operation == "ReceiveMessage" and answer.result is not None and not answer.result
         if is_empty and answer.delivery is Delivery.ANSWER and (wait_s := self._arguments["WaitTimeSeconds"]) > 0:
             LongPoll(world, self._arguments, wait_s, self._answer).wait()

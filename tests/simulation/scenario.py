@@ -57,6 +57,21 @@ class Disruption:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign:
+    """Jobs of somebody else whose name is, but for what is said here, that of a request's job."""
+
+    at: float
+    """May lie before the beginning."""
+    request_id: str
+    job_name: str
+    job_queue: str
+    is_upper_case: bool = False
+    tag: str | None = None
+    """Their request-id tag."""
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """A world to be run."""
 
@@ -72,6 +87,9 @@ class Scenario:
     service_faults: Mapping[str, Any] = field(default_factory=dict)
     network_faults: Mapping[str, float] = field(default_factory=dict)
     disruptions: tuple[Disruption, ...] = ()
+    foreign: tuple[Foreign, ...] = ()
+    scripted: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    """Faults of the first calls of an operation."""
     kill_at_steps: tuple[int | None, ...] = ()
     """Of one life after the other, as long as faults go on."""
     restart_s: float = 0.5
@@ -111,6 +129,7 @@ DISRUPTIONS = (
     "queue_disabled", "queue_invalid", "credentials_expired", "submit_denied", "pair_denied", "delete_denied",
     "throttle_burst", "rate_lowered", "submit_hangs", "submit_outage", "stdout_down", "disk_broken", "disk_full",
     "disk_locked", "disk_flaky", "disk_slow", "clock_jump", "sigterm", "kill", "rolling", "amnesia", "outage",
+    "other_account",
 )  # fmt: skip
 
 
@@ -154,6 +173,7 @@ class _Draw:
             service_faults=self.service_faults(),
             network_faults=self.network_faults(),
             disruptions=self.disruptions(),
+            foreign=self.foreign(requests),
             kill_at_steps=tuple(int(10 ** self.uniform(0.5, 3.7)) for _ in range(lives)),
             restart_s=self.rng.choice((0.01, 0.5, 3.0)),
             faults_end_s=self.faults_end_s,
@@ -263,6 +283,25 @@ class _Draw:
                 what = self.rng.choice(self.queues)
                 drawn.append(Disruption(at=at, kind=kind, for_s=for_s, what=what, size=self.rng.random()))
         return tuple(sorted(drawn, key=lambda each: each.at))
+
+    def foreign(self, requests: tuple[Sent, ...]) -> tuple[Foreign, ...]:
+        if not self.is_on():
+            return ()
+        named = [sent for sent in requests if sent.kind == "submit" and sent.request_id is not None]
+        return tuple(self.foreign_job(sent) for sent in self.rng.sample(named, min(5, len(named))))
+
+    def foreign_job(self, sent: Sent) -> Foreign:
+        assert sent.request_id is not None
+        kind = self.rng.choice(("old", "tagged", "upper"))
+        body = orjson.loads(sent.body)
+        return Foreign(
+            at=-1_300.0 if kind == "old" else self.uniform(0.0, self.spread_s),
+            request_id=sent.request_id,
+            job_name=body["jobName"],
+            job_queue=body["jobQueue"],
+            is_upper_case=kind == "upper",
+            tag="somebody-else" if kind == "tagged" else None,
+        )
 
     # --- requests -----------------------------------------------------------------------------------------
 

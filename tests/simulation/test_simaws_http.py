@@ -56,6 +56,13 @@ async def connect(server: SimServer) -> Client:
     return Client(*await asyncio.open_connection(host, int(port)))
 
 
+async def called(server: SimServer, operation: str, times: int) -> None:
+    """Wait until the server has had so many calls of an operation."""
+    async with asyncio.timeout(5):
+        while len(list(server.sim.history.calls(operation))) < times:
+            await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("fault", [Fault.RESET, Fault.RESET_AFTER])
 async def test_a_reset_reaches_the_caller_as_a_reset(server: SimServer, fault: Fault) -> None:
     """A reset connection fails the caller's read with ECONNRESET, before or after the job was made."""
@@ -88,7 +95,7 @@ async def test_a_hanging_call_blocks_nobody_else(server: SimServer) -> None:
     server.sim.faults.script("SubmitJob", [Fault.HANG_AFTER])
     hanging, other = await connect(server), await connect(server)
     hanging.send("/v1/submitjob", JOB)
-    await asyncio.sleep(0)
+    await called(server, "SubmitJob", 1)
     other.send("/v1/submitjob", JOB)
     assert (await other.answer())[0] == 200
     assert await hanging.reader.read() == b""
@@ -139,20 +146,18 @@ async def test_bodies_that_no_sdk_sends_are_client_errors(server: SimServer) -> 
 
 
 async def test_a_message_wakes_the_poll_that_waits_for_it(server: SimServer) -> None:
-    """A long poll returns as soon as a message is sent, to the oldest poll first; the other one stays."""
+    """A long poll returns as soon as a message is sent, to the oldest poll first; waiting is no further call."""
     url = server.sim.sqs.url("q")
-    first, second, sender = [await connect(server) for _ in range(3)]
-    first.send_sqs("ReceiveMessage", QueueUrl=url, WaitTimeSeconds=20)
-    await asyncio.sleep(0.05)
-    second.send_sqs("ReceiveMessage", QueueUrl=url, WaitTimeSeconds=20)
-    await asyncio.sleep(0.05)
-    sender.send_sqs("SendMessage", QueueUrl=url, MessageBody="hello")
-    _, answer = await asyncio.wait_for(first.answer(), 5)
-    assert [message["Body"] for message in answer["Messages"]] == ["hello"]
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(second.answer(), 0.05)
+    polls, sender = [await connect(server) for _ in range(2)], await connect(server)
+    for number, poll in enumerate(polls, 1):
+        poll.send_sqs("ReceiveMessage", QueueUrl=url, WaitTimeSeconds=20)
+        await called(server, "ReceiveMessage", number)
+    for body, poll in zip(("first", "second"), polls, strict=True):
+        sender.send_sqs("SendMessage", QueueUrl=url, MessageBody=body)
+        _, answer = await asyncio.wait_for(poll.answer(), 5)
+        assert [message["Body"] for message in answer["Messages"]] == [body]
     assert len(list(server.sim.history.calls("ReceiveMessage"))) == 2
-    for client in (first, second, sender):
+    for client in (*polls, sender):
         client.writer.close()
 
 
@@ -177,7 +182,7 @@ async def test_an_abandoned_poll_still_takes_its_message(server: SimServer) -> N
     url = server.sim.sqs.url("q")
     gone, sender = await connect(server), await connect(server)
     gone.send_sqs("ReceiveMessage", QueueUrl=url, WaitTimeSeconds=20)
-    await asyncio.sleep(0.05)
+    await called(server, "ReceiveMessage", 1)
     gone.writer.close()
     await gone.writer.wait_closed()
     sender.send_sqs("SendMessage", QueueUrl=url, MessageBody="b")
@@ -217,9 +222,10 @@ async def test_unsigned_calls_are_refused_if_signatures_are_required() -> None:
 
 def test_a_process_is_controlled_over_http_and_ends_on_request() -> None:
     """Queues, faults and the profile are changed while it runs, the history is read, wrong settings are refused."""
-    with SimProcess(["--seed", "3", "--job-queue", "jobs:2", "--sqs-queue", "q", "--events-queue", "ev"]) as process:
+    queues = ["--sqs-queue", "q", "--sqs-queue", "in.fifo", "--events-queue", "ev"]
+    with SimProcess(["--seed", "3", "--job-queue", "jobs:2", *queues]) as process:
         assert process.control("health")["status"] == "ok"
-        assert set(process.queue_urls) == {"q", "ev"}
+        assert set(process.queue_urls) == {"q", "in.fifo", "ev"}
         process.control("job-queues", {"name": "jobs", "state": "DISABLED", "slots": 5})
         process.control("job-definitions", {"name": "work"})
         process.control("sqs-queues", {"name": "more", "attributes": {"VisibilityTimeout": 5}})
@@ -228,7 +234,7 @@ def test_a_process_is_controlled_over_http_and_ends_on_request() -> None:
         process.control("faults", {"calls": {"ListJobs": {"throttle": 1.0}}})
         stats = process.control("stats")
         assert stats["job_queues"]["jobs"] == {"state": "DISABLED", "status": "VALID", "slots": 5.0, "jobs": {}}
-        assert set(stats["sqs_queues"]) == {"q", "ev", "more"}
+        assert set(stats["sqs_queues"]) == {"q", "in.fifo", "ev", "more"}
         for path, body in (("faults", {"nonsense": 1}), ("profile", {"name": "slow"}), ("job-queues", {"nam": "x"})):
             with pytest.raises(HTTPError, match="400"):
                 process.control(path, body)
@@ -281,7 +287,8 @@ def _is_gone(pid: int, *, within_s: float) -> bool:
         os.close(descriptor)
 
 
-def test_a_wrong_command_line_is_an_error() -> None:
-    """An impossible profile is refused with exit code 2, and the starter says that it did not start."""
+@pytest.mark.parametrize("arguments", [["--set", '{"running_s": [5, 1]}'], ["--sqs-queue", "a b"]])
+def test_a_wrong_command_line_is_an_error(arguments: list[str]) -> None:
+    """An impossible profile or name is refused with exit code 2, and the starter says that it did not start."""
     with pytest.raises(RuntimeError, match="exit code 2"):
-        SimProcess(["--set", '{"running_s": [5, 1]}'])
+        SimProcess(arguments)

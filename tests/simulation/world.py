@@ -27,11 +27,14 @@ from controller.adapters.store.sqlite import open_sqlite_store
 from controller.adapters.sts import Account
 from controller.application import Application, Ports
 from controller.config import Settings
-from controller.core.errors import StoreLocked, StoreUnavailable
+from controller.core.errors import StoreLocked, StoreMismatch, StoreUnavailable
+from controller.core.limits import REQUEST_ID_TAG
+from controller.core.request import batch_job_name
 from controller.health import Health
 from controller.loop import StageLoop
 from controller.metrics import Metrics
 from controller.ports import InsertJob, InsertRejection, RememberCancel, UpdateJob
+from controller.simaws.answers import AwsError
 from controller.simaws.cloud import SimAws
 from tests.simulation import faults
 from tests.simulation.disk import Disk, SimRunner, observe_commits
@@ -39,13 +42,15 @@ from tests.simulation.loop_process import Ending
 from tests.simulation.loop_world import World
 from tests.simulation.pods import Pod, terminate
 from tests.simulation.ports import LongPoll, Network, SimClient, SimClock
-from tests.simulation.scenario import ACCOUNT, EPOCH, REGION, Scenario, Sent
+from tests.simulation.scenario import ACCOUNT, EPOCH, REGION, Foreign, Scenario, Sent
 from tests.simulation.seeded_loop import SeededLoop, run, running_loop
 
 START_AT = 1_000.0
 """Monotonic time at which a world begins."""
 EVENTS_QUEUE = "events-out"
 DEAD_QUEUE = "dead-letters"
+NOT_STARTED = (StoreLocked, StoreMismatch, StoreUnavailable)
+"""What ends a start, and is right to."""
 
 
 @dataclass(slots=True)
@@ -112,6 +117,10 @@ class SimWorld(World):
         self.stdout = Stdout(self.random("stdout"))
         self.stdout.now = self.aws_now
         self.clock_offset_s = 0.0
+        self.account = ACCOUNT
+        """Whose credentials a pod gets that starts now."""
+        self.store_id = f"{self.random('pod-1/1').getrandbits(128):032x}"
+        """As the first life will draw it."""
         self.loop: SeededLoop
         self.settings: Settings
         self.polls: dict[str, list[LongPoll]] = defaultdict(list)
@@ -122,6 +131,7 @@ class SimWorld(World):
         """Receipt handle → message id."""
         self.durable = Durable()
         self.logs: list[Mapping[str, Any]] = []
+        self.logged_at: list[float] = []
         self.exposed: list[bytes] = []
         """What ``/metrics`` served."""
         self.problems: list[str] = []
@@ -178,8 +188,8 @@ class SimWorld(World):
 class _Unhurried(Application):
     """The application, whose stages look by themselves less often than once a second.
 
-    Most of what a run costs is stages that look and find nothing. In most seeds they rely on being woken, which is worth
-    being tested; in the others they look as often as in production.
+    Most of what a run costs is stages that look and find nothing. In most seeds they rely on being woken, which is
+    worth being tested; in the others they look as often as in production.
     """
 
     interval_factor = 1.0
@@ -273,11 +283,11 @@ async def tend(world: SimWorld, pod: Pod) -> None:
         pod.process = world.loop.spawn(f"{pod.name}.{pod.lives}", controller, world, pod, kill_at_step=kill_at)
         try:
             ending = await pod.process.join()
-        except (StoreLocked, StoreUnavailable):
+        except NOT_STARTED:
             world.met["start refused"] += 1
             await asyncio.sleep(1.0)
         except BaseExceptionGroup as group:
-            if group.split((StoreLocked, StoreUnavailable))[1] is not None:
+            if group.split(NOT_STARTED)[1] is not None:
                 raise
         else:
             if ending is Ending.KILLED:
@@ -293,18 +303,18 @@ async def tend(world: SimWorld, pod: Pod) -> None:
 def simulate(scenario: Scenario, **bounds: Any) -> SimWorld:
     """Run a scenario to its end. Raises SimulationEnd's kinds, and what a pod failed with."""
     world = SimWorld(scenario)
-    _capture_logs(world.logs)
+    _capture_logs(world)
     run(scenario.seed, _main, world, start_at=START_AT, world=world, **bounds)
     return world
 
 
-_logs: list[Mapping[str, Any]] = []
+_logging: SimWorld | None = None
 
 
-def _capture_logs(into: list[Mapping[str, Any]]) -> None:
-    """Log lines of the application go to ``into``, unrendered."""
-    global _logs
-    _logs = into
+def _capture_logs(world: SimWorld) -> None:
+    """Log lines of the application go to the world, unrendered."""
+    global _logging
+    _logging = world
     if structlog.get_config()["processors"] != [_capture]:
         structlog.configure(
             processors=[_capture],
@@ -320,7 +330,9 @@ def _capture(_: Any, level: str, line: dict[str, Any]) -> dict[str, Any]:
         # Its frames would keep the world alive.
         line["exc_info"] = f"{type(failure).__name__}: {failure}"
         line["where"] = _where(failure)
-    _logs.append(line)
+    assert _logging is not None
+    _logging.logs.append(line)
+    _logging.logged_at.append(_logging.aws_now())
     raise structlog.DropEvent
 
 
@@ -362,7 +374,7 @@ async def _main(world: SimWorld) -> None:
 
 def _furnish(world: SimWorld) -> None:
     sim = world.sim
-    sim.advance(EPOCH)
+    sim.advance(EPOCH - 2_000.0)
     for name, slots in world.scenario.job_queues.items():
         sim.add_job_queue(name, slots=slots)
     for name in world.scenario.job_definitions:
@@ -370,6 +382,30 @@ def _furnish(world: SimWorld) -> None:
     for name in (*world.scenario.sources, EVENTS_QUEUE, DEAD_QUEUE):
         sim.add_sqs_queue(name)
     sim.sqs.on_visible = world.visible
+    for foreign in sorted(world.scenario.foreign, key=lambda each: each.at):
+        if foreign.at < 0:
+            _submit_foreign(world, foreign, EPOCH + foreign.at)
+        else:
+            world.loop.call_later(foreign.at, _submit_foreign, world, foreign, EPOCH + foreign.at)
+    sim.advance(EPOCH)
+
+
+def _submit_foreign(world: SimWorld, foreign: Foreign, at: float) -> None:
+    """Straight into Batch: not in the history of what was accepted for us."""
+    world.sim.advance(at)
+    name = batch_job_name(foreign.job_name, store_id=world.store_id, request_id=foreign.request_id)
+    request: dict[str, Any] = {
+        "jobName": name.upper() if foreign.is_upper_case else name,
+        "jobQueue": foreign.job_queue,
+        "jobDefinition": world.scenario.job_definitions[0],
+    }
+    if foreign.tag is not None:
+        request["tags"] = {REQUEST_ID_TAG: foreign.tag}
+    for _ in range(foreign.count):
+        try:
+            world.sim.batch.submit_job(request, world.sim.now)
+        except AwsError:
+            return  # the job queue is disabled just now
 
 
 def _send(world: SimWorld, sent: Sent) -> None:
@@ -399,6 +435,7 @@ class _Outstanding:
         self._read = 0
         self._ended_requests: set[str] = set()
         self._ended_messages: set[str] = set()
+        self._accepted: set[str] = set()
 
     def left(self) -> str:
         world = self._world
@@ -411,7 +448,11 @@ class _Outstanding:
             if "outcome" in line.event:
                 self._ended_messages.add(line.event.get("message_id", ""))
                 self._ended_requests.add(line.event.get("request_id", ""))
+            elif line.event["event"] == "request.accepted":
+                self._accepted.add(line.event["message_id"])
         self._read = len(world.stdout.lines)
+        if unfinished := self._accepted - self._ended_messages:
+            return f"accepted messages {sorted(unfinished)[:3]}"
         for message_id, sent in world.sent.items():
             if sent.is_valid and sent.kind != "cancel":
                 if (sent.request_id or message_id) not in self._ended_requests:
