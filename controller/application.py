@@ -192,6 +192,7 @@ class Application:
         self.prune = Prune(store=store, clock=clock, final_s=settings.retention.final_s)
         self.publishers = [Publish(store=store, sink=sink, metrics=self.metrics) for sink in ports.sinks]
         ledger.on_tracked = self._tracked
+        self.track.on_returned = self._wakes.track.set
 
     # --- small parts that stages are given ---------------------------------------------------------------
 
@@ -230,7 +231,7 @@ class Application:
         self.health.leads(is_leader=True)
         for source in self._ports.sources:
             self.health.expect_queue(source.url)
-        await self._start()
+        await self._start_unless_drained()
         if self.drain.is_requested:
             return
         async with anyio.create_task_group() as tasks:
@@ -244,6 +245,15 @@ class Application:
             with anyio.move_on_after(self.settings.controller.drain_s * PUBLISH_SHARE):
                 await self._published()
             tasks.cancel_scope.cancel()
+
+    async def _start_unless_drained(self) -> None:
+        """A drain ends even a call that hangs: nothing has been received or sent yet."""
+        with anyio.CancelScope() as starting:
+            self.drain.on_request(starting.cancel)
+            try:
+                await self._start()
+            finally:
+                self.drain.forget(starting.cancel)
 
     async def _start(self) -> None:
         """Everything before the first stage turns; waits out a store or credentials that fail."""

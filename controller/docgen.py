@@ -1,7 +1,7 @@
 """The reference pages, made from the tables in the code: settings, metrics, events and their schemas.
 
-``python -m controller.docgen`` writes ``docs/configuration.md``, ``docs/metrics.md``, ``docs/events.md`` and
-``docs/schemas/``; with ``--check`` it writes nothing and ends with exit code 1 if a page differs from its table.
+``python -m controller.docgen`` writes ``docs/configuration.md``, ``docs/metrics.md``, ``docs/events.md``,
+``docs/states.md`` and ``docs/schemas/``; with ``--check`` it writes nothing and ends with exit code 1 if a page differs from its table.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import typer
 from controller.config import keys
 from controller.config_table import JSON_KINDS, KeySpec
 from controller.core.events import CATALOGUE, COMMON_FIELDS, EventSpec, FieldSpec, json_schema
+from controller.core.lifecycle import LEADS_TO
 from controller.metrics import METRICS, PREFIX, Kind, MetricSpec
 
 _MADE: Final = "<!-- Made by `python -m controller.docgen` from the code. Change it there. -->\n"
@@ -24,7 +25,13 @@ _MADE: Final = "<!-- Made by `python -m controller.docgen` from the code. Change
 def pages() -> Mapping[str, str]:
     """Text of every page, by its path below ``docs/``."""
     schemas = {f"schemas/{schema_name(spec)}": _schema_text(spec) for spec in CATALOGUE.values()}
-    return {"configuration.md": configuration(), "metrics.md": metrics(), "events.md": events(), **schemas}
+    return {
+        "configuration.md": configuration(),
+        "metrics.md": metrics(),
+        "events.md": events(),
+        "states.md": states(),
+        **schemas,
+    }
 
 
 def schema_name(spec: EventSpec) -> str:
@@ -34,6 +41,46 @@ def schema_name(spec: EventSpec) -> str:
 
 def _schema_text(spec: EventSpec) -> str:
     return json.dumps(json_schema(spec), indent=2, ensure_ascii=False) + "\n"
+
+
+# --- states -------------------------------------------------------------------------------------------
+
+_STATES: Final = """# States
+
+{made}
+A request is QUEUED until it is admitted, SUBMITTING from the commit of the intent until the outcome of SubmitJob is
+known, TRACKED from then on until AWS Batch reports its end. Batch's own status is another field, verbatim. SUCCEEDED,
+FAILED, LOST, REJECTED and CANCELLED are final: nothing happens to a request any more. What is not in this table can't
+happen.
+
+```mermaid
+stateDiagram-v2
+    [*] --> QUEUED: valid request committed
+{arrows}
+```
+
+| from | on | to |
+| --- | --- | --- |
+{rows}
+"""
+
+
+def states() -> str:
+    """``docs/states.md``."""
+    arrows = [
+        f"    {before} --> {after}: {fact.__name__}"
+        for (before, fact), results in LEADS_TO.items()
+        for after in results
+        if after is not before
+    ]
+    rows = [
+        f"| {before} | {_first_line(fact)} | {', '.join(results)} |" for (before, fact), results in LEADS_TO.items()
+    ]
+    return _STATES.format(made=_MADE, arrows="\n".join(arrows), rows="\n".join(rows))
+
+
+def _first_line(fact: type) -> str:
+    return f"{fact.__name__}: {(fact.__doc__ or '').splitlines()[0]}"
 
 
 # --- configuration ------------------------------------------------------------------------------------

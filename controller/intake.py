@@ -34,8 +34,10 @@ from controller.ports import (
 
 PARSED_AT_A_TIME: Final = 20
 """Messages parsed before other tasks get a turn: a large body costs about a millisecond."""
-TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,200})?")
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,200})?")
 """W3C Trace Context, section 3.2; anything else is not carried."""
+TRACESTATE: Final = re.compile(r"[\t -~]*")
+"""Section 3.3: printable ASCII; anything else is not carried."""
 TRACESTATE_LENGTH_MAX: Final = 512
 
 Parsed = SubmitRequest | CancelRequest | Rejection
@@ -121,12 +123,14 @@ class _Group:
 
     def decide(self, message: Message, parsed: Parsed) -> Verdict:
         request_id = parsed.request_id
-        touches = {f"m:{message.message_id}", *([f"r:{request_id}"] if request_id is not None else [])}
+        own = {f"m:{message.message_id}"}
+        touches = own if request_id is None else {*own, f"r:{request_id}"}
         if touches & self._touched:
             return Verdict(message=message, outcome="duplicate", is_deferred=True)
         verdict = self._decide(message, parsed)
         if verdict.write is not None:
-            self._touched |= touches
+            # A rejection changes nothing for other messages of its id: any number of them is decided in one round.
+            self._touched |= own if isinstance(verdict.write, InsertRejection) else touches
         return verdict
 
     def _decide(self, message: Message, parsed: Parsed) -> Verdict:
@@ -171,6 +175,8 @@ class _Group:
         if traceparent is not None and not TRACEPARENT.fullmatch(traceparent):
             traceparent = None
         tracestate = message.attributes.get("tracestate") if traceparent else None
+        if tracestate is not None and not TRACESTATE.fullmatch(tracestate):
+            tracestate = None
         return Job(
             request_id=request.request_id,
             message_id=message.message_id,

@@ -20,6 +20,7 @@ from aiobotocore.session import AioSession
 from botocore import exceptions as sdk
 
 from controller import __version__
+from controller.adapters import aws_signing
 from controller.adapters.aws_errors import CALL_FAULTS, classify
 from controller.adapters.sqs import RECEIVE_MARGIN_S, region_of
 from controller.core.errors import Misconfigured
@@ -88,11 +89,13 @@ async def open_aws(
 
         async def client(service: str, config: AioConfig, *, of_region: str = chosen) -> Any:
             try:
-                return await stack.enter_async_context(
+                made = await stack.enter_async_context(
                     session.create_client(service, region_name=of_region, config=config)
                 )
             except (sdk.BotoCoreError, ValueError) as error:
                 raise Misconfigured(f"the AWS SDK can't make a client for {service} in {of_region}: {error}") from error
+            aws_signing.register(made.meta.events)
+            return made
 
         # At least one connection more than calls in flight: one that was cut off is still being closed.
         aws = Aws(

@@ -5,7 +5,7 @@ botocore walks the whole service model for every job, which is nearly all the CP
 sees an empty object. Errors (status 300 and above) and bodies that do not decode are left to botocore, whose result
 is converted into the same records.
 
-Nothing but ``jobId`` and ``status`` is relied on: the members that the model calls required are not always there
+Nothing but ``jobId`` is relied on: the members that the model calls required are not always there
 (``startedAt`` is absent before RUNNING, or 0).
 """
 
@@ -93,18 +93,29 @@ class _Minimal(msgspec.Struct, gc=False, rename="camel"):
     status: str
 
 
+class _Known(msgspec.Struct, gc=False, rename="camel"):
+    """An entry of which nothing but the id can be read: Batch knows the job."""
+
+    job_id: str
+
+
 class _RawAnswer(msgspec.Struct, gc=False):
     jobs: list[msgspec.Raw]
 
 
 _DECODER: Final = msgspec.json.Decoder(_Answer)
 _RAW_DECODER: Final = msgspec.json.Decoder(_RawAnswer)
-_ENTRY_DECODERS: Final = (msgspec.json.Decoder(JobDetail, strict=False), msgspec.json.Decoder(_Minimal))
+_ENTRY_DECODERS: Final = (
+    msgspec.json.Decoder(JobDetail, strict=False),
+    msgspec.json.Decoder(_Minimal),
+    msgspec.json.Decoder(_Known),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Observations of one answer, and the statuses of the entries that could not be used."""
+    """Observations of one answer, and the statuses that were not understood (their entries still say that Batch
+    knows the job)."""
 
     observations: tuple[Observation, ...]
     skipped: tuple[str, ...]
@@ -152,7 +163,9 @@ def _decoded_entry(entry: msgspec.Raw) -> JobDetail:
             found = decoder.decode(entry)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
-        return found if isinstance(found, JobDetail) else JobDetail(job_id=found.job_id, status=found.status)
+        if isinstance(found, JobDetail):
+            return found
+        return JobDetail(job_id=found.job_id, status=found.status if isinstance(found, _Minimal) else None)
     return JobDetail()
 
 
@@ -167,14 +180,17 @@ def jobs_in(answer: Mapping[str, Any]) -> Sequence[JobDetail] | None:
 
 
 def observe(jobs: Sequence[JobDetail]) -> Observed:
-    """Observations of all entries that have an id and a known status."""
+    """Observations of all entries that have an id. One whose status is not understood has the status None: left out,
+    it would be counted as a job that Batch no longer knows."""
     observations, skipped = [], []
     for job in jobs:
         status = STATUSES.get(job.status or "")
         if job.job_id and status is not None:
             observations.append(_observation(job, job.job_id, status))
-        else:
-            skipped.append(str(job.status)[:32] if job.job_id else "no jobId")
+            continue
+        skipped.append(str(job.status)[:32] if job.job_id else "no jobId")
+        if job.job_id:
+            observations.append(Observation(job_id=job.job_id, status=None, tags=job.tags or {}))
     return Observed(observations=tuple(observations), skipped=tuple(skipped))
 
 
@@ -195,8 +211,13 @@ def _converted(entry: Any) -> JobDetail:
     try:
         minimal = msgspec.convert(entry, _Minimal)
     except msgspec.ValidationError:
+        pass
+    else:
+        return JobDetail(job_id=minimal.job_id, status=minimal.status)
+    try:
+        return JobDetail(job_id=msgspec.convert(entry, _Known).job_id)
+    except msgspec.ValidationError:
         return JobDetail()
-    return JobDetail(job_id=minimal.job_id, status=minimal.status)
 
 
 def _observation(job: JobDetail, job_id: str, status: BatchStatus) -> Observation:

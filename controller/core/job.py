@@ -158,10 +158,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one DescribeJobs answer says of one job; everything but id and status may be missing."""
+    """What one DescribeJobs answer says of one job; everything but its id may be missing."""
 
     job_id: str
-    status: BatchStatus
+    status: BatchStatus | None
+    """None: a status that this version does not know. Batch knows the job, and no more can be said of it."""
     job_arn: str | None = None
     status_reason: str | None = None
     created_at: float | None = None

@@ -5,9 +5,10 @@ one transaction. A pair that is not in the table is our own mistake and raises `
 A *fact* is something that has happened: an answer, an observation, a demand. Nothing here waits, looks
 at a clock or knows the SDK.
 
-Memory of doubt: ``first_intent_at`` and ``doubted_at`` are set once and never cleared. A row that was in doubt
-once (a *marked* row) is looked up before every further send, cancel or expiry: that is why ``CancelAsked`` on a
-marked QUEUED row is only remembered, and why only ``stages/rescue.py``, after a look-up, says ``NeverFound``.
+Memory of doubt: ``first_intent_at`` and ``doubted_at`` are set once and never cleared (the former follows a clock
+that is set back). A row that was in doubt once (a *marked* row) is looked up before every further send, cancel or
+expiry: that is why ``CancelAsked`` on a marked QUEUED row is only remembered, and why only ``stages/rescue.py``, after
+a look-up, says ``NeverFound``.
 """
 
 from __future__ import annotations
@@ -157,15 +158,25 @@ def accepted(job: Job, now: float) -> Transition:
 
 
 def _admit(job: Job, _: Admitted, now: float) -> Transition:
-    assert job.cancel_requested_at is None, "a request that is to be cancelled was admitted"
+    if job.cancel_requested_at is not None:
+        # Asked for between the plan and its commit. A marked row stays QUEUED until it has been looked up.
+        return Transition(job, is_changed=False)
     return Transition(
         replace(
             job,
             state=JobState.SUBMITTING,
             is_in_doubt=False,
-            first_intent_at=now if job.first_intent_at is None else job.first_intent_at,
+            first_intent_at=_earlier(job.first_intent_at, now),
         )
     )
+
+
+def _earlier(first_at: float | None, now: float) -> float:
+    """The first intent's time; should the clock have been set back since, the time that the intent would have now.
+
+    A job of ours is known by being created no earlier: a time from a clock that was ahead would hide it.
+    """
+    return now if first_at is None else min(first_at, now)
 
 
 def _accept(job: Job, fact: Accepted, now: float) -> Transition:
@@ -205,7 +216,12 @@ def _refuse(job: Job, fact: RefusedForGood, now: float) -> Transition:
 
 
 def _doubt(job: Job, fact: LeftInDoubt, now: float) -> Transition:
-    changed = replace(job, is_in_doubt=True, doubted_at=now if job.doubted_at is None else job.doubted_at)
+    changed = replace(
+        job,
+        is_in_doubt=True,
+        doubted_at=now if job.doubted_at is None else job.doubted_at,
+        first_intent_at=_earlier(job.first_intent_at, now),
+    )
     data = {**identity(changed), "reason": fact.reason, "error_code": fact.error_code}
     return Transition(changed, (Event(name="submission.in_doubt", time=now, data=data, serial=str(job.version)),))
 
@@ -259,6 +275,8 @@ def _end_unsubmitted(job: Job, now: float, reason: str, reason_class: str) -> Tr
 
 def _describe(job: Job, fact: Described, now: float) -> Transition:
     seen = fact.seen
+    if seen.status is None:
+        return _present(job, now)
     is_same = seen.status is job.batch_status and len(seen.attempts) == job.attempts
     if is_same and job.first_missed_at is None:
         return Transition(job, is_changed=False)
@@ -294,6 +312,13 @@ def _describe(job: Job, fact: Described, now: float) -> Transition:
         reason_class=reasons.classify(job, seen),
     )
     return Transition(ended, (*events, _finished(ended, seen, now)))
+
+
+def _present(job: Job, now: float) -> Transition:
+    """Batch knows the job, in a status that we don't understand: no news, but no miss either."""
+    if job.first_missed_at is None:
+        return Transition(job, is_changed=False)
+    return Transition(replace(job, observed_at=now, first_missed_at=None, misses=0))
 
 
 def _finished(job: Job, seen: Observation, now: float) -> Event:
@@ -404,3 +429,27 @@ TABLE: Final[Mapping[tuple[JobState, type], Step]] = {
     (JobState.TRACKED, Forgotten): _forget,
 }
 """Every legal (state, fact). ``docs/states.md`` is drawn from it."""
+
+_Q, _S, _T, _C, _R = JobState.QUEUED, JobState.SUBMITTING, JobState.TRACKED, JobState.CANCELLED, JobState.REJECTED
+
+LEADS_TO: Final[Mapping[tuple[JobState, type], tuple[JobState, ...]]] = {
+    (_Q, Admitted): (_S, _Q),
+    (_Q, CancelAsked): (_C, _Q),
+    (_Q, Expired): (_C,),
+    (_Q, NeverFound): (_C,),
+    (_Q, FoundByName): (_T,),
+    (_S, Accepted): (_T,),
+    (_S, NotAccepted): (_Q, _C),
+    (_S, RefusedForGood): (_R,),
+    (_S, LeftInDoubt): (_S,),
+    (_S, FoundByName): (_T,),
+    (_S, NotFound): (_Q, _C),
+    (_S, CancelAsked): (_S,),
+    (_T, CancelAsked): (_T,),
+    (_T, Described): (_T, JobState.SUCCEEDED, JobState.FAILED),
+    (_T, Missed): (_T,),
+    (_T, Forgotten): (JobState.LOST,),
+}
+"""The states that each pair may lead to; no other is ever reached (``tests/properties/test_lifecycle.py``)."""
+
+assert LEADS_TO.keys() == TABLE.keys()

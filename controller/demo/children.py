@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ POLL_S: Final = 0.05
 DRAIN_S: Final = 2.0
 """Grace time of the controller. Short: at the end nothing but an empty long poll is under way."""
 TAIL_LINES: Final = 8
-SUBMITS_TAKEN_PER_S: Final = 32
+SUBMITS_TAKEN_PER_S: Final = 25
 """What the simulated AWS takes without throttling, in bursts of as many: less than the controller's ceiling of 40, so
 that it has to find out."""
 REQUESTS: Final = "requests"
@@ -71,8 +72,10 @@ class Child:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def check(self) -> None:
-        """Raises ChildDied if it has ended."""
+    def check(self, *, within_s: float = 0.0) -> None:
+        """Raises ChildDied if it has ended, or ends ``within_s``."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(within_s)
         if not self.is_running:
             raise ChildDied(f"{self.title} ended with exit code {self._process.returncode}{self._last_words()}")
 

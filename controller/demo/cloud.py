@@ -1,6 +1,6 @@
-"""The demonstration's own hands on the simulated AWS: sends messages with the AWS SDK, as any producer would, and asks
-the simulator what happened.
+"""The demonstration's own hands on the simulated AWS: sends messages, and asks the simulator what happened.
 
+Plain HTTP, as SQS's wire protocol wants it: an SDK would look at profiles, certificates and proxies of this machine.
 ``history`` is the independent witness of the proof: it is what AWS recorded, not what the controller says.
 """
 
@@ -14,11 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
-import botocore.session
-from botocore.config import Config
-
 from controller.core.limits import REQUEST_ID_TAG, SQS_BATCH_MAX, SQS_MESSAGE_BYTES_MAX
-from controller.demo.cases import REGION
 from controller.demo.children import REJECTED, REQUESTS
 
 TIMEOUT_S: Final = 10.0
@@ -62,21 +58,13 @@ class Cloud:
         self.region: str = ready["region"]
         self.queue_url: str = ready["sqs_queues"][REQUESTS]
         self._open = build_opener(ProxyHandler({})).open
-        self._sqs = botocore.session.Session().create_client(  # type: ignore[no-untyped-call]
-            "sqs",
-            region_name=REGION,
-            endpoint_url=self.url,
-            aws_access_key_id="demo",
-            aws_secret_access_key="demo",  # noqa: S106 - the simulator takes any
-            config=Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, proxies={}),  # type: ignore[no-untyped-call]
-        )
 
     def send(self, bodies: Sequence[str]) -> list[str]:
         """Send messages to the request queue; their MessageIds, in order."""
         message_ids: list[str] = []
         for chunk in _chunks(bodies):
             entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(chunk)]
-            answer = self._sqs.send_message_batch(QueueUrl=self.queue_url, Entries=entries)
+            answer = self._send_message_batch({"QueueUrl": self.queue_url, "Entries": entries})
             assert not answer.get("Failed"), answer["Failed"]
             by_entry = {each["Id"]: each["MessageId"] for each in answer["Successful"]}
             message_ids += [by_entry[entry["Id"]] for entry in entries]
@@ -120,6 +108,12 @@ class Cloud:
         """GET a page of this machine as text; raises OSError."""
         with self._open(url, timeout=TIMEOUT_S) as answer:
             return str(answer.read().decode())
+
+    def _send_message_batch(self, body: Mapping[str, Any]) -> Any:
+        headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "AmazonSQS.SendMessageBatch"}
+        request = Request(self.url, data=json.dumps(body).encode(), headers=headers)  # noqa: S310 - 127.0.0.1
+        with self._open(request, timeout=TIMEOUT_S) as answer:
+            return json.load(answer)
 
     def _control(
         self, path: str, *, body: Mapping[str, Any] | None = None, method: str | None = None, **query: str

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -61,11 +62,11 @@ def run_demo(*, requests: int, keep: bool, seed: int) -> int:
             code = _run(requests, keep, seed, directory, view, console)
     except KeyboardInterrupt:
         code = EXIT_STOPPED
-    except (ChildDied, OSError) as error:
+    except (ChildDied, OSError, HTTPException) as error:
         code = EXIT_WRONG
-        console.print(f"demo: {error}", style="red", markup=False, highlight=False)
+        console.print(f"demo: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
     if code == EXIT_WRONG:
-        console.print(f"events, logs and configuration are kept in {directory}", highlight=False)
+        console.print(f"events, logs and configuration are kept in {directory}", highlight=False, soft_wrap=True)
     else:
         shutil.rmtree(directory, ignore_errors=True)
     return code

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from typing import Final
 
 from controller.demo.cases import BULK, Case
@@ -24,6 +25,8 @@ SENDING_TURNS: Final = 40
 """However many messages there are, they are sent in about so many turns."""
 SCRAPE_S: Final = 0.5
 SETTLED_CHECK_S: Final = 0.5
+DYING_S: Final = 1.0
+"""A call that fails may be the first sign of a process that is about to be gone."""
 LOST_SHARE: Final = 0.03
 """Of SubmitJob calls: the job is made, the answer never arrives."""
 REDELIVERED_SHARE: Final = 0.03
@@ -80,9 +83,17 @@ class Run:
         return len(self._pending) + len(self._held)
 
     def turn(self) -> None:
-        """Raises ChildDied if a process has ended, OSError if one does not answer."""
+        """Raises ChildDied if a process has ended, OSError or HTTPException if one does not answer."""
         self.sim.check()
         self.controller.check()
+        try:
+            self._turn()
+        except (OSError, HTTPException):
+            for child in (self.sim, self.controller):
+                child.check(within_s=DYING_S)
+            raise
+
+    def _turn(self) -> None:
         self.read_events()
         if self._monotonic() - self._scraped_at >= SCRAPE_S:
             self.scrape()

@@ -159,7 +159,7 @@ def _messages(sim: SimAws, query: Mapping[str, str], body: Json) -> Json:
 
 
 def _call_log(sim: SimAws, query: Mapping[str, str], body: Json) -> Json:
-    """Calls in order, optionally of one operation and on one subject (a job's name or id, a queue), a page at a time."""
+    """Calls in order, optionally of one operation and one subject (a job's name or id, a queue), a page at a time."""
     subject = query.get("subject")
     found = (call for call in sim.history.calls(query.get("operation")) if subject in (None, call.subject))
     return {"calls": [call._asdict() for call in _page(found, query)]}

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from controller.core.errors import OutwardError
-from controller.core.job import Job
+from controller.core.job import Job, RowKey
 from controller.core.lifecycle import Expired, Fact, FoundByName, NeverFound
 from controller.ledger import Ledger
 from controller.lookup import LookUp
@@ -19,6 +19,9 @@ from controller.ports import Clock, JobStore
 
 CHUNK: Final = 200
 RETRY_S: Final = 5.0
+"""A look-up that gave no answer is repeated after this."""
+LOOKS_S: Final = 10.0
+"""No look-up begins later than this in a turn: marked rows come in numbers after an outage, when calls are slow."""
 
 
 class Expire:
@@ -29,21 +32,34 @@ class Expire:
         self._ledger = ledger
         self._look_up = look_up
         self._clock = clock
+        self._look_at: dict[RowKey, float] = {}
+        """Monotonic; of rows whose look-up gave no answer."""
         self._log = structlog.get_logger(stage="expire")
 
     async def turn(self) -> float | None:
+        began_at = self._clock.monotonic()
         jobs = await self._store.closing(self._clock.now(), limit=CHUNK)
         await self._ledger.record([(job, Expired()) for job in jobs if not job.is_marked])
-        unanswered = 0
+        known, self._look_at = self._look_at, {}
         for job in jobs:
             if job.is_marked:
-                fact = await self._looked_up(job)
-                unanswered += fact is None
-                if fact is not None:
-                    await self._ledger.record([(job, fact)])
-        if unanswered:
-            return RETRY_S
+                self._look_at[job.key] = known.get(job.key, began_at)
+        for job in sorted((job for job in jobs if job.is_marked), key=lambda job: self._look_at[job.key]):
+            now = self._clock.monotonic()
+            if self._look_at[job.key] > now or now > began_at + LOOKS_S:
+                break
+            await self._look(job)
+        if self._look_at:
+            return max(0.0, min(self._look_at.values()) - self._clock.monotonic())
         return 0.0 if len(jobs) == CHUNK else None
+
+    async def _look(self, job: Job) -> None:
+        fact = await self._looked_up(job)
+        if fact is None:
+            self._look_at[job.key] = self._clock.monotonic() + RETRY_S
+        else:
+            del self._look_at[job.key]
+            await self._ledger.record([(job, fact)])
 
     async def _looked_up(self, job: Job) -> Fact | None:
         try:

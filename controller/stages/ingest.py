@@ -8,7 +8,9 @@ message is held for one commit, at most half its visibility timeout; what could 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import anyio
@@ -28,7 +30,7 @@ from controller.gate import IntakeGate
 from controller.health import Health
 from controller.intake import Decider, Verdict
 from controller.ledger import Wakes
-from controller.loop import Backoff, Drain, Wake
+from controller.loop import Backoff, Drain, Wake, guarded
 from controller.metrics import Metrics
 from controller.ports import Clock, JobStore, Message, MessageSource
 
@@ -41,7 +43,9 @@ ROUNDS_MAX: Final = 10
 REFUSED_PAUSE_S: Final = 15.0
 GATE_CHECK_S: Final = 0.5
 STORE_PAUSE_S: Final = 5.0
-"""Nothing is received for so long after a commit that failed: a received message counts towards its redrive policy."""
+"""Nothing is received for at least so long after a commit that failed."""
+DRAINING_PAUSE_S: Final = 0.5
+"""Between tries to commit once a drain cuts every other pause short."""
 UNREACHABLE_TRIES: Final = 3
 """Failed receives in a row from which on the queue counts as not reached."""
 
@@ -158,7 +162,7 @@ class Ingest:
     # --- committing -----------------------------------------------------------------------------------
 
     async def commit(self) -> None:
-        """Turn until drained and empty. Raises only what is a mistake of ours."""
+        """Turn until drained and empty."""
         backoff = Backoff(self._chance)
         while not self.is_finished:
             self._health.turned("ingest")
@@ -167,17 +171,32 @@ class Ingest:
                 continue
             group, self._buffer = self._buffer[:GROUP_MAX], self._buffer[GROUP_MAX:]
             self._room.set()
-            try:
-                await self._commit_group(group)
-                backoff.worked()
-                self._health.store_ok()
-            except StoreUnavailable as error:
-                self._health.store_failed(str(error))
-                self._paused_until = self._clock.monotonic() + STORE_PAUSE_S
-                pause_s = backoff.failed()
-                self._log.warning("messages not stored yet", reason=str(error), pause_s=round(pause_s, 3))
-                self._buffer = self._still_held(group) + self._buffer
-                await self._drain.sleep(pause_s)
+            await guarded(
+                partial(self._commit_or_keep, group, backoff), stage="ingest", on_error=partial(self._left, backoff)
+            )
+
+    async def _commit_or_keep(self, group: Sequence[_Held], backoff: Backoff) -> None:
+        try:
+            await self._commit_group(group)
+        except StoreUnavailable as error:
+            self._health.store_failed(str(error))
+            self._log.warning("messages not stored yet", reason=str(error))
+            self._buffer = self._still_held(group) + self._buffer
+            await self._back_off(backoff)
+        else:
+            backoff.worked()
+            self._health.store_ok()
+
+    async def _left(self, backoff: Backoff, _: Exception) -> None:
+        """A mistake of ours: what of the group is not committed is delivered again, perhaps in better company."""
+        await self._back_off(backoff)
+
+    async def _back_off(self, backoff: Backoff) -> None:
+        """Nothing is received meanwhile: a received message counts towards its redrive policy."""
+        pause_s = backoff.failed()
+        self._paused_until = self._clock.monotonic() + max(STORE_PAUSE_S, pause_s)
+        if await self._drain.sleep(pause_s):
+            await anyio.sleep(DRAINING_PAUSE_S)
 
     def _still_held(self, group: Sequence[_Held]) -> list[_Held]:
         now = self._clock.monotonic()
@@ -209,7 +228,8 @@ class Ingest:
             self._wakes.admit.set()
             self._wakes.terminate.set()
             self._wakes.published_soon()
-        await self._gate.refresh()
+        with suppress(StoreUnavailable):  # what is committed is deleted all the same; the gate's own loop asks again
+            await self._gate.refresh()
         handles = [verdict.message.receipt_handle for verdict in verdicts]
         async with anyio.create_task_group() as tasks:
             for start in range(0, len(handles), SQS_BATCH_MAX):

@@ -28,7 +28,8 @@ FIRST_LOOK_S: Final = 1.0
 LOOK_INTERVAL_S_MAX: Final = 30.0
 """Looks are 1 s, 2 s, 4 s, … this far apart."""
 PARALLEL: Final = 8
-"""Look-ups at a time; the list budget spaces them."""
+"""Look-ups of one turn, all at a time; the list budget spaces them. Few, so that a turn stays short (``/livez``, a drain)
+when calls hang and the budget is cut: that is when there are many to do."""
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class _Doubt:
 
 
 class Rescue:
-    """One turn looks up every row in doubt that is due."""
+    """One turn looks up the rows in doubt that have been due longest."""
 
     def __init__(
         self,
@@ -75,8 +76,9 @@ class Rescue:
         now = self._clock.monotonic()
         self._remember(rows, now)
         due = [job for job in rows if self._doubts[job.key].look_at <= now]
+        due.sort(key=lambda job: self._doubts[job.key].look_at)
         if due:
-            await self._look(due)
+            await self._look(due[:PARALLEL])
         times = [doubt.look_at for doubt in self._doubts.values()]
         return max(0.0, min(times) - self._clock.monotonic()) if times else None
 
@@ -91,18 +93,13 @@ class Rescue:
             self._doubts[job.key] = doubt
 
     async def _look(self, due: Sequence[Job]) -> None:
-        slots = anyio.Semaphore(PARALLEL)
         async with anyio.create_task_group() as tasks:
             for job in due:
-                await slots.acquire()
-                tasks.start_soon(self._look_once, job, slots, name=f"look up row {job.key}")
+                tasks.start_soon(self._look_once, job, name=f"look up row {job.key}")
 
-    async def _look_once(self, job: Job, slots: anyio.Semaphore) -> None:
+    async def _look_once(self, job: Job) -> None:
         self._postpone(self._doubts[job.key])
-        try:
-            await guarded(lambda: self._settle(job), stage="rescue")
-        finally:
-            slots.release()
+        await guarded(lambda: self._settle(job), stage="rescue")
 
     def _postpone(self, doubt: _Doubt) -> None:
         """The next look; one of them falls right on the moment from which "not found" counts."""

@@ -66,6 +66,8 @@ class Track:
         self._differed = False
         self.any_job_arn: str | None = None
         """ARN of a job that was accepted by this process: tells the account where STS does not."""
+        self.on_returned: Callable[[], None] = lambda: None
+        """Told when a chunk is back in the schedule: while every job was in hands, nobody knew when to look again."""
         self._log = structlog.get_logger(stage="track")
 
     # --- the schedule ---------------------------------------------------------------------------------
@@ -151,6 +153,7 @@ class Track:
             await guarded(lambda: self._observe_chunk(chunk), stage="track", on_error=later)
         finally:
             self._slots.release()
+            self.on_returned()
 
     async def _observe_chunk(self, chunk: Sequence[Tracked]) -> None:
         seen = await self._described(chunk)
@@ -171,6 +174,8 @@ class Track:
                 self._schedule.remove(row.key)
             elif observation is None:
                 self._schedule.missed(row.key, now=now)
+            elif observation.status is None:
+                self._schedule.observed(row.key, status=row.status, attempts=row.attempts, now=now)
             else:
                 self._schedule.observed(row.key, status=observation.status, attempts=len(observation.attempts), now=now)
 
@@ -203,7 +208,9 @@ class Track:
 
     @staticmethod
     def _is_changed(row: Tracked, seen: Observation | None) -> bool:
-        return seen is None or row.is_missed or seen.status is not row.status or len(seen.attempts) != row.attempts
+        if seen is None or row.is_missed:
+            return True
+        return seen.status is not None and (seen.status is not row.status or len(seen.attempts) != row.attempts)
 
     async def _stored(
         self, changed: Sequence[Tracked], jobs: Mapping[RowKey, Job], seen: Mapping[str, Observation]

@@ -114,20 +114,29 @@ async def test_answer_without_its_list_is_no_answer(open_batch: OpenBatch, seen:
     assert {outcome for _, outcome in seen.calls} == {"unavailable"}
 
 
-async def test_describe_leaves_out_unusable_entries(open_batch: OpenBatch) -> None:
-    """An entry without an id or with a status that Batch never had before is left out, and noted once."""
+async def test_a_status_that_batch_never_had_before_is_no_status_but_no_missing_job_either(
+    open_batch: OpenBatch,
+) -> None:
+    """Left out, its job would be counted as one that Batch no longer knows; what is not understood is noted once."""
     jobs = [
         {"jobId": "a", "status": "RUNNING"},
         {"status": "RUNNING"},
         {"jobId": "b", "status": "SCHEDULED"},
         {"jobId": "c"},
         {"jobId": "d", "status": "FAILED", "brandNew": {"x": [1]}},
+        {"jobId": "e", "status": 7},
     ]
     async with faulty_server(answer(200, {"jobs": jobs, "more": 1})) as server, open_batch(server.url) as batch:
         with capture_logs() as lines:
-            observations = await batch.describe_jobs(["a", "b", "c", "d"])
-            await batch.describe_jobs(["a", "b", "c", "d"])
-    assert [(o.job_id, o.status) for o in observations] == [("a", BatchStatus.RUNNING), ("d", BatchStatus.FAILED)]
+            observations = await batch.describe_jobs(["a", "b", "c", "d", "e"])
+            await batch.describe_jobs(["a", "b", "c", "d", "e"])
+    assert {o.job_id: o.status for o in observations} == {
+        "a": BatchStatus.RUNNING,
+        "b": None,
+        "c": None,
+        "d": BatchStatus.FAILED,
+        "e": None,
+    }
     assert sorted(line["batch_status"] for line in lines) == ["None", "SCHEDULED", "no jobId"]
 
 

@@ -22,9 +22,7 @@ Step = Iterator[float]
 class Killer:
     """Turned by the run's loop. ``is_serving`` says whether the present process has answered a scrape."""
 
-    def __init__(
-        self, *, seed: int, kills: int, timings: Timings, prey: Prey, is_serving: Callable[[], bool]
-    ) -> None:
+    def __init__(self, *, seed: int, kills: int, timings: Timings, prey: Prey, is_serving: Callable[[], bool]) -> None:
         self._random = Random(f"{seed}/kills")
         self._timings = timings
         self._prey = prey
@@ -77,9 +75,13 @@ class Killer:
 
     def _terminate(self) -> Step:
         self.counts["SIGTERM"] += 1
-        self._prey.terminated(was_serving=self._is_serving(), within_s=STOPS_WITHIN_S)
+        was_serving = self._is_serving()
+        self._prey.ask_to_stop()
+        for turn in range(1_000):
+            yield 0.1
+            if self._prey.has_stopped(was_serving=was_serving, is_overdue=turn * 0.1 > STOPS_WITHIN_S):
+                break
         self._prey.start()
-        yield 0.0
 
     def _second(self) -> Step:
         """Only while the first surely holds the store."""

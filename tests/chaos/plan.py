@@ -21,8 +21,11 @@ SUBMIT_TIMEOUT_S: Final = 1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """How long things take, in seconds. ``settle_s`` must exceed ``late_s_max`` + ``list_lag_s_max`` by what the machine
-    may be late, else a late acceptance is outside what the controller promises to cover."""
+    """How long things take, in seconds.
+
+    ``settle_s`` must exceed ``late_s_max`` + ``list_lag_s_max`` by what the machine may be late, else a late acceptance
+    is outside what the controller promises to cover.
+    """
 
     settle_s: float
     late_s_max: float
@@ -77,7 +80,9 @@ class Options:
     def command(self) -> str:
         changed = "".join(f" --set {name}={value}" for name, value in self.settings.items())
         brisk = " --brisk" if self.timings is BRISK else ""
-        return f"python -m tests.chaos --requests {self.requests} --kills {self.kills} --seed {self.seed}{brisk}{changed}"
+        return (
+            f"python -m tests.chaos --requests {self.requests} --kills {self.kills} --seed {self.seed}{brisk}{changed}"
+        )
 
 
 def controller_settings(options: Options, events_queue_url: str) -> dict[str, str]:

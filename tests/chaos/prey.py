@@ -10,6 +10,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,10 @@ class Prey(Service):
     def __init__(self, directory: Path, sim: SimProcess, *, settings: Mapping[str, str]) -> None:
         super().__init__(directory, sim, settings=settings)
         self.number = 0
-        self.is_stopped = False
+        self.is_frozen = False
+        self.is_asked_to_stop = False
+        self.started_at = 0.0
+        """Monotonic."""
         self.exits: list[Exit] = []
         self.second: subprocess.Popen[bytes] | None = None
         self._read: dict[Path, int] = {}
@@ -51,6 +55,8 @@ class Prey(Service):
 
     def start(self) -> None:
         self.number += 1
+        self.is_asked_to_stop = False
+        self.started_at = time.monotonic()
         self.process = self._spawn(f"{self.number:03d}")
 
     def _spawn(self, suffix: str) -> subprocess.Popen[bytes]:
@@ -67,33 +73,39 @@ class Prey(Service):
         """It ended and nobody asked it to; that is recorded."""
         assert self.process is not None
         code = self.process.poll()
-        if code is None:
+        if code is None or self.is_asked_to_stop:
             return False
         error = self._file("log", f"{self.number:03d}").read_text(errors="replace")[-2_000:]
         self.exits.append(Exit(number=self.number, why="by itself", code=code, was_serving=True, error=error))
         return True
 
-    def terminated(self, *, was_serving: bool, within_s: float) -> None:
-        """SIGTERM, and how it ended."""
+    def ask_to_stop(self) -> None:
+        """SIGTERM."""
         assert self.process is not None
+        self.is_asked_to_stop = True
         self.process.send_signal(signal.SIGTERM)
-        try:
-            code: int | None = self.process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            code = None
+
+    def has_stopped(self, *, was_serving: bool, is_overdue: bool) -> bool:
+        """Whether it has ended after SIGTERM; it is killed if it is overdue."""
+        assert self.process is not None
+        code = self.process.poll()
+        if code is None and not is_overdue:
+            return False
+        if code is None:
             self.kill()
         self.exits.append(Exit(number=self.number, why="sigterm", code=code, was_serving=was_serving))
+        return True
 
     def freeze(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
-        self.is_stopped = True
+        self.is_frozen = True
 
     def thaw(self) -> None:
-        if self.is_stopped:
+        if self.is_frozen:
             assert self.process is not None
             self.process.send_signal(signal.SIGCONT)
-            self.is_stopped = False
+            self.is_frozen = False
 
     def start_second(self) -> None:
         """Another process on the same store, while this one lives."""

@@ -64,7 +64,7 @@ def canary_of(seed: int) -> str:
 
 
 def planned_messages(count: int, *, seed: int, lasts_s: float, now: float) -> list[Planned]:
-    """Messages of ``count`` requests, in the order of sending, over about ``lasts_s``. ``now``: seconds since the epoch."""
+    """Messages of ``count`` requests, in the order of sending, over ``lasts_s``. ``now``: seconds since the epoch."""
     makers = _Makers(Random(f"{seed}/requests"), canary_of(seed), lasts_s, now)
     messages = [message for _ in range(count) for message in makers.family()]
     return sorted(messages, key=lambda message: message.at_s)

@@ -1,7 +1,7 @@
 """What goes wrong in a run, drawn from its seed: random subsets of faults, changed every few seconds.
 
-Each operation of the simulated AWS has its own faults and every fault of ``controller.simaws.faults`` has its turn; beside
-them whole stretches: credentials expired, a sink refused, a job queue disabled.
+Each operation of the simulated AWS has its own faults and every fault of ``controller.simaws.faults`` has its turn;
+beside them whole stretches: credentials expired, a sink refused, a job queue disabled.
 """
 
 from __future__ import annotations
@@ -27,12 +27,36 @@ OPERATIONS: Final = (
     "SendMessageBatch",
 )
 """What the controller calls. The harness itself sends with SendMessage, which is left alone."""
+FREQUENT: Final = (
+    "SubmitJob",
+    "DescribeJobs",
+    "ListJobs",
+    "ReceiveMessage",
+    "DeleteMessageBatch",
+    "SendMessageBatch",
+)
+"""A long run meets every fault of these."""
+STRUCK_MAX: Final = 5
+"""Different faults of one operation at a time."""
 LONG_PAUSES: Final = frozenset({Fault.ACCESS_DENIED, Fault.EXPIRED_TOKEN})
 """The controller answers these with pauses of 15 s and more: rare, or nothing else would be seen."""
 SWITCHED_S: Final = (1.5, 5.0)
 CLEAR_P: Final = 0.2
 STRETCH_P: Final = 0.35
 STRETCH_S: Final = (2.0, 7.0)
+
+
+def faults_of(operation: str) -> list[Fault]:
+    return [fault for fault in Fault if fault is not Fault.LATE or operation == "SubmitJob"]
+
+
+def _chances(operation: str, fault: Fault) -> tuple[float, float]:
+    """Bounds of a fault's probability: what is called seldom is struck often."""
+    if operation not in FREQUENT:
+        return (0.1, 0.15)
+    if fault in LONG_PAUSES:
+        return (0.002, 0.01) if operation == "SubmitJob" else (0.01, 0.04)
+    return (0.02, 0.1)
 
 
 class Weather:
@@ -42,6 +66,8 @@ class Weather:
         self._random = Random(f"{seed}/weather")
         self._timings = timings
         self._control = control
+        self._decks: dict[str, list[Fault]] = {}
+        """Faults of an operation whose turn comes next, so that all come round."""
         self._switch_at = 0.0
         self._stretch_ends_at = 0.0
         self._stretches: list[Callable[[], None]] = []
@@ -63,23 +89,22 @@ class Weather:
     def clear(self) -> None:
         """From now on nothing goes wrong."""
         self._end_stretch()
-        self._control("faults", {"calls": dict.fromkeys(OPERATIONS, {}), "service": _FAIR})
+        self._control("faults", {"calls": {name: {} for name in OPERATIONS}, "service": _FAIR})
 
     # --- faults -------------------------------------------------------------------------------------------
 
     def _drawn(self) -> Json:
         if self._random.random() < CLEAR_P:
-            return {"calls": dict.fromkeys(OPERATIONS, {}), "service": _FAIR}
+            return {"calls": {name: {} for name in OPERATIONS}, "service": _FAIR}
         return {"calls": {name: self._calls(name) for name in OPERATIONS}, "service": self._service()}
 
     def _calls(self, operation: str) -> Mapping[str, float]:
-        """Probabilities of a few faults of one operation, together at most a half."""
-        possible = [fault for fault in Fault if fault is not Fault.LATE or operation == "SubmitJob"]
-        struck = self._random.sample(possible, self._random.choice((0, 1, 3, 5)))
-        return {
-            fault.value: self._random.uniform(0.005, 0.02) if fault in LONG_PAUSES else self._random.uniform(0.02, 0.1)
-            for fault in struck
-        }
+        """Probabilities of a few faults of one operation, together at most three quarters."""
+        deck = self._decks.setdefault(operation, [])
+        if len(deck) < STRUCK_MAX:
+            deck += self._random.sample(faults_of(operation), len(faults_of(operation)))
+        struck = {deck.pop() for _ in range(self._random.choice((0, 1, 3, STRUCK_MAX)))}
+        return {fault.value: self._random.uniform(*_chances(operation, fault)) for fault in struck}
 
     def _service(self) -> Json:
         random, late_s = self._random, self._timings.late_s_max

@@ -143,7 +143,9 @@ def _sigterm(world: SimWorld, d: Disruption) -> End:
 
 
 def _other_account(world: SimWorld, d: Disruption) -> End:
-    """The next start gets another account's credentials."""
+    """The next start gets another account's credentials, if the store is known to belong to one."""
+    if not any(line.event["event"] == "job.submitted" for line in world.stdout.lines):
+        return None
     world.account = "999999999999"
     for pod in world.pods:
         if pod.process is not None:

@@ -322,7 +322,8 @@ class SeededLoop(Refusals, base_events.BaseEventLoop):
         roots: list[object] = [task for task in self._tasks() if task.is_of_dead()]
         roots.extend(handle for handle in self._ready if is_of_dead(handle))
         roots.extend(timer for _, _, timer in self._timers if is_of_dead(timer))
-        bury(roots, is_spared=self._is_spared)
+        if roots:
+            bury(roots, is_spared=self._is_spared)
         forget_tasks(lambda task: isinstance(task, SeededTask) and task.is_of_dead())
         self._ready[:] = [handle for handle in self._ready if not is_of_dead(handle)]
         self._keep_timers(lambda timer: not timer.cancelled() and not is_of_dead(timer))

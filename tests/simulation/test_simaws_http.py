@@ -220,6 +220,27 @@ async def test_unsigned_calls_are_refused_if_signatures_are_required() -> None:
     await server.stop()
 
 
+async def test_the_logs_show_single_calls_and_messages_by_page(server: SimServer) -> None:
+    """The call log selects by operation and subject, the message log by queue and id; a bad page is refused."""
+    client = await connect(server)
+    for name in ("one", "two", "one"):
+        client.send("/v1/submitjob", {**JOB, "jobName": name})
+        await client.answer()
+    client.send_sqs("SendMessage", QueueUrl=server.sim.sqs.url("q"), MessageBody="b")
+    _, sent = await client.answer()
+    client.send("/_sim/history/call-log?operation=SubmitJob&subject=one&offset=1", method="GET")
+    _, log = await client.answer()
+    assert [(call["operation"], call["outcome"], call["subject"]) for call in log["calls"]] == [
+        ("SubmitJob", "ok", "one")
+    ]
+    client.send(f"/_sim/history/message-log?queue=q&id={sent['MessageId']}", method="GET")
+    _, log = await client.answer()
+    assert [record["action"] for record in log["messages"]] == ["sent"]
+    client.send("/_sim/history/call-log?offset=-1", method="GET")
+    assert (await client.answer())[0] == 400
+    client.writer.close()
+
+
 def test_a_process_is_controlled_over_http_and_ends_on_request() -> None:
     """Queues, faults and the profile are changed while it runs, the history is read, wrong settings are refused."""
     queues = ["--sqs-queue", "q", "--sqs-queue", "in.fifo", "--events-queue", "ev"]
