@@ -80,7 +80,7 @@ def states() -> str:
 
 
 def _first_line(fact: type) -> str:
-    return f"{fact.__name__}: {(fact.__doc__ or '').splitlines()[0]}"
+    return f"{fact.__name__}: {(fact.__doc__ or '').splitlines()[0].replace('``', '`')}"
 
 
 # --- configuration ------------------------------------------------------------------------------------

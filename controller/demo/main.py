@@ -131,10 +131,10 @@ def _prove(run: Run, exit_code: int | None) -> Proof:
 
 def _keep(run: Run, console: Console) -> None:
     """Serve until Ctrl-C; tell how each further request ends."""
-    run.cloud.lose_nothing()
-    console.print()
-    console.print(addresses(run), highlight=False, markup=False, soft_wrap=True)
     try:
+        run.cloud.lose_nothing()
+        console.print()
+        console.print(addresses(run), highlight=False, markup=False, soft_wrap=True)
         while True:
             run.sim.check()
             run.controller.check()
