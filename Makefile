@@ -25,8 +25,8 @@ $(STAMP): requirements-dev.txt pyproject.toml
 setup: $(STAMP) ## Make the virtual environment (hash-locked)
 
 .PHONY: demo
-demo: $(STAMP) ## Run the controller on a simulated AWS: make demo [REQUESTS=300] [KEEP=1]
-	@$(BIN)/batch-controller demo --requests $(REQUESTS) $(if $(KEEP),--keep)
+demo: $(STAMP) ## Run the controller on a simulated AWS: make demo [REQUESTS=300] [KEEP=1] [SEED=1]
+	@$(BIN)/batch-controller demo --requests $(REQUESTS) $(if $(KEEP),--keep) $(if $(SEED),--seed $(SEED))
 
 .PHONY: run
 run: $(STAMP) ## Run the controller: make run ARGS="--queue-url https://…"

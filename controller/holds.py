@@ -18,6 +18,8 @@ from controller.ports import Clock, Hold, JobStore, PutHold, ReleaseHold
 PAIR_PROBE_S_MIN: Final = 60.0
 PAIR_PROBE_S_MAX: Final = 900.0
 """A held pair lets one request through after the first, then after twice as long, up to the last."""
+PAIR_ANSWER_S: Final = 60.0
+"""If what became of that request says nothing of the pair (a throttle, a drain), another is let through after this."""
 
 Pair = tuple[str, str]
 """(job queue name, job definition as requested); the definition is empty for a whole queue."""
@@ -33,6 +35,8 @@ class HoldBook:
         self._holds: dict[Pair, Hold] = {}
         self._probe_at: dict[Pair, float] = {}
         self._probe_after_s: dict[Pair, float] = {}
+        self._probed_until: dict[Pair, float] = {}
+        """Until when a request that was let through is waited for."""
         self._paused_until: dict[str, float] = {}
         self._log = structlog.get_logger(stage="holds")
 
@@ -47,18 +51,31 @@ class HoldBook:
         return frozenset(queue for queue, definition in self._holds if not definition)
 
     def held_definitions(self, queue: str) -> tuple[str, ...]:
-        """Definitions held in this queue whose probe is not due."""
-        now = self._clock.monotonic()
+        """Definitions held in this queue that may send no request now."""
+        probing = self.probing()
         return tuple(
             definition
             for (held_queue, definition) in sorted(self._holds)
-            if held_queue == queue and definition and self._probe_at[(held_queue, definition)] > now
+            if held_queue == queue and definition and (held_queue, definition) not in probing
         )
 
     def probing(self) -> frozenset[Pair]:
-        """Held pairs of which one request may be sent now."""
+        """Held pairs of which one request may be admitted now: its probe is due, and none is under way."""
         now = self._clock.monotonic()
-        return frozenset(pair for pair in self._holds if pair[1] and self._probe_at[pair] <= now)
+        return frozenset(
+            pair
+            for pair in self._holds
+            if pair[1] and self._probe_at[pair] <= now and self._probed_until.get(pair, now) <= now
+        )
+
+    def probed(self, queue: str, definition: str) -> None:
+        """A request of a held pair was let through: no other until it is answered, or was given time enough."""
+        self._probed_until[queue, definition] = self._clock.monotonic() + PAIR_ANSWER_S
+
+    def is_probe(self, queue: str, definition: str) -> bool:
+        """Whether a request in hand is the one that finds out if its pair may go on."""
+        pair = (queue, definition)
+        return bool(definition) and pair in self._holds and self._probe_at[pair] <= self._clock.monotonic()
 
     def is_held(self, queue: str, definition: str) -> bool:
         """Whether a request in hand must go back; a probe in hand may go on."""
@@ -73,14 +90,16 @@ class HoldBook:
     # --- holds ----------------------------------------------------------------------------------------
 
     async def hold(self, queue: str, definition: str, *, reason: str, detail: str) -> None:
-        """Hold a queue or a pair; a repeated hold moves its next probe on. Raises StoreUnavailable."""
+        """Hold a queue or a pair; if a probe of it was due, this was its answer. Raises StoreUnavailable."""
         pair = (queue, definition)
         if pair in self._holds:
-            self._postpone(pair)
+            self._probe_failed(pair)
             return
         hold = Hold(job_queue=queue, job_definition=definition, reason=reason, held_at=self._clock.now())
         event = _event("job_queue.held", hold, hold.held_at, detail)
         await self._store.commit([PutHold(hold=hold, events=(event,))])
+        if pair in self._holds:  # another refusal of the same moment was faster
+            return
         self._remember(hold)
         self._postpone(pair)
         self._log.warning("held", job_queue=queue, job_definition=definition or None, reason=reason, detail=detail)
@@ -94,7 +113,7 @@ class HoldBook:
             return
         event = _event("job_queue.released", hold, self._clock.now(), detail)
         await self._store.commit([ReleaseHold(job_queue=queue, job_definition=definition, events=(event,))])
-        for known in (self._holds, self._probe_at, self._probe_after_s):
+        for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until):
             known.pop(pair, None)
         self._log.info("released", job_queue=queue, job_definition=definition or None, detail=detail)
         self._on_event()
@@ -103,6 +122,12 @@ class HoldBook:
         pair = (hold.job_queue, hold.job_definition)
         self._holds[pair] = hold
         self._probe_at[pair] = self._clock.monotonic()
+
+    def _probe_failed(self, pair: Pair) -> None:
+        """Answers to calls that were under way when the hold began say nothing new."""
+        if self._probe_at[pair] <= self._clock.monotonic():
+            self._postpone(pair)
+            self._probed_until.pop(pair, None)
 
     def _postpone(self, pair: Pair) -> None:
         if not pair[1]:

@@ -8,14 +8,14 @@ has become, or dropped if it can no longer be true. Counters are raised, and oth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from controller.core import lifecycle
 from controller.core.events import Event
-from controller.core.job import BatchStatus, Job, JobState
+from controller.core.job import Job, JobState
 from controller.core.lifecycle import Fact, Transition
 from controller.loop import Wake
 from controller.metrics import Metrics
@@ -94,7 +94,7 @@ class Ledger:
         conflicts: list[int] = []
         for (index, (before, step)), is_applied in zip(steps.items(), applied, strict=True):
             if is_applied:
-                result[index] = replace(step.job, version=step.job.version + 1)
+                result[index] = revised(step.job, version=step.job.version + 1)
                 self._announce(before, result[index], step.events)
             else:
                 conflicts.append(index)
@@ -130,8 +130,15 @@ class Ledger:
             self._wakes.rescue.set()
         if after.cancel_requested_at is not None and after.state is JobState.TRACKED:
             self._wakes.terminate.set()
-        if before.batch_status is not after.batch_status and after.batch_status is not None:
+        if after.batch_status is not None and (
+            before.batch_status is not after.batch_status or before.attempts != after.attempts
+        ):
             self._status_changed(after)
+        if before.started_at is None and after.started_at is not None:
+            self._started(after, after.started_at)
+        if any(event.name == "submission.adopted" for event in events):
+            queue = self._metrics.queue_label(after.job_queue)
+            self._metrics.submissions_total.labels(job_queue=queue, outcome="adopted").inc()
         if events:
             self._wakes.published_soon()
 
@@ -152,8 +159,11 @@ class Ledger:
         queue = self._metrics.queue_label(job.job_queue)
         assert job.batch_status is not None
         self._metrics.status_changes_total.labels(job_queue=queue, batch_status=job.batch_status.value).inc()
-        if job.started_at is not None and job.batch_status in (BatchStatus.RUNNING, *_FINAL) and job.attempts <= 1:
-            self._metrics.job_wait_seconds.labels(job_queue=queue).observe(max(0.0, job.started_at - job.received_at))
+
+    def _started(self, job: Job, started_at: float) -> None:
+        """Once per job: the start that was seen first."""
+        queue = self._metrics.queue_label(job.job_queue)
+        self._metrics.job_wait_seconds.labels(job_queue=queue).observe(max(0.0, started_at - job.received_at))
 
     def count_finished(self, job: Job) -> None:
         """Raise the counters of a request that has ended."""
@@ -167,9 +177,6 @@ class Ledger:
             self._metrics.job_run_seconds.labels(job_queue=queue, outcome=outcome).observe(run_s)
         if job.finished_at is not None:
             self._metrics.detection_lag_seconds.observe(max(0.0, job.finished_at - job.stopped_at))
-
-
-_FINAL: Final = (BatchStatus.SUCCEEDED, BatchStatus.FAILED)
 
 
 def _dead_letter(job: Job, events: Sequence[Event]) -> DeadLetter | None:

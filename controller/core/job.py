@@ -5,9 +5,10 @@ All instants (``…_at``) are seconds since the Unix epoch as float, all duratio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import NewType
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NewType
 
 RowKey = NewType("RowKey", int)
 """The store's own key of a row, in arrival order. Each life of a request id has its own."""
@@ -141,6 +142,23 @@ class Job:
     @property
     def is_array(self) -> bool:
         return self.array_size is not None
+
+
+if TYPE_CHECKING:
+    from dataclasses import replace as revised
+else:
+    _SETTERS = {each.name: getattr(Job, each.name).__set__ for each in fields(Job)}
+    _VALUES = attrgetter(*_SETTERS)
+
+    def revised(job: Job, **changes: Any) -> Job:
+        """``dataclasses.replace`` for a Job, which is copied some ten times on its way: twice as fast, as it fills the
+        slots of the copy instead of calling ``__init__`` with 36 arguments."""
+        copy = Job.__new__(Job)
+        for setter, value in zip(_SETTERS.values(), _VALUES(job), strict=True):
+            setter(copy, value)
+        for name, value in changes.items():
+            _SETTERS[name](copy, value)
+        return copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,9 @@ class Admit:
         self._credits = plan.credits
         if admitted:
             await self._ledger.record([(job, Admitted()) for job in admitted])
+            for job in admitted:
+                if self._holds.is_probe(job.job_queue, job.job_definition):
+                    self._holds.probed(job.job_queue, job.job_definition)
         return None
 
     async def _snapshot(self) -> AdmissionSnapshot:

@@ -28,8 +28,8 @@ FIRST_LOOK_S: Final = 1.0
 LOOK_INTERVAL_S_MAX: Final = 30.0
 """Looks are 1 s, 2 s, 4 s, … this far apart."""
 PARALLEL: Final = 8
-"""Look-ups of one turn, all at a time; the list budget spaces them. Few, so that a turn stays short (``/livez``, a drain)
-when calls hang and the budget is cut: that is when there are many to do."""
+"""Look-ups of one turn, all at a time; the list budget spaces them. Few, so that a turn stays short (``/livez``, a
+drain) when calls hang and the budget is cut: that is when there are many to do."""
 
 
 @dataclass(slots=True)
@@ -122,8 +122,6 @@ class Rescue:
             await self._ledger.record(
                 [(job, FoundByName(job_id=found.job_id, job_arn=found.job_arn, created_at=found.created_at))]
             )
-            queue = self._metrics.queue_label(job.job_queue)
-            self._metrics.submissions_total.labels(job_queue=queue, outcome="adopted").inc()
             self._log.info("submission adopted", request_id=job.request_id, job_id=found.job_id)
         elif began_at >= doubt.settled_at:
             await self._ledger.record([(job, NotFound())])

@@ -119,7 +119,7 @@ class Submit:
             self._in_hand.discard(job.key)
 
     async def _carry_on(self, job: Job, body: str) -> None:
-        was_probe = (job.job_queue, job.job_definition) in self._holds.probing()
+        was_probe = self._holds.is_probe(job.job_queue, job.job_definition)
         fact = await self._outcome(job, body)
         await self._record(job, fact)
         if was_probe and isinstance(fact, Accepted):
@@ -160,7 +160,6 @@ class Submit:
             self._holds.pause(QUEUE_PAUSE_S, queue=job.job_queue)
             return NotAccepted()
         if found is not None:
-            self._count(job, "adopted")
             return FoundByName(job_id=found.job_id, job_arn=found.job_arn, created_at=found.created_at)
         looked_up_at = self._clock.monotonic()
         if not await self._may_send(job) or self._clock.monotonic() - looked_up_at > self._fresh_s():
@@ -171,7 +170,7 @@ class Submit:
         return max(LOOK_UP_FRESH_S, 3.0 / self._budgets.rates()[Purpose.SUBMIT.value])
 
     async def _may_send(self, job: Job) -> bool:
-        """Wait for the budget; False if the row must go back because of a drain, a hold or a pause."""
+        """Wait for the budget; False if the row must go back: a drain, a hold, a pause, or it has expired."""
         with anyio.CancelScope() as waiting:
             self._drain.on_request(waiting.cancel)
             try:
@@ -183,6 +182,7 @@ class Submit:
     def _goes_back(self, job: Job) -> bool:
         return (
             self._drain.is_requested
+            or (job.expires_at is not None and job.expires_at <= self._clock.now())
             or self._holds.pause_left_s() > 0
             or self._holds.is_held(job.job_queue, job.job_definition)
         )

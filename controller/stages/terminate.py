@@ -5,6 +5,7 @@ TerminateJob is asynchronous, and its answer says only that it was heard; ``stag
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -35,14 +36,15 @@ class Terminate:
         self._clock = clock
         self._health = health
         self._told_at: dict[RowKey, float] = {}
+        self._begin_after = RowKey(0)
         self._log = structlog.get_logger(stage="terminate")
 
     async def turn(self) -> float | None:
         """Seconds until a job is to be told again; None: no job is."""
         until = self._clock.monotonic() + TURN_S
-        told = self._told_at
-        self._told_at = {}
-        after = RowKey(0)
+        told, self._told_at = self._told_at, {}
+        begun_after, self._begin_after = self._begin_after, RowKey(0)
+        after = begun_after
         while True:
             jobs = await self._store.terminating(after=after, limit=CHUNK)
             for job in jobs:
@@ -52,15 +54,23 @@ class Terminate:
                 if self._told_at[job.key] + REPEAT_S > now:
                     continue
                 if now > until:
-                    self._told_at = {**told, **self._told_at}
-                    return 0.0
+                    return self._go_on_later(told, RowKey(job.key - 1))
                 await self._tell(job)
             if len(jobs) < CHUNK:
                 break
             after = jobs[-1].key
+        if begun_after:
+            return self._go_on_later(told, RowKey(0))
         if not self._told_at:
             return None
         return max(0.0, min(self._told_at.values()) + REPEAT_S - self._clock.monotonic())
+
+    def _go_on_later(self, told: Mapping[RowKey, float], after: RowKey) -> float:
+        """The next turn takes the jobs behind ``after``: the first ones must not be told again before the last were."""
+        since = self._clock.monotonic() - REPEAT_S
+        self._told_at = {**{key: at for key, at in told.items() if at > since}, **self._told_at}
+        self._begin_after = after
+        return 0.0
 
     async def _tell(self, job: Job) -> None:
         assert job.batch_job_id is not None
