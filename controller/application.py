@@ -9,7 +9,8 @@ back to QUEUED, calls under way are answered; then the outbox is emptied as far 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -22,6 +23,7 @@ from controller.config import Settings
 from controller.core.admission import IntakeMarks
 from controller.core.errors import BadCredentials, OutwardError, StoreUnavailable
 from controller.core.job import Job
+from controller.core.limits import PACING_GUARD
 from controller.core.polling import Schedule
 from controller.core.request import Policy, Rules, Scope, submit_arguments
 from controller.core.shapes import Shape
@@ -33,7 +35,16 @@ from controller.ledger import Ledger, Wakes
 from controller.lookup import LookUp
 from controller.loop import Backoff, Drain, StageLoop, Wake
 from controller.metrics import LedgerSnapshot, Metrics
-from controller.ports import AccountApi, BatchApi, Clock, EventSink, JobStore, MessageSource, StoreIdentity
+from controller.ports import (
+    AccountApi,
+    BatchApi,
+    Clock,
+    EventSink,
+    JobStore,
+    MessageSource,
+    StoreIdentity,
+    UsageRow,
+)
 from controller.stages.admit import Admit
 from controller.stages.discover import Discover
 from controller.stages.expire import Expire
@@ -83,6 +94,11 @@ class Application:
         self._shapes = shapes
         self._region = region
         self._account: str | None = None
+        """That of the credentials."""
+        self._bound_account = ""
+        """That of the store, from an earlier start."""
+        self._counted: tuple[Sequence[UsageRow], Mapping[str, float], Mapping[str, int]] = ((), {}, {})
+        """What the store last counted for the metrics."""
         self._last_words = Drain()
         self._log = structlog.get_logger(stage="app")
         clock, store = ports.clock, ports.store
@@ -96,6 +112,7 @@ class Application:
                 Purpose.TERMINATE: settings.terminate.rate_per_s,
             },
             settings.aws.total_rate_per_s,
+            quiet_s=1 + PACING_GUARD,
         )
         self.holds = HoldBook(store=store, clock=clock, on_event=self._hold_changed)
         self.ledger = Ledger(store=store, clock=clock, metrics=metrics, wakes=self._wakes)
@@ -119,7 +136,7 @@ class Application:
     def _build_stages(self) -> None:
         settings, ports = self.settings, self._ports
         clock, store, batch, ledger, budgets = ports.clock, ports.store, ports.batch, self.ledger, self.budgets
-        look_up = LookUp(batch=batch, budgets=budgets)
+        look_up = LookUp(batch=batch, budgets=budgets, health=self.health)
         decider = Decider(store=store, ledger=ledger, clock=clock, rules=self._rules)
         self.ingests = [
             Ingest(
@@ -167,7 +184,6 @@ class Application:
             ledger=ledger,
             look_up=look_up,
             clock=clock,
-            metrics=self.metrics,
             settle_s=settings.submit.settle_s,
         )
         self.expire = Expire(store=store, ledger=ledger, look_up=look_up, clock=clock)
@@ -185,12 +201,14 @@ class Application:
             lost_after_s=settings.track.lost_after_s,
         )
         self.terminate = Terminate(store=store, batch=batch, budgets=budgets, clock=clock, health=self.health)
-        self.release = Release(holds=self.holds, batch=batch, budgets=budgets)
+        self.release = Release(holds=self.holds, batch=batch, budgets=budgets, health=self.health)
         self.discover = Discover(
             store=store, batch=batch, budgets=budgets, clock=clock, health=self.health, metrics=self.metrics
         )
         self.prune = Prune(store=store, clock=clock, final_s=settings.retention.final_s)
-        self.publishers = [Publish(store=store, sink=sink, metrics=self.metrics) for sink in ports.sinks]
+        self.publishers = [
+            Publish(store=store, sink=sink, metrics=self.metrics, health=self.health) for sink in ports.sinks
+        ]
         ledger.on_tracked = self._tracked
         self.track.on_returned = self._wakes.track.set
 
@@ -206,7 +224,7 @@ class Application:
                 allowed_job_definitions=tuple(policy.allowed_job_definitions),
                 allowed_overrides=None if overrides is None else tuple(overrides),
             ),
-            scope=Scope(region=self._region, account=self._account),
+            scope=Scope(region=self._region, account=self._account or self._bound_account or None),
             require_request_id=self.settings.intake.require_request_id,
             default_tags=self.settings.submit.default_tags,
             tag_request_id=self.settings.submit.tag_request_id,
@@ -260,6 +278,7 @@ class Application:
         await self._settle_identity()
         backoff = Backoff(self._ports.chance)
         steps: tuple[Callable[[], Awaitable[object]], ...] = (
+            self._recall_account,
             self._set_aging,
             self.holds.load,
             self.rescue.recover,
@@ -274,6 +293,10 @@ class Application:
                 except StoreUnavailable as error:
                     self._log.warning("store not ready", reason=str(error))
                     await self.drain.sleep(backoff.failed())
+
+    async def _recall_account(self) -> None:
+        identity = await self._ports.store.identity()
+        self._bound_account = "" if identity is None else identity.account
 
     async def _set_aging(self) -> None:
         limits = self.settings.queue_limits
@@ -375,12 +398,10 @@ class Application:
     async def _learn_account(self) -> None:
         """Where STS is not allowed, the first job ARN tells the account."""
         while not self.drain.is_requested:
-            identity = await self._ports.store.identity()
             arn = self.track.any_job_arn
             if arn is not None and len(arn.split(":")) > 4:
                 self._account = arn.split(":")[4]
-                if identity is None or identity.account != self._account:
-                    await self._bind(self._account)
+                await self._bind(self._account)
                 return
             await self.drain.sleep(1.0)
 
@@ -414,12 +435,18 @@ class Application:
     # --- metrics --------------------------------------------------------------------------------------------
 
     async def render_metrics(self) -> bytes:
-        """The text that ``/metrics`` serves; gauges are counted rows, read now. Raises StoreUnavailable."""
+        """The text that ``/metrics`` serves; gauges are counted rows, read now.
+
+        While the store fails they are those that were read last: that it fails must show too (``intake_paused``).
+        """
         store, now = self._ports.store, self._ports.clock.now()
+        with suppress(StoreUnavailable):
+            self._counted = (await store.usage(), await store.oldest_backlog(), await store.outbox_counts())
+        usage, oldest_received_at, outbox = self._counted
         snapshot = LedgerSnapshot(
-            usage=tuple(await store.usage()),
-            oldest_received_at=await store.oldest_backlog(),
-            outbox=await store.outbox_counts(),
+            usage=tuple(usage),
+            oldest_received_at=oldest_received_at,
+            outbox=outbox,
             holds=tuple(self.holds.all()),
             rates=self.budgets.rates(),
             staleness_s=self.schedule.staleness_s(self._ports.clock.monotonic()),

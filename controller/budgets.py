@@ -72,13 +72,19 @@ class _Line:
 class Budgets:
     """The budgets of one process. All start empty: each first call waits for one spacing."""
 
-    def __init__(self, clock: Clock, ceilings: Mapping[Purpose, float], total_per_s: float) -> None:
-        """``ceilings`` names every purpose; all rates in calls per second, > 0."""
+    def __init__(
+        self, clock: Clock, ceilings: Mapping[Purpose, float], total_per_s: float, *, quiet_s: float = 0.0
+    ) -> None:
+        """``ceilings`` names every purpose; all rates in calls per second, > 0.
+
+        Nothing is sent for ``quiet_s``. The total is not spaced: a predecessor that was killed a moment ago may have
+        sent a second's worth at once, and only a second of silence keeps it from being doubled.
+        """
         assert set(ceilings) == set(Purpose), sorted(ceilings)
         now = clock.monotonic()
         self._clock = clock
         self._lines = {purpose: _Line(Pace.start(ceilings[purpose], now=now)) for purpose in Purpose}
-        self._total = SendWindow(total_per_s, now=now)
+        self._total = SendWindow(total_per_s, now=now + quiet_s)
         self._total_lock = anyio.Lock()
 
     async def acquire(self, purpose: Purpose) -> None:

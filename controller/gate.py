@@ -57,6 +57,10 @@ class IntakeGate:
             return 0
         return self._room[source]
 
+    def is_full(self, source: str) -> bool:
+        """Closed by the marks of the backlog, whatever else may be in the way."""
+        return not self._is_open[source] or self._room[source] <= 0
+
     def pauses(self) -> Mapping[str, bool]:
         """``intake_paused{reason}``: closed set of reasons, each with whether it holds now."""
         return {"backlog": not all(self._is_open.values()), **self._health.intake_blockers()}

@@ -7,10 +7,12 @@ every SQS queue was reached and the role (leader or standby) is known. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from controller.core.errors import BadCredentials, NotAllowed
 from controller.ports import Clock
 
 REFUSAL_FRESH_S: Final = 300.0
@@ -93,9 +95,25 @@ class Health:
         if call == RECEIVE:
             self._reached(subject, is_reached=True)
 
+    @contextmanager
+    def watched(self, call: str, *, subject: str = "") -> Iterator[None]:
+        """Around one outward call: reports whether it was refused or worked. Other errors say nothing of either."""
+        try:
+            yield
+        except (BadCredentials, NotAllowed) as error:
+            self.refused(call, str(error), subject=subject, is_permission=isinstance(error, NotAllowed))
+            raise
+        self.worked(call, subject=subject)
+
     def expect_queue(self, url: str) -> None:
         """An SQS queue that must be reached before this is ready."""
         self._queues.setdefault(url, False)
+
+    def not_asked(self, url: str) -> None:
+        """The backlog is full, so nothing is received: whether the SQS queue can be reached is not known, and not
+        needed for now. What was reported of it stands."""
+        if (RECEIVE, url) not in self._fresh():
+            self._reached(url, is_reached=True)
 
     def store_ok(self) -> None:
         """The store is open and answered last time."""

@@ -57,6 +57,11 @@ class Verdict:
     """A request that ends with this write."""
 
 
+def _id_of(message: Message, parsed: Parsed) -> str:
+    """Id of the request that the message brings, or brought when it was accepted."""
+    return message.message_id if parsed.request_id is None else parsed.request_id
+
+
 class Decider:
     """Decides about groups of messages of one SQS queue."""
 
@@ -69,7 +74,7 @@ class Decider:
     async def decide(self, messages: Sequence[Message], *, source: str) -> list[Verdict]:
         """One verdict per message, in order. Raises StoreUnavailable."""
         parsed = await self._parsed(messages)
-        ids = sorted({each.request_id for each in parsed if each.request_id is not None})
+        ids = sorted({_id_of(message, each) for message, each in zip(messages, parsed, strict=True)})
         rejected = await self._store.find_rejections([message.message_id for message in messages])
         lives = await self._store.find_requests(ids)
         unknown = [request_id for request_id in ids if request_id not in lives]
@@ -137,6 +142,9 @@ class _Group:
         if message.message_id in self._rejected:
             return Verdict(message=message, outcome="duplicate")
         if isinstance(parsed, Rejection):
+            if any(life.message_id == message.message_id for life in self._lives.get(_id_of(message, parsed), ())):
+                # Accepted before, by rules that have changed since: the message is delivered again.
+                return Verdict(message=message, outcome="duplicate")
             return self._reject(message, parsed, outcome="rejected")
         lives = self._lives.get(parsed.request_id, ())
         if isinstance(parsed, CancelRequest):

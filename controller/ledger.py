@@ -15,7 +15,7 @@ import structlog
 
 from controller.core import lifecycle
 from controller.core.events import Event
-from controller.core.job import Job, JobState
+from controller.core.job import Job, JobState, replace
 from controller.core.lifecycle import Fact, Transition
 from controller.loop import Wake
 from controller.metrics import Metrics
@@ -94,7 +94,7 @@ class Ledger:
         conflicts: list[int] = []
         for (index, (before, step)), is_applied in zip(steps.items(), applied, strict=True):
             if is_applied:
-                result[index] = revised(step.job, version=step.job.version + 1)
+                result[index] = replace(step.job, version=step.job.version + 1)
                 self._announce(before, result[index], step.events)
             else:
                 conflicts.append(index)

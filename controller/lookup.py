@@ -11,9 +11,10 @@ from typing import Final
 import structlog
 
 from controller.budgets import Budgets, Purpose
-from controller.core.errors import Refused, Throttled
+from controller.core.errors import Refused, Throttled, Unavailable
 from controller.core.job import Job, ListedJob, Observation
-from controller.core.limits import ADOPTION_SKEW_S, REQUEST_ID_TAG
+from controller.core.limits import ADOPTION_SKEW_S, DESCRIBE_JOBS_MAX, REQUEST_ID_TAG
+from controller.health import Health
 from controller.ports import BatchApi, ListPage
 
 PAGES_MAX: Final = 100
@@ -23,9 +24,10 @@ PAGES_MAX: Final = 100
 class LookUp:
     """Finds the job of a request by its Batch job name. Spends the list (and one describe) budget."""
 
-    def __init__(self, *, batch: BatchApi, budgets: Budgets) -> None:
+    def __init__(self, *, batch: BatchApi, budgets: Budgets, health: Health) -> None:
         self._batch = batch
         self._budgets = budgets
+        self._health = health
         self._log = structlog.get_logger(stage="look_up")
 
     async def find(self, job: Job) -> ListedJob | None:
@@ -45,7 +47,7 @@ class LookUp:
         try:
             return await self._all_pages(job)
         except Refused:
-            # ListJobs refuses a job queue that does not exist. Batch deletes a queue only once it has no job that is not
+            # ListJobs refuses a job queue that does not exist. Batch deletes a queue only once each of its jobs is
             # final, so nothing that was sent to it still runs; DescribeJobQueues says whether that is the reason.
             if await self._has_queue(job):
                 raise
@@ -53,11 +55,12 @@ class LookUp:
 
     async def _has_queue(self, job: Job) -> bool:
         await self._budgets.acquire(Purpose.LIST)
-        try:
-            found = await self._batch.describe_job_queues([job.job_queue_ref])
-        except Throttled:
-            self._budgets.throttled(Purpose.LIST)
-            raise
+        with self._health.watched("batch:DescribeJobQueues"):
+            try:
+                found = await self._batch.describe_job_queues([job.job_queue_ref])
+            except Throttled:
+                self._budgets.throttled(Purpose.LIST)
+                raise
         self._budgets.succeeded(Purpose.LIST)
         return any(job.job_queue_ref in (queue.name, queue.arn) for queue in found)
 
@@ -74,31 +77,37 @@ class LookUp:
 
     async def _page(self, job: Job, token: str | None) -> ListPage:
         await self._budgets.acquire(Purpose.LIST)
-        try:
-            page = await self._batch.list_jobs_named(
-                job_queue=job.job_queue_ref, job_name=job.batch_job_name, next_token=token
-            )
-        except Throttled:
-            self._budgets.throttled(Purpose.LIST)
-            raise
+        with self._health.watched("batch:ListJobs"):
+            try:
+                page = await self._batch.list_jobs_named(
+                    job_queue=job.job_queue_ref, job_name=job.batch_job_name, next_token=token
+                )
+            except Throttled:
+                self._budgets.throttled(Purpose.LIST)
+                raise
         self._budgets.succeeded(Purpose.LIST)
         return page
 
     async def _tagged_as_ours(self, job: Job, candidates: list[ListedJob]) -> list[ListedJob]:
-        seen = await self._described([found.job_id for found in candidates[:100]])
-        return [found for found in candidates if _tag_of(seen.get(found.job_id), job.request_id) == job.request_id]
+        candidates = candidates[:DESCRIBE_JOBS_MAX]
+        seen = await self._described([found.job_id for found in candidates])
+        if len(seen) < len(candidates):
+            # DescribeJobs may lag behind ListJobs: whose job it is can't be told yet.
+            raise Unavailable("batch:DescribeJobs: an answer without a job that is listed", call="batch:DescribeJobs")
+        return [found for found in candidates if _tag_of(seen[found.job_id], job.request_id) == job.request_id]
 
     async def _described(self, job_ids: list[str]) -> dict[str, Observation]:
         await self._budgets.acquire(Purpose.DESCRIBE)
-        try:
-            seen = await self._batch.describe_jobs(job_ids)
-        except Throttled:
-            self._budgets.throttled(Purpose.DESCRIBE)
-            raise
+        with self._health.watched("batch:DescribeJobs"):
+            try:
+                seen = await self._batch.describe_jobs(job_ids)
+            except Throttled:
+                self._budgets.throttled(Purpose.DESCRIBE)
+                raise
         self._budgets.succeeded(Purpose.DESCRIBE)
         return {observation.job_id: observation for observation in seen}
 
 
-def _tag_of(seen: Observation | None, default: str) -> str:
-    """The request-id tag, when it can be seen and is set."""
-    return default if seen is None else seen.tags.get(REQUEST_ID_TAG, default)
+def _tag_of(seen: Observation, default: str) -> str:
+    """The request-id tag, if it is set."""
+    return seen.tags.get(REQUEST_ID_TAG, default)

@@ -34,8 +34,9 @@ from controller.core.errors import (
 
 DETAIL_LENGTH_MAX: Final = 300
 """What is kept of a service's own words in a message."""
-REDACTED_LENGTH_MIN: Final = 4
-"""Shorter values of a request are not replaced in texts: they would blank out ordinary words and numbers."""
+SHORT_LENGTH_MAX: Final = 3
+"""Values up to this length are replaced in texts only where they stand alone: inside words and numbers they say
+nothing, and would blank out all of it."""
 
 _CODE_FAULTS: Final[tuple[type[Exception], ...]] = (ValueError, TypeError, LookupError, AttributeError, RuntimeError)
 """What the SDK's serializers and parsers let through for members of the wrong type."""
@@ -330,7 +331,10 @@ def _made(
 
 def _clean(text: str, redact: Sequence[str]) -> str:
     for value in redact:
-        text = text.replace(value, "***")
+        if len(value) > SHORT_LENGTH_MAX:
+            text = text.replace(value, "***")
+        elif value.strip("* "):
+            text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])", "***", text)
     text = re.sub(r"\s+", " ", text).strip()
     return text if len(text) <= DETAIL_LENGTH_MAX else text[: DETAIL_LENGTH_MAX - 1] + "…"
 
@@ -342,7 +346,7 @@ def _secret_values(node: Any, *, is_secret: bool = False, is_listed: bool = Fals
     """``is_listed``: the node is a member of a list, as the {name, value} pairs of an environment are; their names
     are not secret."""
     if isinstance(node, str):
-        if is_secret and len(node) >= REDACTED_LENGTH_MIN:
+        if is_secret and node:
             yield node
             yield json.dumps(node)[1:-1]
             yield json.dumps(node, ensure_ascii=False)[1:-1]

@@ -145,13 +145,13 @@ class Job:
 
 
 if TYPE_CHECKING:
-    from dataclasses import replace as revised
+    from dataclasses import replace as replace
 else:
     _SETTERS = {each.name: getattr(Job, each.name).__set__ for each in fields(Job)}
     _VALUES = attrgetter(*_SETTERS)
 
-    def revised(job: Job, **changes: Any) -> Job:
-        """``dataclasses.replace`` for a Job, which is copied some ten times on its way: twice as fast, as it fills the
+    def replace(job: Job, **changes: Any) -> Job:
+        """``dataclasses.replace`` for a Job, which is copied at every step: 6 µs instead of 12, as it fills the
         slots of the copy instead of calling ``__init__`` with 36 arguments."""
         copy = Job.__new__(Job)
         for setter, value in zip(_SETTERS.values(), _VALUES(job), strict=True):

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from controller.core import reasons
 from controller.core.events import FINAL, JSON, Event, iso
-from controller.core.job import Attempt, BatchStatus, Job, JobState, Observation, Outcome
+from controller.core.job import Attempt, BatchStatus, Job, JobState, Observation, Outcome, replace
 
 # --- facts ----------------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ def _admit(job: Job, _: Admitted, now: float) -> Transition:
         # Asked for between the plan and its commit. A marked row stays QUEUED until it has been looked up.
         return Transition(job, is_changed=False)
     return Transition(
-        revised(
+        replace(
             job,
             state=JobState.SUBMITTING,
             is_in_doubt=False,
@@ -180,7 +180,7 @@ def _earlier(first_at: float | None, now: float) -> float:
 
 
 def _accept(job: Job, fact: Accepted, now: float) -> Transition:
-    changed = revised(
+    changed = replace(
         job,
         state=JobState.TRACKED,
         is_in_doubt=False,
@@ -196,14 +196,14 @@ def _accept(job: Job, fact: Accepted, now: float) -> Transition:
 
 def _requeue(job: Job, fact: NotAccepted | NotFound, now: float) -> Transition:
     refused = isinstance(fact, NotAccepted) and fact.is_refusal
-    changed = revised(job, state=JobState.QUEUED, is_in_doubt=False, refusals=job.refusals + refused)
+    changed = replace(job, state=JobState.QUEUED, is_in_doubt=False, refusals=job.refusals + refused)
     if changed.cancel_requested_at is not None and (isinstance(fact, NotFound) or not job.is_marked):
         return _cancel(changed, now)
     return Transition(changed)
 
 
 def _refuse(job: Job, fact: RefusedForGood, now: float) -> Transition:
-    changed = revised(
+    changed = replace(
         job,
         state=JobState.REJECTED,
         is_in_doubt=False,
@@ -216,7 +216,7 @@ def _refuse(job: Job, fact: RefusedForGood, now: float) -> Transition:
 
 
 def _doubt(job: Job, fact: LeftInDoubt, now: float) -> Transition:
-    changed = revised(
+    changed = replace(
         job,
         is_in_doubt=True,
         doubted_at=now if job.doubted_at is None else job.doubted_at,
@@ -228,7 +228,7 @@ def _doubt(job: Job, fact: LeftInDoubt, now: float) -> Transition:
 
 def _adopt(job: Job, fact: FoundByName, now: float) -> Transition:
     assert job.is_marked, "a job was looked up that was never in doubt"
-    changed = revised(
+    changed = replace(
         job,
         state=JobState.TRACKED,
         is_in_doubt=False,
@@ -246,7 +246,7 @@ def _adopt(job: Job, fact: FoundByName, now: float) -> Transition:
 def _ask_cancel(job: Job, fact: CancelAsked, now: float) -> Transition:
     if job.cancel_requested_at is not None:
         return Transition(job, is_changed=False)
-    changed = revised(job, cancel_requested_at=now, cancel_reason=fact.reason)
+    changed = replace(job, cancel_requested_at=now, cancel_reason=fact.reason)
     if job.state is JobState.QUEUED and not job.is_marked:
         return _cancel(changed, now)
     return Transition(changed)
@@ -268,7 +268,7 @@ def _never_found(job: Job, _: NeverFound, now: float) -> Transition:
 
 
 def _end_unsubmitted(job: Job, now: float, reason: str, reason_class: str) -> Transition:
-    changed = revised(job, state=JobState.CANCELLED, finished_at=now, reason=reason, reason_class=reason_class)
+    changed = replace(job, state=JobState.CANCELLED, finished_at=now, reason=reason, reason_class=reason_class)
     data = {**_ending(changed, Outcome.CANCELLED), "received_at": iso(job.received_at)}
     return Transition(changed, (Event(name="job.cancelled", time=now, data=data, serial=FINAL),))
 
@@ -280,7 +280,7 @@ def _describe(job: Job, fact: Described, now: float) -> Transition:
     is_same = seen.status is job.batch_status and len(seen.attempts) == job.attempts
     if is_same and job.first_missed_at is None:
         return Transition(job, is_changed=False)
-    changed = revised(
+    changed = replace(
         job,
         batch_status=seen.status,
         attempts=len(seen.attempts),
@@ -304,7 +304,7 @@ def _describe(job: Job, fact: Described, now: float) -> Transition:
     events = (Event(name="job.status_changed", time=now, data=change, serial=str(job.version)),)
     if not seen.status.is_final:
         return Transition(changed, events)
-    ended = revised(
+    ended = replace(
         changed,
         state=JobState(seen.status.value),
         finished_at=now,
@@ -318,7 +318,7 @@ def _present(job: Job, now: float) -> Transition:
     """Batch knows the job, in a status that we don't understand: no news, but no miss either."""
     if job.first_missed_at is None:
         return Transition(job, is_changed=False)
-    return Transition(revised(job, observed_at=now, first_missed_at=None, misses=0))
+    return Transition(replace(job, observed_at=now, first_missed_at=None, misses=0))
 
 
 def _finished(job: Job, seen: Observation, now: float) -> Event:
@@ -337,11 +337,11 @@ def _finished(job: Job, seen: Observation, now: float) -> Event:
 
 def _miss(job: Job, _: Missed, now: float) -> Transition:
     first = now if job.first_missed_at is None else job.first_missed_at
-    return Transition(revised(job, first_missed_at=first, misses=job.misses + 1))
+    return Transition(replace(job, first_missed_at=first, misses=job.misses + 1))
 
 
 def _forget(job: Job, _: Forgotten, now: float) -> Transition:
-    changed = revised(
+    changed = replace(
         job,
         state=JobState.LOST,
         finished_at=now,

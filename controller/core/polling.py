@@ -55,8 +55,9 @@ def interval_s(status: BatchStatus, age_s: float, *, min_s: float, max_s: float)
 def is_lost(*, misses: int, first_missed_at: float, now: float, lost_after_s: float, sweep_s: float) -> bool:
     """Whether Batch has forgotten the job: missing from enough successful answers, over long enough a time.
 
-    ``first_missed_at`` and ``now`` are wall time. An answer without a job may be a lag of Batch's own index right after
-    SubmitJob, so answers are counted and spread over ``lost_after_s``, or 3 sweeps if those take longer.
+    ``first_missed_at`` and ``now`` are of one clock: monotonic, or wall time if an earlier process saw the first miss.
+    An answer without a job may be a lag of Batch's own index right after SubmitJob, so answers are counted and spread
+    over ``lost_after_s``, or 3 sweeps if those take longer.
     """
     return misses >= LOST_MISSES_MIN and now - first_missed_at >= max(lost_after_s, 3 * sweep_s)
 

@@ -120,6 +120,8 @@ class Ingest:
                 await self._drain.sleep(REFUSED_PAUSE_S)
                 await self._retry_delete()
             elif room <= 0 or self._clock.monotonic() < self._paused_until:
+                if self._gate.is_full(self._source.url):
+                    self._health.not_asked(self._source.url)
                 await self._drain.sleep(GATE_CHECK_S)
             elif len(self._buffer) >= min(BUFFERED_MAX, room):
                 await self._room.wait(GATE_CHECK_S)

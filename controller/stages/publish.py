@@ -7,21 +7,28 @@ from __future__ import annotations
 
 from typing import Final
 
+import anyio
 import structlog
 
 from controller.core.errors import OutwardError, Unavailable
+from controller.health import Health
 from controller.metrics import Metrics
 from controller.ports import DeleteOutbox, EventSink, JobStore
 
 CHUNK: Final = 200
+SEND: Final = "sqs:SendMessageBatch"
+"""The one call of today's sinks that can be refused."""
 
 
 class Publish:
     """One turn publishes one chunk to one sink."""
 
-    def __init__(self, *, store: JobStore, sink: EventSink, metrics: Metrics) -> None:
+    def __init__(self, *, store: JobStore, sink: EventSink, metrics: Metrics, health: Health) -> None:
         self._store = store
         self._sink = sink
+        self._health = health
+        self._turning = anyio.Lock()
+        """The last turns of a drain begin while the loop's own may still be under way."""
         self.sink_name = sink.name
         self._published = metrics.events_published_total.labels(sink=sink.name, outcome="published")
         self._failed = metrics.events_published_total.labels(sink=sink.name, outcome="failed")
@@ -29,11 +36,16 @@ class Publish:
 
     async def turn(self) -> float | None:
         """0 while there is more; None when the outbox is empty. Raises Unavailable if nothing could be delivered."""
+        async with self._turning:
+            return await self._turn()
+
+    async def _turn(self) -> float | None:
         rows = await self._store.outbox(self._sink.name, limit=CHUNK)
         if not rows:
             return None
         try:
-            delivered = await self._sink.publish(rows)
+            with self._health.watched(SEND, subject=self.sink_name):
+                delivered = await self._sink.publish(rows)
         except OutwardError:
             self._failed.inc(len(rows))
             raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 from controller.budgets import Budgets, Purpose
 from controller.core.errors import Throttled
 from controller.core.limits import DESCRIBE_QUEUES_MAX
+from controller.health import Health
 from controller.holds import HoldBook
 from controller.ports import BatchApi
 
@@ -16,10 +17,11 @@ from controller.ports import BatchApi
 class Release:
     """One turn asks for every held queue that is due, in one call."""
 
-    def __init__(self, *, holds: HoldBook, batch: BatchApi, budgets: Budgets) -> None:
+    def __init__(self, *, holds: HoldBook, batch: BatchApi, budgets: Budgets, health: Health) -> None:
         self._holds = holds
         self._batch = batch
         self._budgets = budgets
+        self._health = health
 
     async def turn(self) -> float | None:
         """Seconds until the next held queue is due; None: none is held."""
@@ -27,11 +29,12 @@ class Release:
         if not queues:
             return self._holds.next_probe_s()
         await self._budgets.acquire(Purpose.LIST)
-        try:
-            found = {status.name: status for status in await self._batch.describe_job_queues(queues)}
-        except Throttled:
-            self._budgets.throttled(Purpose.LIST)
-            raise
+        with self._health.watched("batch:DescribeJobQueues"):
+            try:
+                found = {status.name: status for status in await self._batch.describe_job_queues(queues)}
+            except Throttled:
+                self._budgets.throttled(Purpose.LIST)
+                raise
         self._budgets.succeeded(Purpose.LIST)
         for queue in queues:
             status = found.get(queue)

@@ -21,7 +21,6 @@ from controller.core.lifecycle import FoundByName, LeftInDoubt, NotFound
 from controller.ledger import Ledger
 from controller.lookup import LookUp
 from controller.loop import guarded
-from controller.metrics import Metrics
 from controller.ports import Clock, JobStore
 
 FIRST_LOOK_S: Final = 1.0
@@ -51,14 +50,12 @@ class Rescue:
         ledger: Ledger,
         look_up: LookUp,
         clock: Clock,
-        metrics: Metrics,
         settle_s: float,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._look_up = look_up
         self._clock = clock
-        self._metrics = metrics
         self._settle_s = settle_s
         self._doubts: dict[RowKey, _Doubt] = {}
         self._log = structlog.get_logger(stage="rescue")

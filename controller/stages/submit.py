@@ -89,7 +89,7 @@ class Submit:
         self._timeout_s = timeout_s
         self._in_hand: set[RowKey] = set()
         self._unreachable = Backoff(chance)
-        self._queues = _QueueQuestions(batch=batch, budgets=budgets, clock=clock)
+        self._queues = _QueueQuestions(batch=batch, budgets=budgets, clock=clock, health=health)
         self._log = structlog.get_logger(stage="submit")
 
     async def turn(self, tasks: anyio.abc.TaskGroup) -> float | None:
@@ -276,10 +276,11 @@ class Submit:
 class _QueueQuestions:
     """DescribeJobQueues for queues that refused: one call answers all who were refused before it began."""
 
-    def __init__(self, *, batch: BatchApi, budgets: Budgets, clock: Clock) -> None:
+    def __init__(self, *, batch: BatchApi, budgets: Budgets, clock: Clock, health: Health) -> None:
         self._batch = batch
         self._budgets = budgets
         self._clock = clock
+        self._health = health
         self._locks: dict[str, anyio.Lock] = {}
         self._answers: dict[str, tuple[float, QueueStatus | None]] = {}
 
@@ -292,11 +293,12 @@ class _QueueQuestions:
                 return status
             await self._budgets.acquire(Purpose.LIST)
             began_at = self._clock.monotonic()
-            try:
-                found = await self._batch.describe_job_queues([queue])
-            except Throttled:
-                self._budgets.throttled(Purpose.LIST)
-                raise
+            with self._health.watched("batch:DescribeJobQueues"):
+                try:
+                    found = await self._batch.describe_job_queues([queue])
+                except Throttled:
+                    self._budgets.throttled(Purpose.LIST)
+                    raise
             self._budgets.succeeded(Purpose.LIST)
             status = next((each for each in found if queue in (each.name, each.arn)), None)
             self._answers[queue] = (began_at, status)

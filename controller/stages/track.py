@@ -62,6 +62,8 @@ class Track:
         self._slots = anyio.Semaphore(concurrency)
         self._lost_after_s = lost_after_s
         self._backoff = Backoff(chance)
+        self._missing_since: dict[RowKey, float] = {}
+        """Monotonic: first miss of rows that this process saw go missing. A wall clock that jumps makes none lost."""
         self._reconcile_at = 0.0
         self._differed = False
         self.any_job_arn: str | None = None
@@ -224,19 +226,26 @@ class Track:
                 ended.add(row.key)
                 continue
             observation = seen.get(row.job_id)
+            if observation is not None:
+                self._missing_since.pop(row.key, None)
+            elif job.first_missed_at is None:
+                self._missing_since[row.key] = self._clock.monotonic()
             facts.append((job, Missed() if observation is None else Described(seen=observation)))
         after = await self._ledger.record(facts)
         lost = await self._ledger.record([(job, Forgotten()) for job in after if self._is_lost(job)])
         ended.update(job.key for job in (*after, *lost) if job.state is not JobState.TRACKED)
+        for key in ended:
+            self._missing_since.pop(key, None)
         return frozenset(ended)
 
     def _is_lost(self, job: Job) -> bool:
         if job.state is not JobState.TRACKED or job.first_missed_at is None:
             return False
+        since = self._missing_since.get(job.key)
         return is_lost(
             misses=job.misses,
-            first_missed_at=job.first_missed_at,
-            now=self._clock.now(),
+            first_missed_at=job.first_missed_at if since is None else since,
+            now=self._clock.now() if since is None else self._clock.monotonic(),
             lost_after_s=self._lost_after_s,
             sweep_s=self._schedule.sweep_s(self._budgets.rates()[Purpose.DESCRIBE.value]),
         )

@@ -299,6 +299,7 @@ async def test_refusal_never_quotes_what_the_request_holds(open_batch: OpenBatch
     message = str(caught.value)
     assert "ClientException" in message
     assert "definition:1 can't take ***, PASSWORD=***" in message
+    assert message.endswith("at ***"), "a value of one character, where it stands alone"
     for secret in ("hunter2", "secret", "abcdef"):
         assert secret not in message
 

@@ -12,6 +12,8 @@ from tests.chaos.prey import SECOND_ENDS_S, Prey
 
 EARLY_S: Final = (0.0, 1.6)
 """After a start: before, while and right after it begins to serve."""
+SERVES_WITHIN_S: Final = 10.0
+"""So long a new process is waited for before the time to its end begins, so that a slow machine sees work too."""
 FROZEN_S: Final = (0.3, 3.0)
 STOPS_WITHIN_S: Final = DRAIN_S + 15.0
 """SIGTERM's grace time, and what a busy machine may add."""
@@ -52,11 +54,20 @@ class Killer:
                     yield self._random.uniform(*EARLY_S)
                     self._kill()
                 continue
+            yield from self._until_serving()
             yield self._random.uniform(*(self._timings.calm_s if mood == "calm" else self._timings.busy_s))
             if mood in ("terminate", "second", "freeze"):
                 yield from {"terminate": self._terminate, "second": self._second, "freeze": self._freeze}[mood]()
+                yield from self._until_serving()
                 yield self._random.uniform(*self._timings.busy_s)
             self._kill()
+
+    def _until_serving(self) -> Step:
+        """A while at most: what keeps it from serving may be what is going wrong."""
+        for _ in range(int(SERVES_WITHIN_S / 0.1)):
+            if self._is_serving():
+                return
+            yield 0.1
 
     def _moods(self) -> Iterator[str]:
         """All of them, in a new order each time round."""
@@ -85,11 +96,8 @@ class Killer:
 
     def _second(self) -> Step:
         """Only while the first surely holds the store."""
-        for _ in range(100):
-            if self._is_serving():
-                break
-            yield 0.1
-        else:
+        yield from self._until_serving()
+        if not self._is_serving():
             return
         self.counts["second process"] += 1
         self._prey.start_second()

@@ -47,8 +47,8 @@ STANDARD: Final = Timings(
     late_s_max=4.0,
     list_lag_s_max=0.5,
     undelete_s_max=20.0,
-    calm_s=(11.0, 16.0),
-    busy_s=(2.5, 6.5),
+    calm_s=(10.5, 14.0),
+    busy_s=(1.0, 5.0),
     drain_s_max=240.0,
 )
 BRISK: Final = Timings(
@@ -57,7 +57,7 @@ BRISK: Final = Timings(
     list_lag_s_max=0.3,
     undelete_s_max=4.0,
     calm_s=(5.0, 6.5),
-    busy_s=(1.8, 3.5),
+    busy_s=(0.5, 2.0),
     drain_s_max=60.0,
 )
 """For a small run within a minute."""

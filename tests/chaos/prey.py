@@ -7,6 +7,7 @@ a kill has cut is then the last of its file.
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import controller
 from controller.simaws.process import SimProcess
 from tests.e2e.service import Service
 
@@ -41,6 +43,11 @@ class Prey(Service):
 
     def __init__(self, directory: Path, sim: SimProcess, *, settings: Mapping[str, str]) -> None:
         super().__init__(directory, sim, settings=settings)
+        self._code = directory / "code"
+        """A copy: whoever edits the package meanwhile does not change what is tested. ``-m`` looks there first."""
+        shutil.copytree(
+            Path(controller.__file__).parent, self._code / "controller", ignore=shutil.ignore_patterns("__pycache__")
+        )
         self.number = 0
         self.is_frozen = False
         self.is_asked_to_stop = False
@@ -63,7 +70,7 @@ class Prey(Service):
         command = [sys.executable, "-m", "controller", "run", "--queue-url", self.queue_url]
         with self._file("events", suffix).open("wb") as out, self._file("log", suffix).open("wb") as log:
             return subprocess.Popen(
-                command, stdout=out, stderr=log, stdin=subprocess.DEVNULL, env=self.environment(), cwd=self.directory
+                command, stdout=out, stderr=log, stdin=subprocess.DEVNULL, env=self.environment(), cwd=self._code
             )
 
     def _file(self, what: str, suffix: str) -> Path:

@@ -54,9 +54,9 @@ def _chances(operation: str, fault: Fault) -> tuple[float, float]:
     """Bounds of a fault's probability: what is called seldom is struck often."""
     if operation not in FREQUENT:
         return (0.1, 0.15)
-    if fault in LONG_PAUSES:
-        return (0.002, 0.01) if operation == "SubmitJob" else (0.01, 0.04)
-    return (0.02, 0.1)
+    if operation == "SubmitJob":
+        return (0.002, 0.01) if fault in LONG_PAUSES else (0.02, 0.1)
+    return (0.02, 0.06) if fault in LONG_PAUSES else (0.05, 0.15)
 
 
 class Weather:
@@ -103,7 +103,7 @@ class Weather:
         deck = self._decks.setdefault(operation, [])
         if len(deck) < STRUCK_MAX:
             deck += self._random.sample(faults_of(operation), len(faults_of(operation)))
-        struck = {deck.pop() for _ in range(self._random.choice((0, 1, 3, STRUCK_MAX)))}
+        struck = {deck.pop() for _ in range(self._random.choice((1, 3, STRUCK_MAX)))}
         return {fault.value: self._random.uniform(*_chances(operation, fault)) for fault in struck}
 
     def _service(self) -> Json:

@@ -185,6 +185,23 @@ def test_a_forgotten_job_ends_lost_with_its_misses() -> None:
     assert step.events[0].data["first_missed_at"] == "1970-01-01T00:01:40.000Z"
 
 
+def test_a_request_that_is_to_be_cancelled_is_not_admitted() -> None:
+    """A cancel that came between plan and admission of a marked row: it waits for its look-up instead."""
+    marked = after(queued(), Admitted(), DOUBT, NotFound(), CancelAsked(reason="stop"))
+    step = apply(marked, Admitted(), 9.0)
+    assert (step.job, step.is_changed) == (marked, False)
+
+
+def test_a_status_that_is_not_understood_ends_misses_and_changes_nothing_else() -> None:
+    """Batch knows the job, so it is not lost; of its status nothing is claimed."""
+    running = after(queued(), Admitted(), ACCEPTED, seen(BatchStatus.RUNNING))
+    unknown = Described(seen=Observation(job_id="id-1", status=None))
+    assert not apply(running, unknown, 5.0).is_changed
+    step = apply(after(running, Missed(), Missed()), unknown, 5.0)
+    assert (step.job.misses, step.job.first_missed_at, step.job.batch_status) == (0, None, BatchStatus.RUNNING)
+    assert step.events == ()
+
+
 def test_what_is_found_by_name_is_adopted() -> None:
     """An adopted job is TRACKED, and its event is submission.adopted."""
     doubted = after(queued(), Admitted(), DOUBT)

@@ -21,7 +21,8 @@ from controller import lookup
 from controller.adapters import aws_errors
 from controller.adapters.store import sqlite, writes
 from controller.core import admission, job, lifecycle, pacing
-from controller.core.lifecycle import NotAccepted, NotFound, Transition
+from controller.core.lifecycle import NotAccepted, NotFound, RefusedForGood, Transition
+from controller.ports import DeleteOutbox, ListPage
 from controller.stages import admit, ingest, publish, rescue, submit, track
 from tests.simulation import checkers
 from tests.simulation.scenario import Disruption, Foreign, Scenario, draw
@@ -258,7 +259,7 @@ async def _publish_after_deleting(self: publish.Publish) -> float | None:
     rows = await self._store.outbox(self._sink.name, limit=publish.CHUNK)
     if not rows:
         return None
-    await self._store.commit([publish.DeleteOutbox(keys=tuple(row.key for row in rows))])
+    await self._store.commit([DeleteOutbox(keys=tuple(row.key for row in rows))])
     await self._sink.publish(rows)
     return 0.0
 
@@ -287,7 +288,7 @@ def _names_compared_loosely() -> Iterator[None]:
 
     async def listed(self: batch.Batch, *, job_queue: str, job_name: str, next_token: str | None = None) -> Any:
         answer = await self._client.list_jobs(jobQueue=job_queue, filters=[{"name": "JOB_NAME", "values": [job_name]}])
-        return batch.ListPage(jobs=[batch._listed(row) for row in answer["jobSummaryList"]], next_token=None)
+        return ListPage(jobs=[batch._listed(row) for row in answer["jobSummaryList"]], next_token=None)
 
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(batch.Batch, "list_jobs_named", listed))
@@ -304,7 +305,7 @@ async def _all_ours(self: lookup.LookUp, row: job.Job, candidates: Any) -> Any:
 
 
 async def _refused_at_once(self: submit.Submit, row: job.Job, error: Any) -> Any:
-    return submit.RefusedForGood(reason=str(error), error_code="refused")
+    return RefusedForGood(reason=str(error), error_code="refused")
 
 
 def _start_full(cls: Any, ceiling_per_s: float, *, now: float) -> pacing.Pace:

@@ -23,7 +23,8 @@ from tests.simulation.world import DEAD_QUEUE, EVENTS_QUEUE, Line, SimWorld
 FINAL_EVENTS = frozenset({"request.rejected", "job.finished", "job.lost", "job.cancelled"})
 SERIES_MAX = 1_200
 """Lines that ``/metrics`` may have, whatever was done: families, closed label sets, a few job queues."""
-OWN_MISTAKES = ("piece of work failed", "stage failed", "schedule lacks jobs; loading it again")
+RELOADED = "schedule lacks jobs; loading it again"
+OWN_MISTAKES = ("piece of work failed", "stage failed", RELOADED)
 """Log lines that only a mistake of ours makes."""
 
 EXACTLY_ONE = "one request, one job"
@@ -275,6 +276,8 @@ def no_mistake_of_ours(view: _View) -> Iterator[str]:
     """No stage failed by a mistake of its own, and no counter was corrected."""
     for line in view.world.logs:
         said = str(line.get("event", ""))
+        if said == RELOADED and view.world.disk.lost_answers:
+            continue  # the safety net for commits that took effect and were reported as failed
         if said in OWN_MISTAKES or said.startswith("several jobs of one name"):
             yield f"{SOUND}: {line.get('stage')}: {said}: {line.get('exc_info', '')} {line.get('where', '')}"
             return

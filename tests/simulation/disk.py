@@ -178,7 +178,7 @@ def observe_commits(store: Any, note: Callable[[Sequence[Any]], None], disk: Dis
     A commit that took effect and was reported as failed is durable; each of its writes is told, applied or not.
     """
     group = store._group
-    apply = group._apply
+    apply: Callable[[Sequence[Sequence[Any]]], Sequence[Any]] = group._apply
 
     def observed(calls: Sequence[Sequence[Any]]) -> Sequence[Any]:
         lost = disk.lost_answers

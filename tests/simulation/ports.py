@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import anyio
 from aiohttp.client_reqrep import ConnectionKey
-from botocore import exceptions as sdk
+from botocore import exceptions as _sdk
 
 from controller.simaws.answers import Answer, AwsError, Delivery
 from controller.simaws.history import BATCH_OPERATIONS
@@ -25,6 +25,9 @@ from tests.simulation.loop_process import in_world
 
 if TYPE_CHECKING:
     from tests.simulation.world import SimWorld
+
+sdk: Any = _sdk
+"""Untyped."""
 
 SKEW_S_MAX = 300.0
 """AWS refuses requests signed further off its own clock."""
@@ -238,9 +241,13 @@ class LongPoll:
 def _failure(answer: Answer, operation: str, rng: random.Random) -> Exception | None:
     """What the SDK raises for an answer, or for none."""
     if answer.delivery in (Delivery.CLOSE, Delivery.HANG):
-        return sdk.ConnectionClosedError(endpoint_url=_URL)
+        closed: Exception = sdk.ConnectionClosedError(endpoint_url=_URL)
+        return closed
     if answer.delivery is Delivery.RESET:
-        return sdk.EndpointConnectionError(endpoint_url=_URL, error=aiohttp.ClientOSError(104, "reset by peer"))
+        reset: Exception = sdk.EndpointConnectionError(
+            endpoint_url=_URL, error=aiohttp.ClientOSError(104, "reset by peer")
+        )
+        return reset
     if answer.delivery is Delivery.TRUNCATE:
         return aiohttp.ClientPayloadError("Response payload is not completed")
     if answer.error is not None and answer.delivery is not Delivery.NOT_JSON:
@@ -249,10 +256,12 @@ def _failure(answer: Answer, operation: str, rng: random.Random) -> Exception | 
             "Error": {"Code": error.code, "Message": error.message},
             "ResponseMetadata": {"HTTPStatusCode": error.status},
         }
-        return sdk.ClientError(response, operation)
+        refused: Exception = sdk.ClientError(response, operation)
+        return refused
     return None
 
 
 def _never_connected() -> Exception:
     refused = aiohttp.ClientConnectorError(_KEY, OSError(111, "Connection refused"))
-    return sdk.EndpointConnectionError(endpoint_url=_URL, error=refused)
+    failure: Exception = sdk.EndpointConnectionError(endpoint_url=_URL, error=refused)
+    return failure

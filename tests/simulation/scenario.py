@@ -179,7 +179,7 @@ class _Draw:
             faults_end_s=self.faults_end_s,
             drain_bound_s=1_500.0 + 6 * self.settle_s,
             has_retries=self.has_retries,
-            interval_factor=self.rng.choice((1.0, 5.0, 5.0, 5.0)),
+            interval_factor=self.rng.choice((1.0, 3.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0)),
         )
 
     # --- settings -----------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ class _Draw:
                 "backlog_max": 2 * high,
             },
             "submit": {
-                "rate_per_s": rng.choice((2.0, 5.5, 20.0, 40.0)),
+                "rate_per_s": rng.choice((3.5, 8.0, 20.0, 40.0)),
                 "concurrency": rng.choice((1, 4, 32)),
                 "timeout_s": rng.choice((1.0, 3.0, 10.0)),
                 "settle_s": self.settle_s,
@@ -225,8 +225,8 @@ class _Draw:
     def queue_settings(self) -> dict[str, Any]:
         rng = self.rng
         return {
-            "max_in_flight": rng.choice((2, 5, 20, 1_000)),
-            "max_waiting": rng.choice((1, 3, 10, 1_000)),
+            "max_in_flight": rng.choice((3, 6, 20, 1_000)),
+            "max_waiting": rng.choice((2, 5, 10, 1_000)),
             "weight": rng.choice((1.0, 1.0, 3.0)),
             "aging_s": rng.choice((1.0, 60.0)),
         }
@@ -237,7 +237,7 @@ class _Draw:
             submitted_s=(0.0, self.uniform(0.1, 2.0)),
             runnable_s=(0.0, self.uniform(0.1, 3.0)),
             starting_s=(0.0, self.uniform(0.1, 3.0)),
-            running_s=(0.1, self.uniform(0.2, 8.0)),
+            running_s=(0.1, self.uniform(0.2, 5.0)),
             application_failure_p=fails,
             spot_reclaim_p=fails,
             out_of_memory_p=fails / 2,

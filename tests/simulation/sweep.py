@@ -103,6 +103,6 @@ def sweep(first: int, count: int, *, jobs: int, max_s: float | None = None) -> I
         running = [pool.submit(run_seeds, chunk) for _, chunk in zip(range(jobs + 1), waiting, strict=False)]
         while running:
             yield from running.pop(0).result()
-            chunk = next(waiting, None)
-            if chunk is not None and (until is None or time.monotonic() < until):
-                running.append(pool.submit(run_seeds, chunk))
+            following = next(waiting, None)
+            if following is not None and (until is None or time.monotonic() < until):
+                running.append(pool.submit(run_seeds, following))

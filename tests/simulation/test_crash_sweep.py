@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from tests.simulation.small_worlds import SMALL_WORLDS
-from tests.simulation.sweep import run_scenario
+from tests.simulation.crash_scenarios import (
+    BY_STAGE,
+    SMALL_WORLDS,
+    crashes,
+    deaths,
+    double_crashes,
+    missing,
+    run_small,
+)
 
-STEPS_MAX = 3_000
+STAGES = sorted(BY_STAGE)
 
 
-@pytest.mark.parametrize("stage", sorted(SMALL_WORLDS))
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_small_world_shows_its_stage(stage: str) -> None:
+    """Without a crash each small world keeps its promises, and what it is there for happens."""
+    problems, world = run_small(BY_STAGE[stage])
+    assert problems == []
+    assert world is not None
+    assert missing(BY_STAGE[stage], world) == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_crash_at_any_step_breaks_no_promise(stage: str) -> None:
     """Killed at its 1st, 2nd, … last step, the application ends what it began, exactly once, in its next life."""
-    for step in range(1, STEPS_MAX):
-        verdict, world = run_scenario(replace(SMALL_WORLDS[stage], kill_at_steps=(step,)))
-        assert verdict.problems == [], f"crashed at step {step}"
-        assert world is not None
-        if not world.kills:
-            assert step > 100, "the scenario does something"
-            return
-    raise AssertionError("it never ended")
+    failed = [crash for crash in crashes(BY_STAGE[stage]) if crash.problems]
+    assert failed == []
 
 
-@pytest.mark.parametrize("stage", sorted(SMALL_WORLDS))
-def test_what_is_crashed_ends_by_itself_too(stage: str) -> None:
-    """Without a crash the same scenario keeps its promises."""
-    assert run_scenario(SMALL_WORLDS[stage])[0].problems == []
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_crash_of_the_recovery_breaks_no_promise_either(stage: str) -> None:
+    """Killed twice, at every 11th death of the first life and every 5th of the second, the third ends what is left."""
+    failed = [crash for crash in double_crashes(BY_STAGE[stage], every=11, then_every=5) if crash.problems]
+    assert failed == []
+
+
+def test_the_deaths_of_a_life_do_not_change() -> None:
+    """A life takes the same steps in every run, so that no step is left out and a failing one can be run again."""
+    for small in SMALL_WORLDS:
+        found = deaths(small)
+        assert found == deaths(small)
+        assert len(found) > 25, small.stage
+        assert found[0] == 1
+
+
+def test_a_crash_is_survived_by_a_second_life() -> None:
+    """The sweep kills: a world that was killed once has a second life, in which the request ends."""
+    small = BY_STAGE["submit"]
+    step = deaths(small)[40]
+    problems, world = run_small(small, (step,))
+    assert problems == []
+    assert world is not None
+    assert [killed_at for _, _, killed_at in world.kills] == [step - 1]
+    assert world.pods[0].lives == 2

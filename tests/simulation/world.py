@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
@@ -325,7 +325,7 @@ def _capture_logs(world: SimWorld) -> None:
         )
 
 
-def _capture(_: Any, level: str, line: dict[str, Any]) -> dict[str, Any]:
+def _capture(_: Any, level: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
     line["level"] = level
     failure = line.get("exc_info")
     if isinstance(failure, BaseException):

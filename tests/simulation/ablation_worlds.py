@@ -1,0 +1,217 @@
+"""Scenarios bent towards the one situation that needs a safeguard.
+
+Random seeds hit upon most of these situations too seldom. What is bent is what goes wrong and a few settings; requests,
+times and the order of steps stay the seed's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from tests.simulation.scenario import EPOCH, Disruption, Foreign, Scenario, Sent
+
+Bend = Callable[[Scenario], Scenario]
+
+
+def calm(scenario: Scenario) -> Scenario:
+    """Nothing goes wrong."""
+    return with_settings(
+        replace(
+            scenario,
+            call_faults={},
+            service_faults={},
+            network_faults={},
+            disruptions=(),
+            kill_at_steps=(),
+            foreign=(),
+            interval_factor=5.0,
+        ),
+        submit={"settle_s": 5.0},
+    )
+
+
+def with_settings(scenario: Scenario, **sections: Mapping[str, Any]) -> Scenario:
+    """Some settings changed."""
+    changed = {name: {**scenario.settings.get(name, {}), **members} for name, members in sections.items()}
+    return replace(scenario, settings={**scenario.settings, **changed})
+
+
+def called(operation: str = "SubmitJob", *, service: Mapping[str, Any] | None = None, **chances: float) -> Bend:
+    """Nothing but faults of one operation; what is accepted late is so within the settle time."""
+
+    def bend(scenario: Scenario) -> Scenario:
+        late_s = max(0.1, 4.8 - scenario.profile.list_lag_s[1])
+        faults = {"late_s": (0.0, late_s), **(service or {})}
+        return replace(calm(scenario), call_faults={operation: chances}, service_faults=faults)
+
+    return bend
+
+
+def and_called(bend: Bend, operation: str, **chances: float) -> Bend:
+    """Faults of one more operation."""
+
+    def bent(scenario: Scenario) -> Scenario:
+        made = bend(scenario)
+        return replace(made, call_faults={**made.call_faults, operation: chances})
+
+    return bent
+
+
+def killed(count: int = 4) -> Bend:
+    """Nothing but kills, at steps that the seed says."""
+
+    def bend(scenario: Scenario) -> Scenario:
+        steps = tuple(200 + 137 * (n + scenario.seed) % 900 for n in range(count))
+        return replace(calm(scenario), kill_at_steps=steps, restart_s=0.01, faults_end_s=20.0)
+
+    return bend
+
+
+def disrupted(kind: str, *at: float, for_s: float = 10.0, size: float = 0.5) -> Bend:
+    """Nothing but this, at these times, to every job queue."""
+
+    def bend(scenario: Scenario) -> Scenario:
+        return with_disruptions(calm(scenario), kind, *at, for_s=for_s, size=size)
+
+    return bend
+
+
+def with_disruptions(scenario: Scenario, kind: str, *at: float, for_s: float, size: float = 0.5) -> Scenario:
+    queues = scenario.job_queues if kind.startswith("queue_") else list(scenario.job_queues)[:1]
+    hit = tuple(Disruption(at=t, kind=kind, for_s=for_s, what=queue, size=size) for t in at for queue in queues)
+    ends = max(scenario.faults_end_s, max(at) + for_s + 1.0)
+    return replace(scenario, disruptions=(*scenario.disruptions, *hit), faults_end_s=ends)
+
+
+def strangers(*, at: float = 0.0, **members: Any) -> Bend:
+    """The first SubmitJob calls are lost before they take effect, and Batch has jobs of nearly our names."""
+
+    def bend(scenario: Scenario) -> Scenario:
+        foreign = tuple(
+            Foreign(at=at, request_id=f"r{n}", job_name=f"job-{n}", job_queue=queue, **members)
+            for n in range(len(scenario.requests))
+            for queue in scenario.job_queues
+        )
+        return replace(calm(scenario), foreign=foreign, scripted={"SubmitJob": ("reset",) * 30})
+
+    return bend
+
+
+def crowd(scenario: Scenario) -> Scenario:
+    """Two requests whose answers are lost; then more than a page of jobs whose names differ from theirs in case."""
+    few = [replace(sent, at=0.1) for sent in named(scenario)[:2]]
+    queue = next(iter(scenario.job_queues))
+    foreign = tuple(
+        Foreign(
+            at=2.5,
+            request_id=str(sent.request_id),
+            job_name=orjson.loads(sent.body)["jobName"],
+            job_queue=queue,
+            is_upper_case=True,
+            count=101,
+        )
+        for sent in few
+    )
+    return replace(
+        with_settings(calm(scenario), submit={"timeout_s": 3.0}),
+        requests=tuple(few),
+        foreign=foreign,
+        scripted={"SubmitJob": ("hang_after",) * 4},
+        profile=replace(scenario.profile, list_lag_s=(0.0, 0.0)),
+        faults_end_s=30.0,
+    )
+
+
+def tight(bend: Bend) -> Bend:
+    """Few slots, so that every one is fought for."""
+
+    def bent(scenario: Scenario) -> Scenario:
+        made = bend(scenario)
+        return with_settings(made, queues={name: {"max_in_flight": 2, "max_waiting": 2} for name in made.job_queues})
+
+    return bent
+
+
+def slow_store(bend: Bend, *, for_s: float = 60.0) -> Bend:
+    """Calls of the store take up to a quarter of a second each."""
+
+    def bent(scenario: Scenario) -> Scenario:
+        return with_disruptions(bend(scenario), "disk_slow", 0.0, for_s=for_s)
+
+    return bent
+
+
+def beyond_settling(scenario: Scenario) -> Scenario:
+    """What AWS promises nobody: stray copies are accepted after the settle time, while requests wait for a slot."""
+    made = with_settings(tight(called(late=0.25))(scenario), submit={"settle_s": 1.0, "timeout_s": 1.0})
+    profile = replace(made.profile, running_s=(8.0, 12.0), list_lag_s=(0.0, 0.0))
+    return replace(made, profile=profile, service_faults={"late_s": (2.5, 4.0)})
+
+
+def cancelled(bend: Bend, *, after_s: float, spread_s: float) -> Bend:
+    """Every request is cancelled, so long after it was sent."""
+
+    def bent(scenario: Scenario) -> Scenario:
+        made = bend(scenario)
+        kept = [sent for sent in made.requests if sent.kind != "cancel"]
+        cancels = [
+            replace(
+                sent,
+                at=sent.at + after_s + spread_s * (number % 20) / 20,
+                kind="cancel",
+                body=orjson.dumps({"action": "cancel", "requestId": sent.request_id}).decode(),
+            )
+            for number, sent in enumerate(named(made))
+        ]
+        requests = tuple(sorted((*kept, *cancels), key=lambda sent: sent.at))
+        ends = max(made.faults_end_s, requests[-1].at + 1.0)
+        return replace(made, requests=requests, faults_end_s=ends)
+
+    return bent
+
+
+def expiring(bend: Bend, *, after_s: float, spread_s: float) -> Bend:
+    """Every request expires, so long after it was sent."""
+
+    def bent(scenario: Scenario) -> Scenario:
+        made = bend(scenario)
+        requests = []
+        for number, sent in enumerate(made.requests):
+            if sent.kind == "submit" and sent.request_id is not None:
+                at = EPOCH + sent.at + after_s + spread_s * (number % 20) / 20
+                expires = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+                body = {**orjson.loads(sent.body), "expiresAt": expires}
+                requests.append(replace(sent, body=orjson.dumps(body).decode()))
+        return replace(made, requests=tuple(requests))
+
+    return bent
+
+
+def long_running(bend: Bend, seconds: float) -> Bend:
+    """Jobs run for so long."""
+
+    def bent(scenario: Scenario) -> Scenario:
+        made = bend(scenario)
+        return replace(made, profile=replace(made.profile, running_s=(seconds, seconds)))
+
+    return bent
+
+
+def overlooked(probability: float, **track: float) -> Bend:
+    """DescribeJobs leaves out ids at random."""
+
+    def bend(scenario: Scenario) -> Scenario:
+        made = with_settings(long_running(calm, 8.0)(scenario), track=track)
+        return replace(made, service_faults={"describe_omits_p": probability}, faults_end_s=made.faults_end_s + 20.0)
+
+    return bend
+
+
+def named(scenario: Scenario) -> list[Sent]:
+    """Valid requests with an id of their own."""
+    return [sent for sent in scenario.requests if sent.kind == "submit" and sent.request_id is not None]

@@ -1,0 +1,77 @@
+"""The wired application where the store or AWS fails it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from controller.adapters.batch_model import submit_job_shape
+from controller.adapters.store.sqlite import SqliteStore
+from controller.application import Application, Ports
+from controller.config import Settings
+from controller.core.errors import NotAllowed, StoreMismatch
+from controller.health import Health
+from controller.metrics import Metrics
+from controller.ports import InsertJob, StoreIdentity
+from tests.stages.conftest import ManualClock
+from tests.stages.test_long_turns import request
+
+URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/requests"
+
+
+class Denied:
+    """STS for credentials that may not ask who they are."""
+
+    async def account(self) -> str:
+        raise NotAllowed("sts:GetCallerIdentity: AccessDenied")
+
+
+@pytest.fixture
+def application(store: SqliteStore, clock: ManualClock, metrics: Metrics) -> Application:
+    nothing: Any = None
+    ports = Ports(clock=clock, store=store, batch=nothing, account=Denied(), sources=(), sinks=(), chance=lambda: 0.0)
+    settings = Settings.model_validate({"intake": {"queue_urls": [URL]}})
+    return Application(
+        settings, ports, shapes=submit_job_shape(), region="eu-west-1", metrics=metrics, health=Health(clock)
+    )
+
+
+async def test_metrics_are_served_while_the_store_fails(application: Application, store: SqliteStore) -> None:
+    """With the counts that were read last: a backlog does not seem gone, and that the store fails can be seen."""
+    application.metrics.know_queue("high")
+    await store.commit([InsertJob(job=request(1), body="{}")])
+    assert b'batch_controller_backlog_jobs{job_queue="high"} 1.0' in await application.render_metrics()
+    await store.close()
+    application.health.store_failed("disk I/O error")
+    text = await application.render_metrics()
+    assert b'batch_controller_backlog_jobs{job_queue="high"} 1.0' in text
+    assert b'batch_controller_intake_paused{reason="store"} 1.0' in text
+
+
+async def test_a_store_that_fails_while_the_account_is_not_known_ends_nothing(
+    application: Application, store: SqliteStore
+) -> None:
+    """Where STS is not allowed the account is learned from the first job, whenever that is."""
+    await store.close()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(application._learn_account)
+            await anyio.wait_all_tasks_blocked()
+            application.drain.request()
+
+
+async def test_a_job_of_another_account_than_the_stores_ends_it(application: Application, store: SqliteStore) -> None:
+    """The first job's ARN tells what STS would not."""
+    await store.bind(StoreIdentity(account="123456789012", region="eu-west-1"))
+    application.track.any_job_arn = "arn:aws:batch:eu-west-1:210987654321:job/id-1"
+    with pytest.raises(StoreMismatch):
+        await application._learn_account()
+
+
+async def test_the_stores_account_stands_in_for_that_of_sts(application: Application, store: SqliteStore) -> None:
+    """ARNs of other accounts are rejected from the first message on, if an earlier start has learned the account."""
+    await store.bind(StoreIdentity(account="123456789012", region="eu-west-1"))
+    await application._recall_account()
+    assert application._rules().scope.account == "123456789012"

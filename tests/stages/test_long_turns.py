@@ -1,0 +1,176 @@
+"""Stages with much to do: a turn stays short, so that the stage counts as turning and a drain does not wait for it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from controller.adapters.store.sqlite import SqliteStore
+from controller.budgets import Budgets, Purpose
+from controller.core.errors import NotAllowed, Unavailable
+from controller.core.job import Job, JobState, RowKey
+from controller.core.lifecycle import Accepted, Admitted, CancelAsked, LeftInDoubt, NotFound
+from controller.health import Health
+from controller.ledger import Ledger
+from controller.lookup import LookUp
+from controller.ports import InsertJob, ListPage
+from controller.stages.expire import RETRY_S, Expire
+from controller.stages.rescue import PARALLEL, Rescue
+from controller.stages.terminate import REPEAT_S, TURN_S, Terminate
+from tests.stages.conftest import ManualClock
+
+SLOW_S = 15.0
+"""A call that hangs until its deadline."""
+
+
+class Batch:
+    """No job of any name; each call takes a while."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.call_s = 0.0
+        self.failure: Exception | None = None
+        self.looked_for: Counter[str] = Counter()
+        self.told: list[str] = []
+
+    async def list_jobs_named(self, *, job_queue: str, job_name: str, next_token: str | None = None) -> ListPage:
+        self.looked_for[job_name] += 1
+        await anyio.lowlevel.checkpoint()
+        self.clock.move(self.call_s)
+        if self.failure is not None:
+            raise self.failure
+        return ListPage(jobs=())
+
+    async def terminate_job(self, *, job_id: str, reason: str) -> None:
+        self.told.append(job_id)
+        self.clock.move(self.call_s)
+
+
+@pytest.fixture
+def batch(clock: ManualClock) -> Batch:
+    return Batch(clock)
+
+
+@pytest.fixture
+def budgets(clock: ManualClock) -> Budgets:
+    return Budgets(clock, dict.fromkeys(Purpose, 10.0), 40.0)
+
+
+@pytest.fixture
+def health(clock: ManualClock) -> Health:
+    return Health(clock)
+
+
+@pytest.fixture
+def look_up(batch: Any, budgets: Budgets, health: Health) -> LookUp:
+    return LookUp(batch=batch, budgets=budgets, health=health)
+
+
+def request(number: int, **members: Any) -> Job:
+    return Job(
+        request_id=f"r{number}",
+        message_id=f"m{number}",
+        source="https://sqs.eu-west-1.amazonaws.com/123456789012/requests",
+        content_hash=b"\0" * 32,
+        job_name=f"job-{number}",
+        batch_job_name=f"job-{number}-0123456789ab",
+        job_queue="high",
+        job_queue_ref="high",
+        job_definition="bwa:3",
+        received_at=1_900_000_000.0,
+        **members,
+    )
+
+
+async def stored(store: SqliteStore, ledger: Ledger, count: int, *facts: Any, **members: Any) -> Sequence[Job]:
+    """Rows on which the facts are true; a fact is a value, or a function of the row."""
+    await store.commit([InsertJob(job=request(n, **members), body="{}") for n in range(count)])
+    lives: Mapping[str, Sequence[Job]] = await store.find_requests([f"r{n}" for n in range(count)])
+    jobs: Sequence[Job] = [each[-1] for each in lives.values()]
+    for fact in facts:
+        jobs = await ledger.record([(job, fact(job) if callable(fact) else fact) for job in jobs])
+    return jobs
+
+
+DOUBT = LeftInDoubt(reason="no answer", error_code="x")
+
+
+def accepted(job: Job) -> Accepted:
+    return Accepted(job_id=f"id-{job.request_id}", job_arn=None)
+
+
+async def test_rescue_looks_up_a_few_rows_a_turn_and_all_of_them_in_time(
+    store: SqliteStore, ledger: Ledger, look_up: LookUp, clock: ManualClock, batch: Batch
+) -> None:
+    """With every look-up hanging, as in the outage that left them in doubt, no row waits for another twice."""
+    await stored(store, ledger, 30, Admitted(), DOUBT)
+    rescue = Rescue(store=store, ledger=ledger, look_up=look_up, clock=clock, settle_s=3_000.0)
+    await rescue.turn()
+    clock.move(2.0)
+    batch.call_s, batch.failure = SLOW_S / PARALLEL, Unavailable("no answer")
+    for _ in range(4):
+        before = batch.looked_for.total()
+        assert await rescue.turn() == 0.0 or batch.looked_for.total() >= 30
+        assert batch.looked_for.total() - before <= PARALLEL
+    assert len(batch.looked_for) == 30
+
+
+async def test_expiry_ends_its_turn_when_look_ups_are_slow_and_goes_on_with_the_others(
+    store: SqliteStore, ledger: Ledger, look_up: LookUp, clock: ManualClock, batch: Batch
+) -> None:
+    """A row without an answer waits; rows that were not looked up yet come before it."""
+    await stored(store, ledger, 6, Admitted(), DOUBT, NotFound(), CancelAsked(reason=None))
+    expire = Expire(store=store, ledger=ledger, look_up=look_up, clock=clock)
+    batch.call_s, batch.failure = SLOW_S, Unavailable("no answer")
+    for turn in range(1, 7):
+        await expire.turn()
+        assert len(batch.looked_for) == turn
+    batch.call_s, batch.failure = 0.0, None
+    clock.move(RETRY_S)
+    assert await expire.turn() is None
+    assert {job.state for job in (await store.load([RowKey(n) for n in range(1, 7)])).values()} == {JobState.CANCELLED}
+
+
+async def test_thousands_of_cancels_take_many_turns_and_each_job_its_turn(
+    store: SqliteStore, ledger: Ledger, budgets: Budgets, health: Health, clock: ManualClock, batch: Any
+) -> None:
+    """At ten calls a second, nobody is told twice before the last was told once."""
+    await stored(store, ledger, 700, Admitted(), accepted, CancelAsked(reason=None))
+    terminate = Terminate(store=store, batch=batch, budgets=budgets, clock=clock, health=health)
+    while len(batch.told) < 700:
+        began_at = clock.elapsed
+        assert await terminate.turn() is not None
+        assert clock.elapsed - began_at <= TURN_S + 1
+    assert len(set(batch.told)) == 700
+    clock.move(REPEAT_S)
+    await terminate.turn()
+    assert len(batch.told) > 700, "told again until it is final"
+
+
+async def test_a_look_up_that_is_not_allowed_shows(
+    store: SqliteStore, ledger: Ledger, look_up: LookUp, clock: ManualClock, batch: Batch, health: Health
+) -> None:
+    """Rows in doubt would else wait for ever without anybody being told which call is refused."""
+    (job,) = await stored(store, ledger, 1, Admitted(), DOUBT)
+    batch.failure = NotAllowed("batch:ListJobs: AccessDeniedException")
+    with pytest.raises(NotAllowed):
+        await look_up.find(job)
+    assert "batch:ListJobs" in json.dumps(health.is_ready()[1]["checks"]["credentials"])
+    batch.failure = None
+    await look_up.find(job)
+    assert health.is_ready()[1]["checks"]["credentials"]["ok"]
+
+
+async def test_a_cancel_between_plan_and_admission_is_no_mistake(store: SqliteStore, ledger: Ledger) -> None:
+    """A marked row that was to be admitted stays QUEUED, to be looked up before it is cancelled."""
+    (job,) = await stored(store, ledger, 1, Admitted(), DOUBT, NotFound())
+    planned = replace(job)
+    await ledger.record([(job, CancelAsked(reason="stop"))])
+    (after,) = await ledger.record([(planned, Admitted())])
+    assert (after.state, after.cancel_reason) == (JobState.QUEUED, "stop")

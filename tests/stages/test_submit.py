@@ -1,0 +1,135 @@
+"""The last moment before a send: what is decided while a row waits for its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import pytest
+
+from controller.adapters.store.sqlite import SqliteStore
+from controller.budgets import Budgets, Purpose
+from controller.core.admission import QueueLimits
+from controller.core.errors import NotAllowed
+from controller.core.job import JobState
+from controller.core.lifecycle import Admitted
+from controller.health import Health
+from controller.holds import PAIR_PROBE_S_MIN, HoldBook
+from controller.ledger import Ledger
+from controller.lookup import LookUp
+from controller.loop import Drain
+from controller.metrics import Metrics
+from controller.ports import InsertJob, SubmittedJob
+from controller.stages.admit import Admit
+from controller.stages.submit import Submit
+from tests.stages.conftest import ManualClock
+from tests.stages.test_long_turns import request
+
+
+class Batch:
+    """Takes every job, unless it is told not to."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.failure: Exception | None = None
+
+    async def submit_job(self, arguments: Mapping[str, Any], *, timeout_s: float) -> SubmittedJob:
+        self.sent.append(arguments["jobName"])
+        await anyio.lowlevel.checkpoint()
+        if self.failure is not None:
+            raise self.failure
+        return SubmittedJob(job_id=f"id-{len(self.sent)}", job_arn=None)
+
+
+class Bench:
+    """Admission and submission on a real store."""
+
+    def __init__(self, store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics, rate: float) -> None:
+        self.batch = Batch()
+        api: Any = self.batch
+        health = Health(clock)
+        budgets = Budgets(clock, dict.fromkeys(Purpose, rate), 2 * rate)
+        self.holds = HoldBook(store=store, clock=clock, on_event=lambda: None)
+        self.admit = Admit(
+            store=store,
+            ledger=ledger,
+            holds=self.holds,
+            budgets=budgets,
+            clock=clock,
+            limits_of=lambda name: QueueLimits(),
+            concurrency=32,
+        )
+        self.submit = Submit(
+            store=store,
+            ledger=ledger,
+            batch=api,
+            budgets=budgets,
+            holds=self.holds,
+            look_up=LookUp(batch=api, budgets=budgets, health=health),
+            clock=clock,
+            drain=Drain(),
+            health=health,
+            metrics=metrics,
+            chance=lambda: 0.0,
+            arguments=lambda body, job: {"jobName": job.batch_job_name},
+            timeout_s=10.0,
+        )
+
+    async def turn(self, *, admissions: int = 1) -> None:
+        for _ in range(admissions):
+            await self.admit.turn()
+        async with anyio.create_task_group() as tasks:
+            await self.submit.turn(tasks)
+
+
+@pytest.fixture
+def bench(store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics) -> Bench:
+    return Bench(store, ledger, clock, metrics, rate=40.0)
+
+
+async def test_a_request_that_expires_while_it_waits_for_the_budget_is_not_sent(
+    store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics
+) -> None:
+    """``expiresAt`` is looked at when a row is admitted and again when its turn has come."""
+    bench = Bench(store, ledger, clock, metrics, rate=0.1)
+    await store.commit([InsertJob(job=request(1, expires_at=clock.now() + 5), body="{}")])
+    await bench.turn()
+    (job,) = (await store.find_requests(["r1"]))["r1"]
+    assert (bench.batch.sent, job.state) == ([], JobState.QUEUED)
+    assert job.first_intent_at is not None, "it had been admitted"
+
+
+async def test_one_request_of_a_held_pair_is_let_through_however_often_admission_turns(
+    bench: Bench, store: SqliteStore, clock: ManualClock
+) -> None:
+    """Until it is answered; refused, it holds the pair on, accepted, it releases it."""
+    await store.commit([InsertJob(job=request(n), body="{}") for n in range(10)])
+    await bench.holds.hold("high", "bwa:3", reason="access_denied", detail="no")
+    await bench.turn()
+    assert bench.batch.sent == []
+    clock.move(PAIR_PROBE_S_MIN)
+    bench.batch.failure = NotAllowed("batch:SubmitJob: AccessDeniedException")
+    await bench.turn(admissions=5)
+    assert len(bench.batch.sent) == 1
+    clock.move(2 * PAIR_PROBE_S_MIN)
+    bench.batch.failure = None
+    await bench.turn(admissions=5)
+    assert len(bench.batch.sent) == 2
+    assert not list(bench.holds.all())
+    await bench.turn()
+    assert len(bench.batch.sent) == 11
+
+
+async def test_a_row_in_hand_is_sent_once_however_often_the_stage_turns(
+    bench: Bench, store: SqliteStore, ledger: Ledger
+) -> None:
+    """A turn that finds a row which another turn has taken leaves it alone."""
+    await store.commit([InsertJob(job=request(1), body="{}")])
+    (job,) = (await store.find_requests(["r1"]))["r1"]
+    await ledger.record([(job, Admitted())])
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            await bench.submit.turn(tasks)
+    await bench.turn()
+    assert len(bench.batch.sent) == 1
