@@ -22,7 +22,7 @@ from controller.budgets import Budgets, Purpose
 from controller.config import Settings
 from controller.core.admission import IntakeMarks
 from controller.core.errors import BadCredentials, OutwardError, StoreUnavailable
-from controller.core.job import Job
+from controller.core.job import Job, RowKey
 from controller.core.limits import PACING_GUARD
 from controller.core.polling import Schedule
 from controller.core.request import Policy, Rules, Scope, submit_arguments
@@ -279,6 +279,7 @@ class Application:
         backoff = Backoff(self._ports.chance)
         steps: tuple[Callable[[], Awaitable[object]], ...] = (
             self._recall_account,
+            self._name_lost_sinks,
             self._set_aging,
             self.holds.load,
             self.rescue.recover,
@@ -297,6 +298,13 @@ class Application:
     async def _recall_account(self) -> None:
         identity = await self._ports.store.identity()
         self._bound_account = "" if identity is None else identity.account
+
+    async def _name_lost_sinks(self) -> None:
+        """Events of a sink that is no longer configured stay, and keep their rows from being pruned."""
+        known = {sink.name for sink in self._ports.sinks}
+        for sink, count in sorted((await self._ports.store.outbox_counts()).items()):
+            if sink not in known and count:
+                self._log.warning("events of a sink that is not configured wait for it", sink=sink, events=count)
 
     async def _set_aging(self) -> None:
         limits = self.settings.queue_limits
@@ -326,14 +334,27 @@ class Application:
 
     async def _bind(self, account: str) -> None:
         backoff = Backoff(self._ports.chance)
+        store = self._ports.store
         while True:
             try:
-                await self._ports.store.bind(StoreIdentity(account=account, region=self._region))
+                for each in (await self._account_of_stored_jobs(), account):
+                    if each is not None:
+                        await store.bind(StoreIdentity(account=each, region=self._region))
                 return
             except StoreUnavailable as error:
                 self._log.warning("store not ready", reason=str(error))
                 if await self.drain.sleep(backoff.failed()):
                     return
+
+    async def _account_of_stored_jobs(self) -> str | None:
+        """If an earlier life ended before it had told the store what its first job had told it."""
+        store = self._ports.store
+        identity = await store.identity()
+        if identity is None or identity.account:
+            return None
+        rows = await store.tracked(after=RowKey(0), limit=1)
+        jobs = await store.load([row.key for row in rows])
+        return next((_account_in(job.batch_job_arn) for job in jobs.values()), None)
 
     async def _work(self) -> None:
         """Every stage but publishing, until all have stopped."""
@@ -398,9 +419,8 @@ class Application:
     async def _learn_account(self) -> None:
         """Where STS is not allowed, the first job ARN tells the account."""
         while not self.drain.is_requested:
-            arn = self.track.any_job_arn
-            if arn is not None and len(arn.split(":")) > 4:
-                self._account = arn.split(":")[4]
+            self._account = _account_in(self.track.any_job_arn)
+            if self._account is not None:
                 await self._bind(self._account)
                 return
             await self.drain.sleep(1.0)
@@ -456,3 +476,9 @@ class Application:
             now=now,
         )
         return self.metrics.render(snapshot)
+
+
+def _account_in(job_arn: str | None) -> str | None:
+    """``arn:aws:batch:REGION:ACCOUNT:job/ID``."""
+    parts = (job_arn or "").split(":")
+    return parts[4] if len(parts) > 4 else None

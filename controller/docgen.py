@@ -1,7 +1,8 @@
 """The reference pages, made from the tables in the code: settings, metrics, events and their schemas.
 
 ``python -m controller.docgen`` writes ``docs/configuration.md``, ``docs/metrics.md``, ``docs/events.md``,
-``docs/states.md`` and ``docs/schemas/``; with ``--check`` it writes nothing and ends with exit code 1 if a page differs from its table.
+``docs/states.md`` and ``docs/schemas/``; with ``--check`` it writes nothing and ends with exit code 1 if a page
+differs from its table.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ class Heartbeat(Protocol):
 
     def turned(self, stage: str) -> None: ...
 
+    def dismiss(self, stage: str) -> None: ...
+
 
 class Wake:
     """A coalescing wake-up: any number of ``set`` before a ``wait`` count as one."""
@@ -165,6 +167,7 @@ class StageLoop:
             self._heartbeat.turned(self.name)
             if not self._drain.is_requested:
                 await self.wake.wait(self._interval_s if due_s is None else min(due_s, self._interval_s))
+        self._heartbeat.dismiss(self.name)
 
     async def _turn(self, turn: Turn) -> float | None:
         try:

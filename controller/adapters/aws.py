@@ -114,7 +114,27 @@ async def open_aws(
                 for each in sorted({region_of(url) or chosen for url in queue_urls})
             },
         )
+        for paced in (aws.batch_submit, aws.batch):
+            await _prepare_connections(paced)
         yield aws
+
+
+async def _prepare_connections(client: Any) -> None:
+    """Have the SDK set up TLS for a client now instead of at its first call.
+
+    It reads the CA bundle in a thread, which takes a tenth of a second and more, while every call that has begun waits:
+    calls that were paced by then would go out all at once. It also tells a bundle or proxy that can't be used at start.
+    The SDK has no public way; if a later one lacks this one, first calls bunch and nothing else is lost.
+    """
+    try:
+        http = client._endpoint.http_session
+        proxy, get_session = http._proxy_config.proxy_url_for(client.meta.endpoint_url), http._get_session
+    except AttributeError:
+        return
+    try:
+        await get_session(proxy)
+    except (sdk.BotoCoreError, OSError) as error:
+        raise Misconfigured(f"the AWS SDK can't set up TLS for {client.meta.endpoint_url}: {error}") from error
 
 
 def resolve_region(session: Any, *, configured: str | None, environment: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,6 +32,8 @@ log = structlog.get_logger(__name__)
 SEND_DEADLINE_S: Final = 15.0
 MESSAGE_BYTES_KEPT: Final = SQS_MESSAGE_BYTES_MAX - 4096
 """What bodies and attributes of one call may come to; the rest is a margin for how SQS counts."""
+STALLED_S: Final = 5.0
+"""How long a reader of standard output may take nothing before that counts as a failure of the sink."""
 ATTRIBUTE_BYTES_MAX: Final = 1024
 CUT_STRING_LENGTH: Final = 1024
 """What is kept of each string of an event that is too large even without its lists and maps."""
@@ -45,23 +48,35 @@ class LineWriter:
 
     If a write fails half-way, the next one starts on a new line, so that a reader sees at most one broken line and
     never two events in one.
+
+    A reader that stands still is an error after ``stalled_s``, so that the stage can wait for it, and a drain need not.
+    So that no write blocks, one into a pipe is no longer than a pipe that is ready is sure to take; it ends with a line
+    where it can.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, stalled_s: float = STALLED_S) -> None:
         self._descriptor = descriptor
+        self._stalled_s = stalled_s
         self._is_mid_line = False
 
     def __call__(self, lines: bytes) -> None:
         """Returns when the last byte has been accepted; raises OSError. Blocks: for a Runner."""
         left = memoryview(b"\n" + lines if self._is_mid_line else lines)
+        is_file = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
         while left:
+            if not select.select((), (self._descriptor,), (), self._stalled_s)[1]:
+                raise TimeoutError(f"the reader has taken nothing for {self._stalled_s:g} s")
             try:
-                written = os.write(self._descriptor, left)
-            except BlockingIOError:  # someone who shares the descriptor made it non-blocking
-                select.select((), (self._descriptor,), ())
+                written = os.write(self._descriptor, left if is_file else left[: _piece(left)])
+            except BlockingIOError:  # someone who shares the descriptor made it non-blocking, and was faster
                 continue
             self._is_mid_line = left[written - 1] != ord("\n")
             left = left[written:]
+
+
+def _piece(left: memoryview) -> int:
+    """As many whole lines as a pipe takes at once, or what it takes of a longer one."""
+    return bytes(left[: select.PIPE_BUF]).rfind(b"\n") + 1 or select.PIPE_BUF
 
 
 class LogSink:

@@ -41,8 +41,10 @@ def classify(job: Job, seen: Observation) -> str | None:
 
 
 def _was_our_cancel(job: Job, seen: Observation) -> bool:
-    """TerminateJob's reason becomes the job's status reason."""
-    return job.cancel_requested_at is not None and seen.status_reason == terminate_reason(job)
+    """TerminateJob's reason becomes the job's status reason; an array parent's speaks of its children only."""
+    if job.cancel_requested_at is None:
+        return False
+    return job.is_array or seen.status_reason == terminate_reason(job)
 
 
 def terminate_reason(job: Job) -> str:

@@ -21,7 +21,7 @@ from controller.core.admission import (
     queue_counts,
     wanted,
 )
-from controller.core.job import Job, JobState
+from controller.core.job import Job, JobState, RowKey
 from controller.core.lifecycle import Admitted
 from controller.holds import HoldBook
 from controller.ledger import Ledger
@@ -53,6 +53,8 @@ class Admit:
         self._limits_of = limits_of
         self._concurrency = concurrency
         self._credits: Mapping[str, float] = {}
+        self._probed: dict[tuple[str, str], RowKey] = {}
+        """The request that was let through last, per held pair."""
 
     async def turn(self) -> float | None:
         """Seconds until a pause ends; None: nothing more to admit before something changes."""
@@ -122,17 +124,18 @@ class Admit:
         )
 
     def _one_per_probe(self, jobs: Sequence[Job]) -> list[Job]:
-        """Of a held pair whose probe is due, let one request through."""
+        """Of a held pair whose probe is due, let one request through; another than last time, if the plan has one:
+        what was refused may be that one request alone."""
         probing = self._holds.probing()
         if not probing:
             return list(jobs)
-        seen: set[tuple[str, str]] = set()
-        admitted = []
+        held = {(hold.job_queue, hold.job_definition) for hold in self._holds.all()}
+        self._probed = {pair: key for pair, key in self._probed.items() if pair in held}
+        chosen: dict[tuple[str, str], Job] = {}
         for job in jobs:
             pair = (job.job_queue, job.job_definition)
-            if pair in probing:
-                if pair in seen:
-                    continue
-                seen.add(pair)
-            admitted.append(job)
-        return admitted
+            if pair in probing and (pair not in chosen or self._probed.get(pair) == chosen[pair].key):
+                chosen[pair] = job
+        self._probed.update((pair, job.key) for pair, job in chosen.items())
+        probes = {job.key for job in chosen.values()}
+        return [job for job in jobs if job.key in probes or (job.job_queue, job.job_definition) not in probing]

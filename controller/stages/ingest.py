@@ -110,6 +110,7 @@ class Ingest:
         finally:
             self._receiving = 0
             self.arrived.set()
+        self._health.dismiss("receive")
 
     async def _receive(self) -> None:
         backoff = Backoff(self._chance)
@@ -176,6 +177,7 @@ class Ingest:
             await guarded(
                 partial(self._commit_or_keep, group, backoff), stage="ingest", on_error=partial(self._left, backoff)
             )
+        self._health.dismiss("ingest")
 
     async def _commit_or_keep(self, group: Sequence[_Held], backoff: Backoff) -> None:
         try:

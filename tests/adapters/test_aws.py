@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controller.adapters.aws import Aws, open_aws
 from controller.adapters.sqs import region_of
 from controller.core.errors import BadCredentials, Misconfigured
+from controller.simaws import SimAws, serve
+from tests.adapters.conftest import OpenAws
 
 
 def opened(
@@ -151,3 +156,41 @@ async def test_connect_timeout_ends_before_the_deadline() -> None:
     """With a short deadline the connect time-out is shorter still, so that it decides what was not sent."""
     async with opened("eu-west-1", submit_timeout_s=1) as aws:
         assert aws.batch_submit.meta.config.connect_timeout == 0.5
+
+
+class CountingExecutor(ThreadPoolExecutor):
+    """Runs what it is given and counts it."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=2)
+        self.count = 0
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self.count += 1
+        return super().submit(function, *args, **kwargs)
+
+
+async def test_the_first_calls_to_batch_wait_for_nothing_but_the_wire(open_clients: OpenAws) -> None:
+    """TLS is set up when the session opens: paced calls that waited for a thread to do it would go out all at once."""
+    threads = CountingExecutor()
+    asyncio.get_running_loop().set_default_executor(threads)
+    server = await serve(sim := SimAws())
+    sim.add_job_queue("q")
+    sim.add_job_definition("d")
+    try:
+        async with open_clients(sim.sqs.base_url) as aws:
+            before = threads.count
+            await aws.batch_submit.submit_job(jobName="n", jobQueue="q", jobDefinition="d")
+            await aws.batch.describe_job_queues()
+            assert before > 0, "the bundle of CA certificates was read in a thread"
+            assert threads.count == before
+    finally:
+        await server.stop()
+
+
+async def test_a_ca_bundle_that_cant_be_read_is_misconfigured(credentials: pytest.MonkeyPatch) -> None:
+    """It is told at start, not at the first call."""
+    credentials.setenv("AWS_CA_BUNDLE", "/nowhere/bundle.pem")
+    with pytest.raises(Misconfigured, match="TLS"):
+        async with opened("eu-west-1"):
+            pass

@@ -149,6 +149,23 @@ def test_line_writer_raises_when_the_reader_is_gone() -> None:
         os.close(writing)
 
 
+def test_line_writer_gives_up_on_a_reader_that_stands_still_and_goes_on_when_it_reads() -> None:
+    """An error instead of a write that no drain could end; whole lines before it, and the same lines again after it."""
+    reading, writing = os.pipe()
+    line = b'{"event": "job.submitted", "padding": "' + b"x" * 200 + b'"}\n'
+    writer = LineWriter(writing, stalled_s=0.05)
+    try:
+        with pytest.raises(TimeoutError):
+            writer(line * 1_000)
+        before = os.read(reading, 1 << 20)
+        assert before == line * (len(before) // len(line))
+        writer(line * 10)
+        assert os.read(reading, 1 << 20) == line * 10
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
 def test_line_writer_starts_anew_after_a_broken_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a write that failed within a line the next one begins on a line of its own."""
     written = bytearray()

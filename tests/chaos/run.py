@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,7 +15,7 @@ from tests.chaos.killer import STOPS_WITHIN_S, Killer
 from tests.chaos.plan import Options, controller_settings, sim_arguments
 from tests.chaos.prey import Prey
 from tests.chaos.record import Record, gather
-from tests.chaos.requests import Planned, Sent, canary_of, planned_messages
+from tests.chaos.requests import Family, Planned, Sent, canary_of, planned_messages
 from tests.chaos.watch import Watch
 from tests.chaos.weather import Weather
 from tests.e2e.service import FINAL
@@ -62,8 +62,11 @@ class Run:
         self._show = show
         self._progress = Progress()
         self._sent: list[Sent] = []
-        self._finals: dict[str, str] = {}
-        """MessageId by event id."""
+        self._families: dict[str, Family] = {}
+        """By MessageId."""
+        self._ended: set[int] = set()
+        """Families (by identity) of which a final event was told. Rejections of another content under a known id do not
+        count: those are through once queue and outbox are empty."""
         self._events_seen = 0
 
     def play(self) -> Outcome:
@@ -81,7 +84,9 @@ class Run:
 
     def _play(self, canary: str) -> Outcome:
         self._began_at = time.monotonic()
-        weather = Weather(seed=self._options.seed, timings=self._options.timings, control=self._sim.control)
+        weather = Weather(
+            seed=self._options.seed, timings=self._options.timings, control=self._sim.control, met=self._met
+        )
         killer = Killer(
             seed=self._options.seed,
             kills=self._options.kills,
@@ -109,7 +114,7 @@ class Run:
             canary=canary,
         )
         seconds = {"chaos": raged_s, "drain": drained_s}
-        return Outcome(record=record, counts=killer.counts, met=weather.met, seconds=seconds)
+        return Outcome(record=record, counts=killer.counts, met=weather.switched_on, seconds=seconds)
 
     # --- phases -------------------------------------------------------------------------------------------
 
@@ -146,6 +151,7 @@ class Run:
                 error.close()
                 return planned[number:]
             self._sent.append(Sent(planned=message, message_id=answer["MessageId"]))
+            self._families[answer["MessageId"]] = message.family
         return []
 
     def _drain(self) -> bool:
@@ -184,6 +190,10 @@ class Run:
         ):
             time.sleep(0.1)
 
+    def _met(self) -> Mapping[str, Collection[str]]:
+        calls: Mapping[str, Collection[str]] = self._sim.control("history/calls")["calls"]
+        return calls
+
     # --- parts --------------------------------------------------------------------------------------------
 
     def _elapsed_s(self) -> float:
@@ -197,7 +207,8 @@ class Run:
         progress = self._progress
         progress.elapsed_s = self._elapsed_s()
         progress.messages = len(self._sent)
-        progress.ended, progress.expected = self._ended()
+        progress.ended = len(self._ended)
+        progress.expected = len({id(family) for family in self._families.values()})
         progress.in_doubt = int(self._watch.metric("submissions_in_doubt "))
         if killer is not None:
             progress.kills = killer.counts["SIGKILL"]
@@ -207,16 +218,7 @@ class Run:
     def _read_finals(self) -> None:
         events = self._prey.numbered_events()
         for _, event in events[self._events_seen :]:
-            if event["event"] in FINAL:
-                self._finals[event["event_id"]] = event.get("message_id", "")
+            family = self._families.get(event.get("message_id", ""))
+            if event["event"] in FINAL and event.get("error_code") != "conflict" and family is not None:
+                self._ended.add(id(family))
         self._events_seen = len(events)
-
-    def _ended(self) -> tuple[int, int]:
-        """(final events so far, final events that must come at least): one per request, and one per message of the
-        content that did not stand, whichever that was."""
-        contents: dict[int, Counter[str]] = defaultdict(Counter)
-        for sent in self._sent:
-            if sent.planned.content:
-                contents[id(sent.planned.family)][sent.planned.content] += 1
-        losers = sum(min(counts.values()) for counts in contents.values() if len(counts) > 1)
-        return len(self._finals), len(contents) + losers

@@ -242,7 +242,7 @@ def test_every_fault_of_frequent_calls_is_switched_on_in_a_long_run() -> None:
                 assert sum(chances.values()) <= 1
                 switched.update((operation, fault) for fault in chances)
 
-    weather = Weather(seed=Random(5).randint(0, 99), timings=BRISK, control=control)
+    weather = Weather(seed=Random(5).randint(0, 99), timings=BRISK, control=control, met=dict)
     for now in range(0, 600, 5):
         weather.turn(1_000.0 + now)
     assert {(name, fault) for name in FREQUENT for fault in Fault if fault is not Fault.LATE} <= switched

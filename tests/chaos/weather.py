@@ -6,7 +6,7 @@ beside them whole stretches: credentials expired, a sink refused, a job queue di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from tests.chaos.plan import TOTAL_RATE_PER_S, Timings
 
 Json = dict[str, Any]
 Control = Callable[[str, Json], object]
+Met = Callable[[], Mapping[str, Collection[str]]]
 
 READS: Final = ("DescribeJobs", "ListJobs", "DescribeJobQueues", "GetCallerIdentity")
 OPERATIONS: Final = (
@@ -50,29 +51,34 @@ def faults_of(operation: str) -> list[Fault]:
     return [fault for fault in Fault if fault is not Fault.LATE or operation == "SubmitJob"]
 
 
-def _chances(operation: str, fault: Fault) -> tuple[float, float]:
-    """Bounds of a fault's probability: what is called seldom is struck often."""
-    if operation not in FREQUENT:
-        return (0.1, 0.15)
+def _chances(operation: str, fault: Fault, *, is_new: bool) -> tuple[float, float]:
+    """Bounds of a fault's probability: what is called or met seldom is struck often. Five of them are below 1."""
     if operation == "SubmitJob":
-        return (0.002, 0.01) if fault in LONG_PAUSES else (0.02, 0.1)
+        return (0.005, 0.02) if fault in LONG_PAUSES else (0.02, 0.1)
+    if is_new or operation not in FREQUENT:
+        return (0.1, 0.19)
     return (0.02, 0.06) if fault in LONG_PAUSES else (0.05, 0.15)
 
 
 class Weather:
-    """Turned by the run's loop; ``control`` posts to the simulated AWS."""
+    """Turned by the run's loop.
 
-    def __init__(self, *, seed: int, timings: Timings, control: Control) -> None:
+    ``control`` posts to the simulated AWS; ``met`` says which outcomes each operation has had: what has not struck yet
+    comes first.
+    """
+
+    def __init__(self, *, seed: int, timings: Timings, control: Control, met: Met) -> None:
         self._random = Random(f"{seed}/weather")
         self._timings = timings
         self._control = control
+        self._met = met
         self._decks: dict[str, list[Fault]] = {}
         """Faults of an operation whose turn comes next, so that all come round."""
         self._switch_at = 0.0
         self._stretch_ends_at = 0.0
         self._stretches: list[Callable[[], None]] = []
         self.switches = 0
-        self.met: set[str] = set()
+        self.switched_on: set[str] = set()
         """Stretches and service faults that were switched on."""
 
     def turn(self, now: float) -> None:
@@ -96,15 +102,22 @@ class Weather:
     def _drawn(self) -> Json:
         if self._random.random() < CLEAR_P:
             return {"calls": {name: {} for name in OPERATIONS}, "service": _FAIR}
-        return {"calls": {name: self._calls(name) for name in OPERATIONS}, "service": self._service()}
+        met = self._met()
+        return {"calls": {name: self._calls(name, met) for name in OPERATIONS}, "service": self._service()}
 
-    def _calls(self, operation: str) -> Mapping[str, float]:
-        """Probabilities of a few faults of one operation, together at most three quarters."""
+    def _calls(self, operation: str, met: Mapping[str, Collection[str]]) -> Mapping[str, float]:
+        """Probabilities of a few faults of one operation, together less than 1."""
         deck = self._decks.setdefault(operation, [])
         if len(deck) < STRUCK_MAX:
-            deck += self._random.sample(faults_of(operation), len(faults_of(operation)))
+            known = met.get(operation, ())
+            shuffled = self._random.sample(faults_of(operation), len(faults_of(operation)))
+            deck[:0] = sorted(shuffled, key=lambda fault: fault.value not in known)  # taken from the end
         struck = {deck.pop() for _ in range(self._random.choice((1, 3, STRUCK_MAX)))}
-        return {fault.value: self._random.uniform(*_chances(operation, fault)) for fault in struck}
+        known = met.get(operation, ())
+        return {
+            fault.value: self._random.uniform(*_chances(operation, fault, is_new=fault.value not in known))
+            for fault in sorted(struck)
+        }
 
     def _service(self) -> Json:
         random, late_s = self._random, self._timings.late_s_max
@@ -118,7 +131,7 @@ class Weather:
         }
         if random.random() < 0.2:
             drawn["rate_factor"] = random.uniform(2 / TOTAL_RATE_PER_S, 0.5)
-        self.met |= {name for name, value in drawn.items() if value}
+        self.switched_on |= {name for name, value in drawn.items() if value}
         return {
             **_FAIR,
             **drawn,
@@ -143,11 +156,11 @@ class Weather:
         self._control("job-queues", {"name": "flaky", "state": "ENABLED", "status": "VALID"})
 
     def _deny(self, *operations: str) -> None:
-        self.met |= {f"denied {name}" for name in operations}
+        self.switched_on |= {f"denied {name}" for name in operations}
         self._control("faults", {"denied": list(operations)})
 
     def _expire(self) -> None:
-        self.met.add("credentials expired")
+        self.switched_on.add("credentials expired")
         self._control("faults", {"are_credentials_expired": True})
 
     def _deny_sink(self) -> None:
@@ -161,7 +174,7 @@ class Weather:
 
     def _disable(self) -> None:
         change = self._random.choice(({"state": "DISABLED"}, {"status": "INVALID"}))
-        self.met.add("job queue not ENABLED and VALID")
+        self.switched_on.add("job queue not ENABLED and VALID")
         self._control("job-queues", {"name": "flaky", **change})
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import aiohttp
+import anyio
 from botocore import exceptions as sdk
 
 from controller import application, gate, holds, intake, ledger, lookup
@@ -26,7 +27,7 @@ from controller.core.job import Job, JobState, ListedJob
 from controller.core.lifecycle import Accepted, Admitted, CancelAsked, Described, NotAccepted, NotFound, Transition
 from controller.loop import Drain
 from controller.stages import admit, expire, ingest, publish, rescue, submit, terminate, track
-from tests.simulation.disk import Disk
+from tests.simulation.disk import Disk, SimRunner
 from tests.simulation.ports import SimClient
 
 Switch = Callable[[], AbstractContextManager[object]]
@@ -227,6 +228,22 @@ cancel_at_once = step(JobState.SUBMITTING, CancelAsked, _cancelled_in_flight)
 
 
 @contextmanager
+def late_answers() -> Iterator[None]:
+    """No safeguard, but a world in which it matters: the store's answers come late, in whatever order."""
+    run = SimRunner.run
+
+    async def ran(self: SimRunner, function: Callable[[], Any]) -> Any:
+        try:
+            return await run(self, function)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.1 * self._disk.rng.random())
+
+    with mock.patch.object(SimRunner, "run", ran):
+        yield
+
+
+@contextmanager
 def no_versions() -> Iterator[None]:
     """The last write wins."""
     update = writes.Changes._update_job
@@ -264,7 +281,7 @@ def no_duplicates() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(intake._Group, "_submit", decided))
         stack.enter_context(mock.patch.object(writes, "encode_keyed", encoded))
-        stack.enter_context(mock.patch.object(writes.Changes, "_read_live", lambda self, _: set()))
+        stack.enter_context(mock.patch.object(writes.Changes, "_read_live", return_value=set()))
         stack.enter_context(mock.patch.object(Disk, "connect", connected))
         yield
 
@@ -377,7 +394,10 @@ def commit_failed_means_undone() -> Iterator[None]:
         finally:
             self._tracked = announce  # type: ignore[method-assign]
 
-    with mock.patch.object(ledger.Ledger, "_reload", reloaded), mock.patch.object(track.Track, "_reconcile", not_at_all):
+    with (
+        mock.patch.object(ledger.Ledger, "_reload", reloaded),
+        mock.patch.object(track.Track, "_reconcile", not_at_all),
+    ):
         yield
 
 
@@ -390,6 +410,23 @@ told_once = put(terminate, "REPEAT_S", 1e9)
 def _only_tracked(usage: Any) -> dict[str, admission.QueueCounts]:
     return admission.queue_counts(line for line in usage if line.state is not JobState.SUBMITTING)
 
+
+def _may_be_sent_though_expired(job: Job, snapshot: admission.AdmissionSnapshot) -> bool:
+    return _MAY_BE_SENT(replace(job, expires_at=None), snapshot)
+
+
+_MAY_BE_SENT = admission._may_be_sent
+_GOES_BACK = submit.Submit._goes_back
+
+
+def _goes_back_though_expired(self: submit.Submit, job: Job) -> bool:
+    return _GOES_BACK(self, replace(job, expires_at=None))
+
+
+expired_is_sent = both(
+    put(admission, "_may_be_sent", _may_be_sent_though_expired),
+    put(submit.Submit, "_goes_back", _goes_back_though_expired),
+)
 
 count_only_tracked = put(admit, "queue_counts", _only_tracked)
 
@@ -413,9 +450,7 @@ def _window_open(self: pacing.SendWindow, ceiling_per_s: float, *, now: float) -
     _WINDOW_INIT(self, ceiling_per_s, now=now - 10.0)
 
 
-start_full = both(
-    put(pacing.Pace, "start", classmethod(_start_full)), put(pacing.SendWindow, "__init__", _window_open)
-)
+start_full = both(put(pacing.Pace, "start", classmethod(_start_full)), put(pacing.SendWindow, "__init__", _window_open))
 
 _HOLD = holds.HoldBook.hold
 
@@ -439,4 +474,3 @@ answer_5xx_is_no = put(aws_errors, "_is_surely_rejected", lambda error: True)
 any_age = put(lookup, "ADOPTION_SKEW_S", math.inf)
 no_total = put(pacing.SendWindow, "wait_s", lambda self, now: 0.0)
 no_guard = put(pacing, "PACING_GUARD", 0.0)
-

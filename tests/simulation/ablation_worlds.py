@@ -47,7 +47,8 @@ def called(operation: str = "SubmitJob", *, service: Mapping[str, Any] | None = 
     def bend(scenario: Scenario) -> Scenario:
         late_s = max(0.1, 4.8 - scenario.profile.list_lag_s[1])
         faults = {"late_s": (0.0, late_s), **(service or {})}
-        return replace(calm(scenario), call_faults={operation: chances}, service_faults=faults)
+        made = with_settings(calm(scenario), submit={"timeout_s": 1.0}) if "late" in chances else calm(scenario)
+        return replace(made, call_faults={operation: chances}, service_faults=faults)
 
     return bend
 
@@ -215,3 +216,42 @@ def overlooked(probability: float, **track: float) -> Bend:
 def named(scenario: Scenario) -> list[Sent]:
     """Valid requests with an id of their own."""
     return [sent for sent in scenario.requests if sent.kind == "submit" and sent.request_id is not None]
+
+
+def new_jobs_unknown(scenario: Scenario) -> Scenario:
+    """DescribeJobs shows new jobs only after some seconds, and they are asked for often."""
+    made = with_settings(calm(scenario), track={"interval_s_min": 0.5, "rate_per_s": 8.0, "lost_after_s": 40.0})
+    return replace(made, profile=replace(made.profile, describe_lag_s=(4.0, 8.0)))
+
+
+def low_total(scenario: Scenario) -> Scenario:
+    """The total is less than the rates of the kinds of calls together."""
+    return with_settings(calm(scenario), aws={"total_rate_per_s": 8.0}, submit={"rate_per_s": 7.0})
+
+
+def stopped(scenario: Scenario) -> Scenario:
+    """SIGTERM again and again, while more wait than may be sent."""
+    made = with_settings(calm(scenario), controller={"drain_s": 1.0}, submit={"rate_per_s": 2.0, "timeout_s": 1.0})
+    return with_disruptions(made, "sigterm", *(3.0 + 3.0 * n for n in range(6)), for_s=0.0)
+
+
+def held_in_doubt(scenario: Scenario) -> Scenario:
+    """Requests in doubt go back to the backlog and are held there; then, later than AWS says, stray copies of their
+    calls are accepted; then they are cancelled."""
+    made = with_settings(called(late=0.5)(scenario), submit={"settle_s": 1.0, "rate_per_s": 20.0})
+    made = replace(
+        made,
+        requests=tuple(replace(sent, at=0.1) for sent in made.requests),
+        profile=replace(made.profile, list_lag_s=(0.0, 0.0), batch_rate_per_s=None),
+        service_faults={"late_s": (4.0, 5.0)},
+    )
+    made = with_disruptions(made, "submit_denied", 2.0, for_s=20.0)
+    return cancelled(lambda same: same, after_s=10.0, spread_s=5.0)(made)
+
+
+def told_too_seldom(scenario: Scenario) -> Scenario:
+    """Jobs that would run for an hour are cancelled, and TerminateJob does not always get there."""
+    bend = cancelled(long_running(called("TerminateJob", reset=0.6), 3_600.0), after_s=2.0, spread_s=5.0)
+    made = bend(scenario)
+    ids = {sent.request_id for sent in named(made)}
+    return replace(made, requests=tuple(sent for sent in made.requests if sent.request_id in ids))

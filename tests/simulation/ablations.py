@@ -1,536 +1,646 @@
-"""Safeguards, each switched off in turn: some seed must then fail, and break the promise that rests on it.
+"""Safeguards, each switched off in turn: a world that keeps its promises with it must break one without it.
 
-``python -m tests.simulation.ablations --markdown`` prints the table of ``docs/promises.md``. A safeguard is switched
-off by a substitution made here; the application has no switch for it. A seed counts only if it is green with the
-safeguard. Where random seeds hit upon the one situation that needs a safeguard too seldom, the scenario is bent
-towards it.
+``python -m tests.simulation.ablations`` runs the recorded seeds, ``--search NAME`` looks for the first seed that
+shows a safeguard, ``--markdown`` writes the table into ``docs/promises.md``. The application has no switch for any of
+this: ``ablation_switches.py`` substitutes parts of it, ``ablation_worlds.py`` bends the seeds' scenarios.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
-from unittest import mock
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
-from controller import lookup
-from controller.adapters import aws_errors
-from controller.adapters.store import sqlite, writes
-from controller.core import admission, job, lifecycle, pacing
-from controller.core.lifecycle import NotAccepted, NotFound, RefusedForGood, Transition
-from controller.ports import DeleteOutbox, ListPage
-from controller.stages import admit, ingest, publish, rescue, submit, track
-from tests.simulation import checkers
-from tests.simulation.scenario import Disruption, Foreign, Scenario, draw
+from controller.adapters import batch
+from controller.core import polling
+from controller.core.pacing import Pace
+from controller.holds import HoldBook
+from controller.lookup import LookUp
+from controller.stages import track
+from controller.stages.expire import Expire
+from controller.stages.ingest import Ingest
+from controller.stages.publish import Publish
+from controller.stages.rescue import Rescue
+from controller.stages.submit import Submit
+from tests.simulation import ablation_switches as off
+from tests.simulation import ablation_worlds as worlds
+from tests.simulation import checkers, checkers_extra
+from tests.simulation.ablation_switches import Switch, put
+from tests.simulation.ablation_worlds import Bend, called, calm, disrupted, killed, slow_store, tight
+from tests.simulation.scenario import Scenario, draw
 from tests.simulation.sweep import run_scenario
 
-SEEDS_MAX = 60
+SEEDS_MAX: Final = 300
 """Within so many seeds a missing safeguard must show."""
+NEXT_MAX: Final = 60
+"""Seeds tried after a recorded one that shows nothing any more."""
+SAID_MAX: Final = 130
+PROMISES_FILE: Final = Path(__file__).parents[2] / "docs" / "promises.md"
+BEGIN: Final = "<!-- ablations: begin -->"
+END: Final = "<!-- ablations: end -->"
 
-Bend = Callable[[Scenario], Scenario]
+ENDS: Final = "everything ends"
+DELETED: Final = "deleted after commit"
+ACCOUNT: Final = "one store, one account"
+
+NUMBERS: Final[Mapping[str, str]] = {
+    DELETED: "1",
+    checkers.NOTHING_LOST: "1",
+    checkers_extra.NOT_BURNED: "1",
+    checkers.EXACTLY_ONE: "2",
+    ACCOUNT: "2",
+    checkers_extra.EXPIRED: "2",
+    checkers.RATES: "3",
+    checkers.SLOTS: "3",
+    checkers_extra.LEFT_ALONE: "3",
+    checkers.TRUTH: "4",
+    checkers.REPORTED: "5",
+    checkers.ONE_FINAL: "5",
+    ENDS: "5",
+    checkers_extra.DRAINED: "6",
+}
+"""Promises of ``docs/promises.md``, by what their checkers call them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ablation:
     """A safeguard and what breaks without it."""
 
+    name: str
     safeguard: str
     where: str
-    promises: tuple[str, ...]
-    """Those that must break: the first problem of the failing seed names one of them."""
-    off: Callable[[], Any]
-    """A context manager in which it is off."""
-    bend: Bend = lambda scenario: scenario
-    means: str = ""
-    """How it was switched off, for the table."""
+    without: str
+    """What happens in its place once it is off."""
+    promise: str
+    """As a checker calls it: the one that must break."""
+    off: Switch
+    bend: Bend = calm
+    inside: Switch = nullcontext
+    """A world that is unlike the others, with the safeguard and without it."""
+    seed: int = 1
+    """The first seed that shows it."""
+    note: str = ""
+    """For the table: what the bent scenario needs to be known of."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    ablation: Ablation
-    seed: int | None
-    """The first seed that failed without the safeguard and is green with it."""
-    tried: int
-    problem: str
+class Shown:
+    """What a seed showed of a safeguard."""
+
+    with_it: list[str]
+    """Broken promises, the safeguard being on: must be empty."""
+    without: list[str]
+
+    def breaks(self, promise: str) -> bool:
+        return any(problem.split(":")[0] == promise for problem in self.without)
+
+    def said(self, promise: str) -> str:
+        return next((problem for problem in self.without if problem.split(":")[0] == promise), "")
 
 
-def judge(ablation: Ablation, *, first: int = 1, seeds_max: int = SEEDS_MAX) -> Outcome:
-    """Look for a seed that needs the safeguard."""
-    for tried, seed in enumerate(range(first, first + seeds_max), start=1):
-        scenario = ablation.bend(draw(seed))
+def problems_of(scenario: Scenario) -> list[str]:
+    verdict, world = run_scenario(scenario)
+    return verdict.problems + checkers_extra.check_more(world)
+
+
+def show(ablation: Ablation, seed: int) -> Shown:
+    """Run a seed's scenario with the safeguard and without it."""
+    scenario = ablation.bend(draw(seed))
+    with ablation.inside():
         with ablation.off():
-            problems = run_scenario(scenario)[0].problems
-        if problems and not run_scenario(scenario)[0].problems:
-            return Outcome(ablation, seed, tried, _most_telling(problems, ablation.promises))
-    return Outcome(ablation, None, seeds_max, "")
+            without = problems_of(scenario)
+        return Shown(problems_of(scenario) if without else [], without)
 
 
-def _most_telling(problems: Sequence[str], promises: Sequence[str]) -> str:
-    return next((each for each in problems if each.split(":")[0] in promises), problems[0])
-
-
-# --- bending scenarios ------------------------------------------------------------------------------------
-
-
-def _calm(scenario: Scenario) -> Scenario:
-    return replace(
-        scenario,
-        call_faults={},
-        service_faults={},
-        network_faults={},
-        disruptions=(),
-        kill_at_steps=(),
-        foreign=(),
-        interval_factor=5.0,
-        settings={**scenario.settings, "submit": {**scenario.settings["submit"], "settle_s": 5.0}},
-    )
-
-
-def _submits(settle_s: float | None = None, **chances: float) -> Bend:
-    """Nothing but faults of SubmitJob, and late acceptances within the settle time."""
-
-    def bend(scenario: Scenario) -> Scenario:
-        calm = _calm(scenario)
-        lag_s = scenario.profile.list_lag_s[1]
-        service = {"late_s": (0.0, max(0.1, 4.8 - lag_s))}
-        settings = calm.settings
-        if settle_s is not None:
-            settings = {**settings, "submit": {**settings["submit"], "settle_s": settle_s}}
-        return replace(calm, call_faults={"SubmitJob": chances}, service_faults=service, settings=settings)
-
-    return bend
-
-
-def _kills(*, count: int = 4, factor: float = 5.0) -> Bend:
-    """Nothing but kills, at steps that the seed says."""
-
-    def bend(scenario: Scenario) -> Scenario:
-        steps = tuple(200 + 137 * (n + scenario.seed) % 900 for n in range(count))
-        return replace(_calm(scenario), kill_at_steps=steps, restart_s=0.01, interval_factor=factor, faults_end_s=20.0)
-
-    return bend
-
-
-def _disrupted(kind: str, at: float = 1.0, for_s: float = 10.0, size: float = 0.5) -> Bend:
-    def bend(scenario: Scenario) -> Scenario:
-        hit = [Disruption(at=at, kind=kind, for_s=for_s, what=queue, size=size) for queue in scenario.job_queues]
-        return replace(_calm(scenario), disruptions=tuple(hit), faults_end_s=max(scenario.faults_end_s, at + for_s + 1))
-
-    return bend
-
-
-def _strangers(at: float = 0.0, **members: Any) -> Bend:
-    """SubmitJob's first answers are lost before it took effect, and Batch has jobs of nearly our names."""
-
-    def bend(scenario: Scenario) -> Scenario:
-        calm = _calm(scenario)
-        foreign = tuple(
-            Foreign(at=at, request_id=f"r{n}", job_name=f"job-{n}", job_queue=queue, **members)
-            for n in range(len(scenario.requests))
-            for queue in scenario.job_queues
-        )
-        return replace(calm, foreign=foreign, scripted={"SubmitJob": ("reset",) * 30})
-
-    return bend
-
-
-def _crowd(scenario: Scenario) -> Scenario:
-    """More than a page of jobs whose names differ from ours in case only came after ours, whose answer was lost."""
-    bent = _strangers(at=0.0, is_upper_case=True, count=101)(scenario)
-    few = [sent for sent in bent.requests if sent.kind == "submit" and sent.request_id is not None][:2]
-    names = {sent.request_id for sent in few}
-    foreign = tuple(
-        replace(each, at=2.0, job_queue=next(iter(scenario.job_queues)))
-        for each in bent.foreign
-        if each.request_id in names
-    )
-    requests = tuple(replace(sent, at=0.1) for sent in few)
-    profile = replace(bent.profile, list_lag_s=(0.0, 0.0))
-    return replace(
-        bent, requests=requests, foreign=foreign, scripted={"SubmitJob": ("reset_after",) * 4}, profile=profile
-    )
-
-
-def _tight(bend: Bend) -> Bend:
-    """Few slots, so that every one is fought for."""
-
-    def bent(scenario: Scenario) -> Scenario:
-        made = bend(scenario)
-        limits = {name: {"max_in_flight": 2, "max_waiting": 2} for name in made.job_queues}
-        return replace(made, settings={**made.settings, "queues": limits})
-
-    return bent
-
-
-def _cancelled_in_flight(scenario: Scenario) -> Scenario:
-    """Every request is cancelled at about the time at which it is sent, and the store is slow."""
-    made = _submits(slow=0.9)(scenario)
-    named = [sent for sent in made.requests if sent.kind == "submit" and sent.request_id is not None]
-    cancels = [
-        replace(
-            sent,
-            at=sent.at + 0.1 * (number % 20),
-            kind="cancel",
-            body=f'{{"action": "cancel", "requestId": "{sent.request_id}"}}',
-        )
-        for number, sent in enumerate(named)
-    ]
-    requests = tuple(sorted((*made.requests, *cancels), key=lambda sent: sent.at))
-    slow = Disruption(at=0.0, kind="disk_slow", for_s=60.0, size=0.5)
-    return replace(
-        made,
-        requests=requests,
-        disruptions=(slow,),
-        service_faults={"slow_s": (0.1, 1.0)},
-        faults_end_s=made.faults_end_s + 10.0,
-    )
-
-
-def _beyond_settling(scenario: Scenario) -> Scenario:
-    """What AWS promises nobody: stray copies are accepted after the settle time, while the request waits for a slot."""
-    made = _tight(_submits(late=0.25))(scenario)
-    settings = {**made.settings, "submit": {**made.settings["submit"], "settle_s": 1.0}}
-    profile = replace(made.profile, running_s=(8.0, 12.0), list_lag_s=(0.0, 0.0))
-    return replace(made, settings=settings, profile=profile, service_faults={"late_s": (2.5, 4.0)})
-
-
-# --- switching off ----------------------------------------------------------------------------------------
-
-
-def _patched(target: Any, name: str, value: Any) -> Callable[[], Any]:
-    return lambda: mock.patch.object(target, name, value)
-
-
-async def _recover_as_unsent(self: rescue.Rescue) -> int:
-    rows = await self._store.submitting()
-    await self._ledger.record([(each, NotAccepted()) for each in rows if not each.is_in_doubt])
-    return len(rows)
-
-
-async def _never_finds(self: lookup.LookUp, row: job.Job) -> None:
+def search(ablation: Ablation, *, first: int = 1, seeds_max: int = SEEDS_MAX) -> tuple[int, Shown] | None:
+    """The first seed that is green with the safeguard and breaks the promise without it."""
+    for seed in range(first, first + seeds_max):
+        shown = show(ablation, seed)
+        if not shown.with_it and shown.breaks(ablation.promise):
+            return seed, shown
     return None
 
 
-async def _first_page_only(self: lookup.LookUp, row: job.Job) -> list[job.ListedJob]:
-    return list((await self._page(row, None)).jobs)
+BEYOND: Final = "AWS accepts stray copies later than it says"
 
-
-def _unmarked(row: job.Job, fact: Any, now: float) -> Transition:
-    made = lifecycle._requeue(row, fact, now)
-    return replace(made, job=replace(made.job, doubted_at=None))
-
-
-@contextmanager
-def _without_mark() -> Iterator[None]:
-    table = dict(lifecycle.TABLE)
-    table[job.JobState.SUBMITTING, NotFound] = _unmarked
-    with mock.patch.object(lifecycle, "TABLE", table):
-        yield
-
-
-async def _delete_first(self: ingest.Ingest, group: Any) -> None:
-    await self._delete([held.message.receipt_handle for held in group])
-    await _COMMIT_GROUP(self, group)
-
-
-_COMMIT_GROUP = ingest.Ingest._commit_group
-
-
-@contextmanager
-def _events_in_the_next_transaction() -> Iterator[None]:
-    """What a commit reports is put into the outbox with the next one."""
-    held: dict[int, list[Any]] = {}
-    flush = writes.Changes.flush
-
-    def late(self: writes.Changes) -> None:
-        mine, self._outbox = self._outbox, held.pop(id(self._context), [])
-        held[id(self._context)] = mine
-        flush(self)
-
-    with mock.patch.object(writes.Changes, "flush", late):
-        yield
-
-
-async def _publish_after_deleting(self: publish.Publish) -> float | None:
-    rows = await self._store.outbox(self._sink.name, limit=publish.CHUNK)
-    if not rows:
-        return None
-    await self._store.commit([DeleteOutbox(keys=tuple(row.key for row in rows))])
-    await self._sink.publish(rows)
-    return 0.0
-
-
-def _only_tracked(usage: Any) -> dict[str, admission.QueueCounts]:
-    return admission.queue_counts(line for line in usage if line.state is not job.JobState.SUBMITTING)
-
-
-@contextmanager
-def _without_versions() -> Iterator[None]:
-    update = writes.Changes._update_job
-
-    def forced(self: writes.Changes, write: Any) -> bool:
-        was = self._standing.get(write.job.key)
-        if was is not None:
-            write = replace(write, job=replace(write.job, version=was.version))
-        return update(self, write)
-
-    with mock.patch.object(writes.Changes, "_update_job", forced):
-        yield
-
-
-@contextmanager
-def _names_compared_loosely() -> Iterator[None]:
-    from controller.adapters import batch
-
-    async def listed(self: batch.Batch, *, job_queue: str, job_name: str, next_token: str | None = None) -> Any:
-        answer = await self._client.list_jobs(jobQueue=job_queue, filters=[{"name": "JOB_NAME", "values": [job_name]}])
-        return ListPage(jobs=[batch._listed(row) for row in answer["jobSummaryList"]], next_token=None)
-
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(batch.Batch, "list_jobs_named", listed))
-        stack.enter_context(mock.patch.object(lookup.LookUp, "_all_pages", _first_page_only))
-        yield
-
-
-def _any_age(target: Any = lookup) -> Any:
-    return mock.patch.object(target, "ADOPTION_SKEW_S", math.inf)
-
-
-async def _all_ours(self: lookup.LookUp, row: job.Job, candidates: Any) -> Any:
-    return candidates
-
-
-async def _refused_at_once(self: submit.Submit, row: job.Job, error: Any) -> Any:
-    return RefusedForGood(reason=str(error), error_code="refused")
-
-
-def _start_full(cls: Any, ceiling_per_s: float, *, now: float) -> pacing.Pace:
-    return pacing.Pace(ceiling_per_s=ceiling_per_s, rate_per_s=pacing._whole(ceiling_per_s), last_sent_at=-math.inf)
-
-
-async def _first_exact_page_only(self: lookup.LookUp, row: job.Job) -> list[job.ListedJob]:
-    page = await self._page(row, None)
-    return [each for each in page.jobs if each.job_name == row.batch_job_name]
-
-
-_RESCUE_INIT = rescue.Rescue.__init__
-
-
-def _settled_at_once(self: rescue.Rescue, **parts: Any) -> None:
-    _RESCUE_INIT(self, **{**parts, "settle_s": 0.0})
-
-
-_OUTCOME = submit.Submit._outcome
-
-
-async def _sent_unseen(self: submit.Submit, row: job.Job, body: str) -> Any:
-    return await _OUTCOME(self, replace(row, doubted_at=None), body)
-
-
-ABLATIONS: tuple[Ablation, ...] = (
+ABLATIONS: Final = (
     Ablation(
-        safeguard="The intent is committed before the call, and a restart takes it for a doubt",
+        name="intent-first",
+        safeguard="The intent is committed before the call",
+        where="stages/admit.py",
+        without="SubmitJob first, intent and answer are committed after it",
+        promise=checkers.EXACTLY_ONE,
+        off=off.call_before_intent,
+        bend=killed(),
+    ),
+    Ablation(
+        name="intent-is-doubt",
+        safeguard="A row that was being sent when the process died is in doubt",
         where="stages/rescue.py, recover",
-        promises=(checkers.EXACTLY_ONE,),
-        off=_patched(rescue.Rescue, "recover", _recover_as_unsent),
-        bend=_kills(),
-        means="rows being sent at a crash count as not sent",
+        without="it counts as not sent",
+        promise=checkers.EXACTLY_ONE,
+        off=put(Rescue, "recover", off.recover_as_unsent),
+        bend=killed(),
     ),
     Ablation(
-        safeguard="Look-up before every resend",
-        where="lookup.py",
-        promises=(checkers.EXACTLY_ONE,),
-        off=_patched(lookup.LookUp, "find", _never_finds),
-        bend=_submits(reset_after=0.3),
-        means="the look-up finds nothing",
+        name="no-sdk-retries",
+        safeguard="The SDK's retries are off",
+        where="adapters/aws.py",
+        without="a SubmitJob whose connection breaks is sent again by the SDK",
+        promise=checkers.EXACTLY_ONE,
+        off=off.sdk_retries,
+        bend=called(reset_after=0.3),
     ),
     Ablation(
-        safeguard="Settle time",
-        where="stages/rescue.py",
-        promises=(checkers.EXACTLY_ONE,),
-        off=lambda: mock.patch.object(rescue.Rescue, "__init__", _settled_at_once),
-        bend=_submits(late=0.3),
-        means="settle time 0",
-    ),
-    Ablation(
-        safeguard="Look-up right before a resend, after the settle time",
+        name="doubt",
+        safeguard="A lost answer to SubmitJob is a doubt",
         where="stages/submit.py",
-        promises=(checkers.EXACTLY_ONE,),
-        off=lambda: mock.patch.object(submit.Submit, "_outcome", _sent_unseen),
-        bend=_beyond_settling,
-        means="a marked row is sent like any other; AWS accepts stray copies later than it says",
+        without="it counts as not accepted, and the request is sent again",
+        promise=checkers.EXACTLY_ONE,
+        off=put(Submit, "_sorted", off.doubt_is_no),
+        bend=called(reset_after=0.3),
     ),
     Ablation(
-        safeguard="Memory of doubt",
-        where="core/lifecycle.py",
-        promises=(checkers.EXACTLY_ONE,),
-        off=_without_mark,
-        bend=_beyond_settling,
-        means="the mark is cleared once the settle time is over; AWS accepts stray copies later than it says",
-    ),
-    Ablation(
-        safeguard="An answer of 5xx to SubmitJob is a doubt",
+        name="doubt-5xx",
+        safeguard="A 5xx answer to SubmitJob is a doubt",
         where="adapters/aws_errors.py",
-        promises=(checkers.EXACTLY_ONE,),
-        off=_patched(aws_errors, "_is_surely_rejected", lambda error: True),
-        bend=_submits(error_500_after=0.3),
-        means="5xx counts as not accepted",
+        without="it counts as not accepted",
+        promise=checkers.EXACTLY_ONE,
+        off=off.answer_5xx_is_no,
+        bend=called(error_500_after=0.3),
     ),
     Ablation(
+        name="doubt-no-id",
+        safeguard="An answer of 200 without a job id is a doubt",
+        where="adapters/batch.py",
+        without="it counts as not accepted",
+        promise=checkers.EXACTLY_ONE,
+        off=put(batch, "_submitted", off.no_job_id_is_no),
+        bend=called(empty_after=0.3),
+    ),
+    Ablation(
+        name="look-up",
+        safeguard="What is in doubt is looked up before it is sent again",
+        where="lookup.py",
+        without="the look-up finds nothing",
+        promise=checkers.EXACTLY_ONE,
+        off=put(LookUp, "find", off.never_finds),
+        bend=called(reset_after=0.3),
+    ),
+    Ablation(
+        name="error-no-answer",
+        safeguard="A look-up that fails is no answer",
+        where="stages/rescue.py, stages/submit.py",
+        without='it counts as "not found"',
+        promise=checkers.EXACTLY_ONE,
+        off=put(LookUp, "find", off.error_is_not_found),
+        bend=worlds.and_called(called(reset_after=0.3), "ListJobs", error_500=0.7),
+    ),
+    Ablation(
+        name="incomplete-answer",
+        safeguard="An answer without the member it must have is an error",
+        where="adapters/batch.py",
+        without="it is read as an empty list",
+        promise=checkers.EXACTLY_ONE,
+        off=put(batch, "_entries", off.nothing_is_an_empty_list),
+        bend=worlds.and_called(called(reset_after=0.3), "ListJobs", empty_after=0.7),
+    ),
+    Ablation(
+        name="settle",
+        safeguard='"Not found" counts only after the settle time',
+        where="stages/rescue.py",
+        without="it counts at once",
+        promise=checkers.EXACTLY_ONE,
+        off=put(Rescue, "__init__", off.settled_at_once),
+        bend=called(late=0.3),
+        seed=3,
+    ),
+    Ablation(
+        name="settle-anew",
+        safeguard="The settle time counts from the latest send",
+        where="stages/rescue.py",
+        without="it counts from the first intent",
+        promise=checkers.EXACTLY_ONE,
+        off=put(Rescue, "_remember", off.settled_from_first_intent),
+        bend=called(late=0.3, reset=0.3),
+        seed=8,
+    ),
+    Ablation(
+        name="look-up-marked",
+        safeguard="A row that was in doubt once is looked up right before it is sent again",
+        where="stages/submit.py",
+        without="it is sent like any other",
+        promise=checkers.EXACTLY_ONE,
+        off=put(Submit, "_outcome", off.sent_unseen),
+        bend=worlds.beyond_settling,
+        note=BEYOND,
+        seed=3,
+    ),
+    Ablation(
+        name="memory-of-doubt",
+        safeguard="Doubt is remembered for life",
+        where="core/lifecycle.py",
+        without="the mark goes when the row goes back to the backlog",
+        promise=checkers.EXACTLY_ONE,
+        off=off.no_mark,
+        bend=worlds.beyond_settling,
+        note=BEYOND,
+        seed=3,
+    ),
+    Ablation(
+        name="look-up-before-end",
+        safeguard="A row that was in doubt once is looked up before it is cancelled or expires",
+        where="stages/expire.py",
+        without="it ends without a look",
+        promise=checkers.EXACTLY_ONE,
+        off=put(Expire, "_looked_up", off.ended_unseen),
+        bend=worlds.held_in_doubt,
+        note=BEYOND,
+    ),
+    Ablation(
+        name="expiry",
+        safeguard="A request that has expired is neither admitted nor sent",
+        where="core/admission.py, stages/submit.py",
+        without="it is, until the stage that ends it comes round",
+        promise=checkers_extra.EXPIRED,
+        off=off.expired_is_sent,
+        bend=worlds.expiring(tight(calm), after_s=1.0, spread_s=30.0),
+    ),
+    Ablation(
+        name="cancel-waits",
+        safeguard="A cancel waits for the answer of a SubmitJob that is under way",
+        where="core/lifecycle.py",
+        without="the request is cancelled at once",
+        promise=checkers.EXACTLY_ONE,
+        off=off.cancel_at_once,
+        bend=worlds.cancelled(called(slow=0.9, service={"slow_s": (0.1, 1.0)}), after_s=0.0, spread_s=2.0),
+    ),
+    Ablation(
+        name="first-intent",
         safeguard="A job older than the first intent is not adopted",
         where="lookup.py",
-        promises=(checkers.TRUTH,),
-        off=_any_age,
-        bend=_strangers(at=-1_300.0),
-        means="a job of any age is",
+        without="a job of any age is",
+        promise=checkers.TRUTH,
+        off=off.any_age,
+        bend=worlds.strangers(at=-1_300.0),
     ),
     Ablation(
+        name="tag",
         safeguard="A job with another's request-id tag is not adopted",
         where="lookup.py",
-        promises=(checkers.TRUTH,),
-        off=_patched(lookup.LookUp, "_tagged_as_ours", _all_ours),
-        bend=_strangers(tag="somebody-else"),
-        means="tags are not looked at",
+        without="tags are not looked at",
+        promise=checkers.TRUTH,
+        off=put(LookUp, "_tagged_as_ours", off.all_ours),
+        bend=worlds.strangers(tag="somebody-else"),
     ),
     Ablation(
+        name="exact-name",
         safeguard="Names are compared exactly",
         where="adapters/batch.py, lookup.py",
-        promises=(checkers.TRUTH,),
-        off=_names_compared_loosely,
-        bend=_strangers(is_upper_case=True),
-        means="compared as Batch does, without case",
+        without="as Batch compares them, without case",
+        promise=checkers.TRUTH,
+        off=off.names_in_any_case,
+        bend=worlds.strangers(is_upper_case=True),
     ),
     Ablation(
+        name="all-pages",
         safeguard="ListJobs is paged to the end",
         where="lookup.py",
-        promises=(checkers.EXACTLY_ONE,),
-        off=_patched(lookup.LookUp, "_all_pages", _first_exact_page_only),
-        bend=_crowd,
-        means="the first page is all",
+        without="the first page is all",
+        promise=checkers.EXACTLY_ONE,
+        off=put(LookUp, "_all_pages", off.first_page_only),
+        bend=worlds.crowd,
     ),
     Ablation(
-        safeguard="A ClientException is not yet a refusal",
-        where="stages/submit.py",
-        promises=(checkers.NOTHING_LOST,),
-        off=_patched(submit.Submit, "_refused", _refused_at_once),
-        bend=_disrupted("queue_disabled"),
-        means="it rejects the request",
-    ),
-    Ablation(
+        name="account",
         safeguard="The store belongs to one account",
         where="adapters/store/sqlite.py",
-        promises=("one store, one account",),
-        off=_patched(sqlite, "_check_same", lambda bound, identity: None),
-        bend=_disrupted("other_account", at=6.0, for_s=8.0),
-        means="any account may open it",
+        without="any account may open it",
+        promise=ACCOUNT,
+        off=off.any_account,
+        bend=disrupted("other_account", 6.0, for_s=8.0),
     ),
     Ablation(
-        safeguard="Delete after commit",
-        where="stages/ingest.py",
-        promises=("deleted after commit",),
-        off=_patched(ingest.Ingest, "_commit_group", _delete_first),
-        bend=_kills(),
-        means="messages are deleted as soon as they are received",
+        name="in-hand",
+        safeguard="Rows in hand are noted before the store is read",
+        where="stages/submit.py",
+        without="after it",
+        promise=checkers.EXACTLY_ONE,
+        off=put(Submit, "turn", off.in_hand_after_the_read),
+        bend=called(throttle=0.4),
+        inside=off.late_answers,
+        seed=4,
     ),
     Ablation(
-        safeguard="LOST needs three misses, spread over time",
-        where="core/polling.py",
-        promises=(checkers.TRUTH,),
-        off=_patched(track, "is_lost", lambda **_: True),
-        bend=lambda s: replace(_calm(s), profile=replace(s.profile, describe_lag_s=(1.0, 4.0))),
-        means="the first miss is enough",
+        name="recorded",
+        safeguard="An answer is recorded until it is committed",
+        where="stages/submit.py",
+        without="one try",
+        promise=checkers.EXACTLY_ONE,
+        off=put(Submit, "_record", off.recorded_if_possible),
+        bend=disrupted("disk_flaky", 1.0, for_s=15.0),
     ),
     Ablation(
-        safeguard="Events in the transaction of the change",
-        where="adapters/store/writes.py",
-        promises=(checkers.REPORTED, checkers.ONE_FINAL, checkers.NOTHING_LOST, "everything ends"),
-        off=_events_in_the_next_transaction,
-        bend=_kills(),
-        means="events are put into the outbox one transaction later",
-    ),
-    Ablation(
-        safeguard="An event leaves the outbox after its delivery",
-        where="stages/publish.py",
-        promises=(checkers.REPORTED, checkers.ONE_FINAL, checkers.NOTHING_LOST, "everything ends"),
-        off=_patched(publish.Publish, "turn", _publish_after_deleting),
-        bend=_disrupted("stdout_down", at=2.0, for_s=3.0),
-        means="before",
-    ),
-    Ablation(
-        safeguard="A slot is reserved with the intent",
-        where="core/admission.py",
-        promises=(checkers.SLOTS,),
-        off=_patched(admit, "queue_counts", _only_tracked),
-        bend=_tight(_submits(slow=0.9)),
-        means="only jobs with an id count as in flight",
-    ),
-    Ablation(
+        name="version",
         safeguard="A write names the version it was computed from",
         where="adapters/store/writes.py",
-        promises=(
-            checkers.EXACTLY_ONE,
-            checkers.TRUTH,
-            checkers.ONE_FINAL,
-            checkers.NOTHING_LOST,
-            checkers.SOUND,
-            "everything ends",
-        ),
-        off=_without_versions,
-        bend=_cancelled_in_flight,
-        means="the last write wins",
+        without="the last write wins",
+        promise=checkers.REPORTED,
+        off=off.no_versions,
+        bend=slow_store(worlds.cancelled(called(slow=0.9, service={"slow_s": (0.1, 1.0)}), after_s=0.0, spread_s=2.0)),
     ),
     Ablation(
-        safeguard="Sends are spaced with a guard for the way to AWS",
+        name="duplicates",
+        safeguard="A message of a known request is a duplicate",
+        where="intake.py, adapters/store/writes.py",
+        without="it is a request of its own",
+        promise=checkers.EXACTLY_ONE,
+        off=off.no_duplicates,
+        bend=calm,
+    ),
+    Ablation(
+        name="delete-after-commit",
+        safeguard="A message is deleted after its commit",
+        where="stages/ingest.py",
+        without="as soon as it is received",
+        promise=DELETED,
+        off=put(Ingest, "_commit_group", off.delete_first),
+        bend=killed(),
+    ),
+    Ablation(
+        name="receive-nothing",
+        safeguard="Nothing is received while the store fails",
+        where="stages/ingest.py, gate.py",
+        without="receiving goes on",
+        promise=checkers_extra.NOT_BURNED,
+        off=off.receive_while_failing,
+        bend=disrupted("disk_broken", 1.0, for_s=40.0),
+        seed=3,
+    ),
+    Ablation(
+        name="half-visibility",
+        safeguard="A message is held for half its visibility timeout at most",
+        where="stages/ingest.py",
+        without="until it is stored",
+        promise="",
+        off=put(Ingest, "_still_held", off.hold_for_ever),
+        bend=disrupted("disk_locked", 1.0, for_s=20.0),
+        note="a message that is delivered again meanwhile is found to be a duplicate",
+    ),
+    Ablation(
+        name="client-exception",
+        safeguard="A ClientException is not yet a refusal",
+        where="stages/submit.py",
+        without="it rejects the request",
+        promise=checkers.NOTHING_LOST,
+        off=put(Submit, "_refused", off.refused_at_once),
+        bend=disrupted("queue_disabled", 1.0),
+    ),
+    Ablation(
+        name="second-refusal",
+        safeguard="A refusal by a job queue that takes jobs is tried once more",
+        where="stages/submit.py",
+        without="it rejects the request",
+        promise=checkers.NOTHING_LOST,
+        off=put(Submit, "_refused", off.refused_the_first_time),
+        bend=disrupted("queue_disabled", *(1.0 + 0.5 * n for n in range(24)), for_s=0.15),
+    ),
+    Ablation(
+        name="hold",
+        safeguard="A job queue that takes no jobs is held",
+        where="holds.py",
+        without="its requests are sent again and again",
+        promise=checkers_extra.LEFT_ALONE,
+        off=put(HoldBook, "hold", off.hold_pairs_only),
+        bend=disrupted("queue_disabled", 1.0, for_s=20.0),
+    ),
+    Ablation(
+        name="lost-misses",
+        safeguard="LOST needs three misses",
+        where="core/polling.py",
+        without="one",
+        promise=checkers.TRUTH,
+        off=put(polling, "LOST_MISSES_MIN", 1),
+        bend=worlds.overlooked(0.05, lost_after_s=1.0, interval_s_min=2.0, interval_s_max=3.0),
+    ),
+    Ablation(
+        name="lost-spread",
+        safeguard="LOST needs misses that are spread over `track.lost_after_s`",
+        where="core/polling.py",
+        without="they may follow at once",
+        promise=checkers.TRUTH,
+        off=put(track, "is_lost", off.lost_without_waiting),
+        bend=worlds.new_jobs_unknown,
+    ),
+    Ablation(
+        name="lost-cleared",
+        safeguard="Misses are cleared when the job is seen",
+        where="core/lifecycle.py",
+        without="they add up",
+        promise=checkers.TRUTH,
+        off=off.misses_add_up,
+        bend=worlds.overlooked(0.2, lost_after_s=3.0, interval_s_min=0.5),
+        seed=8,
+    ),
+    Ablation(
+        name="one-hand",
+        safeguard="A job is in one DescribeJobs call at a time, so answers can't overtake each other",
+        where="core/polling.py",
+        without="calls overlap",
+        promise=checkers.TRUTH,
+        off=put(polling.Schedule, "take_chunk", off.in_several_hands),
+        bend=called("DescribeJobs", service={"slow_s": (0.5, 4.0)}, slow=0.5),
+    ),
+    Ablation(
+        name="lost-commit",
+        safeguard="A commit that was reported as failed may have taken effect",
+        where="ledger.py",
+        without="the job it tracked is not followed, and nobody counts later",
+        promise=ENDS,
+        off=off.commit_failed_means_undone,
+        bend=disrupted("disk_flaky", 1.0, for_s=15.0),
+    ),
+    Ablation(
+        name="outbox",
+        safeguard="Events are in the transaction of their change",
+        where="adapters/store/writes.py",
+        without="they are put into the outbox by the next one",
+        promise=checkers.REPORTED,
+        off=off.events_in_the_next_transaction,
+        bend=killed(),
+        seed=2,
+    ),
+    Ablation(
+        name="publish-then-delete",
+        safeguard="An event leaves the outbox after its delivery",
+        where="stages/publish.py",
+        without="before it",
+        promise=checkers.REPORTED,
+        off=put(Publish, "turn", off.publish_after_deleting),
+        bend=disrupted("stdout_down", 2.0, for_s=3.0),
+    ),
+    Ablation(
+        name="terminate-again",
+        safeguard="TerminateJob is repeated until the job has ended",
+        where="stages/terminate.py",
+        without="it is sent once",
+        promise=ENDS,
+        off=off.told_once,
+        bend=worlds.told_too_seldom,
+        seed=2,
+    ),
+    Ablation(
+        name="slot",
+        safeguard="A slot is reserved with the intent",
+        where="stages/admit.py",
+        without="only jobs with an id count as in flight",
+        promise=checkers.SLOTS,
+        off=off.count_only_tracked,
+        bend=tight(called(slow=0.9)),
+    ),
+    Ablation(
+        name="spacing",
+        safeguard="Sends are spaced",
         where="core/pacing.py",
-        promises=(checkers.RATES,),
-        off=_patched(pacing, "PACING_GUARD", 0.0),
-        bend=_calm,
-        means="spaced by exactly 1 / rate",
+        without="they may follow at once",
+        promise=checkers.RATES,
+        off=put(Pace, "wait_s", off.no_spacing),
+        bend=calm,
     ),
     Ablation(
+        name="missed-slots",
+        safeguard="Missed slots are not made up",
+        where="core/pacing.py",
+        without="they are",
+        promise=checkers.RATES,
+        off=put(Pace, "sent", off.missed_slots_count),
+        bend=calm,
+    ),
+    Ablation(
+        name="guard",
+        safeguard="The spacing has a guard for the way to AWS",
+        where="core/pacing.py",
+        without="sends are spaced by exactly 1 / rate",
+        promise=checkers.RATES,
+        off=off.no_guard,
+        bend=calm,
+    ),
+    Ablation(
+        name="start-empty",
         safeguard="Budgets start empty",
+        where="core/pacing.py, budgets.py",
+        without="a restart may send at once",
+        promise=checkers.RATES,
+        off=off.start_full,
+        bend=killed(8),
+        seed=3,
+    ),
+    Ablation(
+        name="total",
+        safeguard="One budget over all calls to Batch",
         where="core/pacing.py",
-        promises=(checkers.RATES,),
-        off=_patched(pacing.Pace, "start", classmethod(_start_full)),
-        bend=_kills(count=8),
-        means="a restart may send at once",
+        without="each kind of call has only its own",
+        promise=checkers.RATES,
+        off=off.no_total,
+        bend=worlds.low_total,
+        seed=7,
+    ),
+    Ablation(
+        name="drain",
+        safeguard="Rows that were not sent go back when the process is stopped",
+        where="stages/submit.py",
+        without="they wait for their turn",
+        promise=checkers_extra.DRAINED,
+        off=put(Submit, "__init__", off.undrained),
+        bend=worlds.stopped,
+        seed=4,
     ),
 )
+"""By promise."""
+
+BY_NAME: Final[Mapping[str, Ablation]] = {each.name: each for each in ABLATIONS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.ablations", description=__doc__)
-    parser.add_argument("--markdown", action="store_true", help="print the table of docs/promises.md")
-    parser.add_argument("--seeds", type=int, default=SEEDS_MAX)
+    parser.add_argument("--search", metavar="NAME", choices=["all", *BY_NAME], help="the first seed that shows it")
+    parser.add_argument("--first", type=int, default=1, help="with --search: the first seed to try")
+    parser.add_argument("--seeds", type=int, default=SEEDS_MAX, help="with --search: how many to try")
+    parser.add_argument("--markdown", action="store_true", help="write the table into docs/promises.md")
     given = parser.parse_args(arguments)
-    outcomes = [judge(each, seeds_max=given.seeds) for each in ABLATIONS]
-    sys.stdout.write(table(outcomes) if given.markdown else listing(outcomes))
-    return 0 if all(is_as_promised(outcome) for outcome in outcomes) else 1
+    if given.search is not None:
+        chosen = ABLATIONS if given.search == "all" else (BY_NAME[given.search],)
+        return max(_search(each, given.first, given.seeds) for each in chosen)
+    return _recorded(is_written=given.markdown)
 
 
-def is_as_promised(outcome: Outcome) -> bool:
-    return outcome.seed is not None and outcome.problem.split(":")[0] in outcome.ablation.promises
+def show_recorded(ablation: Ablation) -> tuple[int, Shown]:
+    """What the recorded seed shows; if the application has changed so that it shows nothing any more, what the next
+    one does that shows something."""
+    shown = show(ablation, ablation.seed)
+    if is_as_recorded(ablation, shown) or shown.with_it:
+        return ablation.seed, shown
+    return search(ablation, first=ablation.seed + 1, seeds_max=NEXT_MAX) or (ablation.seed, shown)
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    rows = ["| safeguard | without it | promise that breaks | seed |", "|---|---|---|---|"]
-    for outcome in outcomes:
-        each = outcome.ablation
-        broken = outcome.problem.split(":")[0] or "none"
-        rows.append(f"| {each.safeguard} (`{each.where}`) | {each.means} | {broken} | {outcome.seed} |")
+def is_as_recorded(ablation: Ablation, shown: Shown) -> bool:
+    """Green with the safeguard; without it, its promise is broken, or nothing is if it protects none."""
+    if shown.with_it:
+        return False
+    return shown.breaks(ablation.promise) if ablation.promise else not shown.without
+
+
+def _recorded(*, is_written: bool) -> int:
+    shown = [(each, *show_recorded(each)) for each in ABLATIONS]
+    wrong = [each.name for each, _, seen in shown if not is_as_recorded(each, seen)]
+    for each, seed, seen in shown:
+        sys.stdout.write(f"{'BAD' if each.name in wrong else 'ok '} {each.name}, seed {seed}: {_said(each, seen)}\n")
+        if seen.with_it:
+            sys.stdout.write(f"      with the safeguard: {seen.with_it[0][:300]}\n")
+    if is_written and not wrong:
+        text = PROMISES_FILE.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        after = rest.partition(END)[2]
+        PROMISES_FILE.write_text(f"{before}{BEGIN}\n{table(shown)}{END}{after}", encoding="utf-8")
+    return 1 if wrong else 0
+
+
+def table(shown: Sequence[tuple[Ablation, int, Shown]]) -> str:
+    """Markdown, one line per safeguard."""
+    rows = ["| safeguard | without it | breaks promise | seed | what the checker said |", "|---|---|---|---|---|"]
+    for each, seed, seen in shown:
+        without = f"{each.without} ({each.note})" if each.note else each.without
+        number = NUMBERS.get(each.promise, "none")
+        rows.append(
+            f"| {each.safeguard} (`{each.where}`) | {without} | {number} | `{each.name}` {seed} | {_said(each, seen)} |"
+        )
     return "\n".join(rows) + "\n"
 
 
-def listing(outcomes: Sequence[Outcome]) -> str:
-    return "".join(
-        f"{'ok ' if is_as_promised(each) else 'BAD'} {each.ablation.safeguard}: "
-        f"seed {each.seed}, tried {each.tried}: {each.problem[:300]}\n"
-        for each in outcomes
-    )
+_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def _said(ablation: Ablation, shown: Shown) -> str:
+    """The checker's words, short: ids tell nobody anything."""
+    said = _ID.sub("…", shown.said(ablation.promise) if ablation.promise else "; ".join(shown.without))
+    said = said.replace("|", "/")
+    return said if len(said) <= SAID_MAX else said[:SAID_MAX].rstrip() + " …"
+
+
+def _search(ablation: Ablation, first: int, seeds_max: int) -> int:
+    found = search(ablation, first=first, seeds_max=seeds_max)
+    if found is None:
+        sys.stdout.write(f"{ablation.name}: no seed of {seeds_max}\n")
+    else:
+        seed, shown = found
+        sys.stdout.write(f"{ablation.name}: seed {seed}: {shown.said(ablation.promise)[:200]}\n")
+    sys.stdout.flush()
+    return found is None
 
 
 if __name__ == "__main__":

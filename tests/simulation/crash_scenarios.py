@@ -386,7 +386,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tell(small: SmallWorld, name: str, sweep: Iterator[Crash]) -> int:
     """Run a sweep; returns how many runs failed."""
     began, count, failed = time.process_time(), 0, 0
-    for count, crash in enumerate(sweep, start=1):
+    for crash in sweep:
+        count += 1
         if crash.problems:
             failed += 1
             sys.stdout.write(f"{small.stage}, killed at {crash.at_steps}: {crash.problems[0]}\n")

@@ -130,8 +130,13 @@ def _disk_slow(world: SimWorld, d: Disruption) -> End:
 
 
 def _clock_jump(world: SimWorld, d: Disruption) -> End:
-    """Back or forth; beyond five minutes AWS refuses every call."""
-    world.clock_offset_s = (d.size - 0.5) * (2_000.0 if d.size > 0.85 or d.size < 0.15 else 600.0)
+    """Back or forth; beyond five minutes AWS refuses every call.
+
+    A smaller jump that comes with a restart adds to the time for which a job counts as missing, so those drawn at
+    random are smaller than the least ``track.lost_after_s``. The default of 600 s is safe by itself: from one end of
+    what AWS accepts to the other it is as much.
+    """
+    world.clock_offset_s = (d.size - 0.5) * (2_000.0 if d.size > 0.85 or d.size < 0.15 else 280.0)
     return lambda: setattr(world, "clock_offset_s", 0.0)
 
 
@@ -150,6 +155,19 @@ def _other_account(world: SimWorld, d: Disruption) -> End:
     for pod in world.pods:
         if pod.process is not None:
             pod.process.kill()
+    return lambda: setattr(world, "account", world.sim.account)
+
+
+def _other_account_at_first_job(world: SimWorld, d: Disruption) -> End:
+    """In the step in which a first job is reported as submitted, the process dies; the next has other credentials."""
+    stdout = world.stdout
+
+    def watched(block: bytes) -> None:
+        if b'"job.submitted"' in block and not world.is_healed:
+            stdout.watch = lambda block: None
+            _other_account(world, d)
+
+    stdout.watch = watched
     return lambda: setattr(world, "account", world.sim.account)
 
 
@@ -231,5 +249,6 @@ _KINDS: dict[str, Callable[[SimWorld, Disruption], End]] = {
     "rolling": _rolling,
     "outage": _outage,
     "other_account": _other_account,
+    "other_account_at_first_job": _other_account_at_first_job,
     "amnesia": _amnesia,
 }

@@ -211,7 +211,7 @@ class _Draw:
                 "concurrency": rng.choice((1, 8)),
                 "interval_s_min": rng.choice((0.5, 2.0)),
                 "interval_s_max": rng.choice((3.0, 6.0)),
-                "lost_after_s": rng.choice((40.0, 60.0)),
+                "lost_after_s": rng.choice((110.0, 130.0)),
             },
             "list": {"rate_per_s": rng.choice((1.0, 5.0))},
             "terminate": {"rate_per_s": rng.choice((1.0, 10.0))},

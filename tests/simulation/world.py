@@ -49,6 +49,7 @@ START_AT = 1_000.0
 """Monotonic time at which a world begins."""
 EVENTS_QUEUE = "events-out"
 DEAD_QUEUE = "dead-letters"
+PROBE_S = 10.0
 METRICS_EVERY = 4
 """``/metrics`` is read in one seed of so many: a tenth of what a seed costs."""
 NOT_STARTED = (StoreLocked, StoreMismatch, StoreUnavailable)
@@ -72,6 +73,8 @@ class Stdout:
         self.breaks_p = 0.0
         self._rng = rng
         self.now: Callable[[], float] = float
+        self.watch: Callable[[bytes], None] = lambda block: None
+        """Told of every block that has arrived whole."""
 
     def write(self, block: bytes) -> None:
         if self.is_down:
@@ -84,6 +87,7 @@ class Stdout:
         self.lines.extend(Line(at, orjson.loads(row)) for row in rows)
         if is_broken:
             raise BrokenPipeError(32, "Broken pipe")
+        self.watch(block)
 
 
 @dataclass(slots=True)
@@ -362,6 +366,8 @@ async def _main(world: SimWorld) -> None:
     for disruption in scenario.disruptions:
         world.loop.call_later(disruption.at, faults.begin, world, disruption)
     faults.switch_on(world)
+    if scenario.interval_factor == 1.0:
+        world.loop.call_later(PROBE_S, _probe, world)
     pod = Pod("pod-1", restart_s=scenario.restart_s)
     world.pods.append(pod)
     async with asyncio.TaskGroup() as tasks:
@@ -419,6 +425,18 @@ def _send(world: SimWorld, sent: Sent) -> None:
     world.sent[message_id] = sent
 
 
+def _probe(world: SimWorld) -> None:
+    """Kubernetes' liveness probe: whatever goes wrong outside, stages turn."""
+    for pod in world.pods:
+        if pod.application is not None and pod.process is not None and not pod.process.is_dead:
+            is_live, stages = pod.application.health.is_live()
+            if not is_live:
+                stuck = [name for name, stage in stages["stages"].items() if not stage["ok"]]
+                world.problems.append(f"stages turn: {pod.process.name} is not live: {', '.join(stuck)}")
+    if not world.problems:
+        world.loop.call_later(PROBE_S, _probe, world)
+
+
 async def _until_drained(world: SimWorld) -> None:
     until = world.loop.time() + world.scenario.drain_bound_s
     waits_for = _Outstanding(world)
@@ -461,6 +479,23 @@ class _Outstanding:
                     return f"request {sent.request_id or message_id} ({sent.kind})"
             elif sent.is_rejected and message_id not in self._ended_messages:
                 return f"rejection of {message_id} ({sent.kind})"
+        return self._undelivered()
+
+    def _undelivered(self) -> str:
+        """What standard output has and the other sinks have not yet."""
+        world = self._world
+        dead = world.sim.sqs.queues[DEAD_QUEUE].messages.values()
+        buried = {message.attributes["message_id"]["StringValue"] for message in dead if message.attributes}
+        rejected = {
+            line.event["message_id"] for line in world.stdout.lines if line.event["event"] == "request.rejected"
+        }
+        if rejected - buried:
+            return f"dead letters of {len(rejected - buried)} messages"
+        if len(world.settings.sinks) > 1:
+            events = {line.event["event_id"] for line in world.stdout.lines}
+            arrived = {orjson.loads(m.body)["id"] for m in world.sim.sqs.queues[EVENTS_QUEUE].messages.values()}
+            if events - arrived:
+                return f"{len(events - arrived)} events for the SQS sink"
         return ""
 
 

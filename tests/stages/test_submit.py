@@ -133,3 +133,17 @@ async def test_a_row_in_hand_is_sent_once_however_often_the_stage_turns(
             await bench.submit.turn(tasks)
     await bench.turn()
     assert len(bench.batch.sent) == 1
+
+
+async def test_the_next_probe_of_a_held_pair_is_another_request(
+    bench: Bench, store: SqliteStore, clock: ManualClock
+) -> None:
+    """What was refused may be one request alone: it must not hold the others for ever."""
+    await store.commit([InsertJob(job=request(n), body="{}") for n in range(3)])
+    await bench.holds.hold("high", "bwa:3", reason="unexpected_error", detail="no")
+    bench.batch.failure = NotAllowed("batch:SubmitJob: AccessDeniedException")
+    for probe in range(4):
+        clock.move(16 * PAIR_PROBE_S_MIN)
+        await bench.turn()
+        assert len(bench.batch.sent) == probe + 1
+    assert all(first != second for first, second in zip(bench.batch.sent, bench.batch.sent[1:], strict=False))

@@ -1,0 +1,283 @@
+"""What the simulation has found in the application, as small worlds that show it.
+
+Each finding is a scenario that keeps every promise now and broke one before it was mended: ``undone`` takes the mending
+back, so that the test of it can fail. Told in the words of an operator in ``story``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+from controller import budgets, intake, lookup
+from controller.adapters.store import names
+from controller.application import Application
+from controller.core import lifecycle, polling
+from controller.core.job import Job, JobState
+from controller.core.limits import REQUEST_ID_TAG
+from controller.stages import track
+from tests.simulation import checkers
+from tests.simulation.scenario import REGION, Disruption, Foreign, Scenario, Sent, draw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    story: str
+    promises: tuple[str, ...]
+    """What it broke."""
+    world: Callable[[int], Scenario]
+    """By seed."""
+    undone: Callable[[], Any]
+    """A context manager in which it is not mended."""
+    found_by: int
+    """The seed that found it, in the scenarios as they were drawn then."""
+
+
+def calm(seed: int, **changes: Any) -> Scenario:
+    """The scenario of a seed with nothing going wrong but what ``changes`` say."""
+    drawn = draw(seed)
+    settings = {**drawn.settings, "submit": {**drawn.settings["submit"], "settle_s": 5.0}}
+    quiet = replace(
+        drawn,
+        call_faults={},
+        service_faults={},
+        network_faults={},
+        disruptions=(),
+        kill_at_steps=(),
+        foreign=(),
+        interval_factor=5.0,
+        settings=settings,
+    )
+    return replace(quiet, **changes)
+
+
+def _patched(target: Any, name: str, value: Any) -> Callable[[], Any]:
+    return lambda: mock.patch.object(target, name, value)
+
+
+# --- a look-up that is refused ------------------------------------------------------------------------------
+
+
+def _unknown_queue(seed: int) -> Scenario:
+    body = '{"requestId": "r1", "jobName": "job-1", "jobQueue": "no-such-queue", "jobDefinition": "work"}'
+    sent = Sent(at=0.1, source="source-0", body=body, kind="no_queue", request_id="r1")
+    return calm(seed, requests=(sent,), scripted={"SubmitJob": ("reset",)}, drain_bound_s=300.0)
+
+
+# --- a clock that is set back -------------------------------------------------------------------------------
+
+
+def _clock_ahead(seed: int) -> Scenario:
+    """Intents are written a quarter of an hour ahead, and refused; later answers are lost at a right clock."""
+    jump = Disruption(at=0.3, kind="clock_jump", for_s=6.0, size=0.95)
+    return calm(seed, disruptions=(jump,), call_faults={"SubmitJob": {"reset_after": 0.4}}, faults_end_s=40.0)
+
+
+def _kept_as_written(first_at: float | None, now: float) -> float:
+    return now if first_at is None else first_at
+
+
+# --- a clock that jumps while DescribeJobs lags ---------------------------------------------------------------
+
+
+def _lagging(seed: int) -> Scenario:
+    jump = Disruption(at=3.0, kind="clock_jump", for_s=8.0, size=0.84)
+    drawn = calm(seed, disruptions=(jump,), faults_end_s=15.0)
+    settings = {**drawn.settings, "track": {**drawn.settings["track"], "lost_after_s": 60.0, "interval_s_min": 0.5}}
+    return replace(drawn, settings=settings, profile=replace(drawn.profile, describe_lag_s=(4.0, 8.0)))
+
+
+def _lost_by_the_wall_clock(self: track.Track, job: Job) -> bool:
+    if job.state is not JobState.TRACKED or job.first_missed_at is None:
+        return False
+    return polling.is_lost(
+        misses=job.misses,
+        first_missed_at=job.first_missed_at,
+        now=self._clock.now(),
+        lost_after_s=self._lost_after_s,
+        sweep_s=0.0,
+    )
+
+
+# --- somebody else's job, not described yet -------------------------------------------------------------------
+
+
+def _unseen_stranger(seed: int) -> Scenario:
+    drawn = calm(seed, scripted={"SubmitJob": ("reset",) * 30})
+    queues = tuple(drawn.job_queues)
+    foreign = tuple(
+        Foreign(at=0.0, request_id=f"r{n}", job_name=f"job-{n}", job_queue=queue, tag="somebody-else")
+        for n in range(len(drawn.requests))
+        for queue in queues
+    )
+    profile = replace(drawn.profile, describe_lag_s=(3.0, 5.0), list_lag_s=(0.0, 0.0))
+    return replace(drawn, foreign=foreign, profile=profile)
+
+
+async def _ours_if_unseen(self: lookup.LookUp, job: Job, candidates: Any) -> Any:
+    seen = await self._described([found.job_id for found in candidates])
+    tags = {job_id: each.tags.get(REQUEST_ID_TAG, job.request_id) for job_id, each in seen.items()}
+    return [found for found in candidates if tags.get(found.job_id, job.request_id) == job.request_id]
+
+
+# --- a burst, a kill, a burst ---------------------------------------------------------------------------------
+
+
+def _killed_in_bursts(seed: int) -> Scenario:
+    steps = tuple(300 + 137 * (n + seed) % 900 for n in range(8))
+    drawn = calm(seed, kill_at_steps=steps, restart_s=0.01, faults_end_s=20.0)
+    settings = {
+        **drawn.settings,
+        "aws": {"region": REGION, "total_rate_per_s": 8.0},
+        "submit": {**drawn.settings["submit"], "rate_per_s": 40.0, "concurrency": 32},
+    }
+    return replace(drawn, settings=settings)
+
+
+@contextmanager
+def _sent_at_once() -> Iterator[None]:
+    init = budgets.Budgets.__init__
+
+    def evenly(self: budgets.Budgets, *parts: Any, **_: Any) -> None:
+        init(self, *parts)
+
+    with mock.patch.object(budgets.Budgets, "__init__", evenly):
+        yield
+
+
+# --- a commit that took effect and was reported as failed -----------------------------------------------------
+
+
+def _flaky(seed: int) -> Scenario:
+    return calm(seed, disruptions=(Disruption(at=0.0, kind="disk_flaky", for_s=15.0),), faults_end_s=16.0)
+
+
+@contextmanager
+def _names_read_once() -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(names.Names, "find", lambda self, name: self._ids.get(name)))
+        stack.enter_context(mock.patch.object(names.Names, "name_of", lambda self, number: self._names[number]))
+        yield
+
+
+# --- rules that change between two deliveries -----------------------------------------------------------------
+
+
+def _account_learned_late(seed: int) -> Scenario:
+    """A first life does not know its account and accepts an ARN of another; a second one gets the message again."""
+    arn = f"arn:aws:batch:{REGION}:999999999999:job-queue/theirs"
+    sent = Sent(
+        at=0.5,
+        source="source-0",
+        body=f'{{"jobName": "bad", "jobDefinition": "work", "jobQueue": "{arn}"}}',
+        kind="invalid",
+        request_id=None,
+        is_valid=False,
+        is_rejected=True,
+    )
+    return calm(
+        seed,
+        requests=(sent,),
+        scripted={"GetCallerIdentity": ("reset",) * 3},
+        service_faults={"sqs_undelete_p": 0.9, "sqs_undelete_s": (6.0, 9.0)},
+        disruptions=(Disruption(at=12.0, kind="kill"),),
+        faults_end_s=25.0,
+    )
+
+
+# --- SIGTERM while the start hangs ----------------------------------------------------------------------------
+
+
+def _stopped_at_start(seed: int) -> Scenario:
+    drawn = calm(seed, disruptions=(Disruption(at=0.5, kind="sigterm"),), faults_end_s=1.0)
+    settings = {**drawn.settings, "controller": {"name": "sim", "drain_s": 1.0}}
+    return replace(drawn, settings=settings, scripted={"GetCallerIdentity": ("hang",)})
+
+
+# --- killed before the first job's account was stored ---------------------------------------------------------
+
+
+def _killed_with_an_unbound_store(seed: int) -> Scenario:
+    """STS does not answer the first life, and the next one has another account's credentials."""
+    drawn = calm(seed, scripted={"GetCallerIdentity": ("reset",) * 3}, faults_end_s=20.0)
+    account = Disruption(at=0.0, kind="other_account_at_first_job", for_s=10.0)
+    return replace(drawn, disruptions=(account,))
+
+
+async def _no_stored_account(self: Application) -> None:
+    return None
+
+
+FINDINGS: Mapping[str, Finding] = {
+    "a queue that does not exist": Finding(
+        story="A request to a job queue that does not exist, whose first answer was lost, was in doubt for ever: "
+        "ListJobs refuses such a queue.",
+        promises=("everything ends",),
+        world=_unknown_queue,
+        undone=lambda: mock.patch.object(lookup.LookUp, "_listed", lookup.LookUp._all_pages),
+        found_by=1,
+    ),
+    "a clock set back": Finding(
+        story="An intent written while the clock was ahead hid the job from the look-up once the clock was right "
+        "again: a second job.",
+        promises=(checkers.EXACTLY_ONE,),
+        world=_clock_ahead,
+        undone=_patched(lifecycle, "_earlier", _kept_as_written),
+        found_by=317,
+    ),
+    "a clock that jumps ahead": Finding(
+        story="A clock that jumped ahead made a running job LOST that DescribeJobs did not show yet.",
+        promises=(checkers.TRUTH,),
+        world=_lagging,
+        undone=_patched(track.Track, "_is_lost", _lost_by_the_wall_clock),
+        found_by=10306,
+    ),
+    "a job listed before it is described": Finding(
+        story="A job of another's, listed by ListJobs and not yet shown by DescribeJobs, was adopted without a look at "
+        "its tag.",
+        promises=(checkers.TRUTH,),
+        world=_unseen_stranger,
+        undone=_patched(lookup.LookUp, "_tagged_as_ours", _ours_if_unseen),
+        found_by=10145,
+    ),
+    "a restart after a burst": Finding(
+        story="A restart right after a burst of calls sent more in one second than the total rate allows.",
+        promises=(checkers.RATES,),
+        world=_killed_in_bursts,
+        undone=_sent_at_once,
+        found_by=10165,
+    ),
+    "a commit that was reported as failed": Finding(
+        story="A commit that took effect and was reported as failed left names in the store that the process did not "
+        "know; it could not read its own rows.",
+        promises=("the run ends", checkers.SOUND),
+        world=_flaky,
+        undone=_names_read_once,
+        found_by=9,
+    ),
+    "a message accepted by earlier rules": Finding(
+        story="A message accepted before the account was known was rejected a second time when it was delivered again.",
+        promises=(checkers.ONE_FINAL,),
+        world=_account_learned_late,
+        undone=_patched(intake, "_id_of", lambda message, parsed: parsed.request_id or "-"),
+        found_by=11157,
+    ),
+    "SIGTERM while the start hangs": Finding(
+        story="SIGTERM while GetCallerIdentity hung was not obeyed before the call's deadline.",
+        promises=("drain in time",),
+        world=_stopped_at_start,
+        undone=lambda: mock.patch.object(Application, "_start_unless_drained", Application._start),
+        found_by=444,
+    ),
+    "killed right after the first job": Finding(
+        story="Where STS did not answer, a process killed right after its first job left a store of no account, which "
+        "the next one bound to another.",
+        promises=("one store, one account",),
+        world=_killed_with_an_unbound_store,
+        undone=_patched(Application, "_account_of_stored_jobs", _no_stored_account),
+        found_by=20514,
+    ),
+}
