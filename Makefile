@@ -53,6 +53,10 @@ docs: $(STAMP) ## Write the generated documentation anew
 sim: $(STAMP) ## Simulate the whole application: make sim SEEDS=1000, or SEED=7 to replay one
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
+.PHONY: chaos
+chaos: $(STAMP) ## The real process over the wire, with faults and SIGKILLs: make chaos [SEED=1]
+	$(BIN)/python -m tests.chaos --requests 2000 --kills 50 $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench
 bench: $(STAMP) ## Measure: costs as ratios, in one run
 	$(BIN)/python -m benchmarks

@@ -22,7 +22,7 @@ from tests.e2e.service import FINAL
 
 TURN_S: Final = 0.02
 SENT_PER_TURN_MAX: Final = 20
-EXPECTED_S_PER_KILL: Final = 0.38
+EXPECTED_S_PER_KILL: Final = 0.45
 """Mean time between kills as a share of the sum of the mean calm and busy times; as measured."""
 QUIET_S: Final = 2.0
 """Once everything has ended: how long nothing more may come."""

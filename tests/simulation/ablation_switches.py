@@ -21,11 +21,15 @@ from botocore import exceptions as sdk
 from controller import application, gate, holds, intake, ledger, lookup
 from controller.adapters import aws_errors, batch
 from controller.adapters.store import sqlite, writes
+from controller.adapters.store.rows import encode_keyed
+from controller.budgets import Purpose
 from controller.core import admission, lifecycle, pacing, polling
 from controller.core.errors import InDoubt, OutwardError, StoreUnavailable, Unavailable
 from controller.core.job import Job, JobState, ListedJob
 from controller.core.lifecycle import Accepted, Admitted, CancelAsked, Described, NotAccepted, NotFound, Transition
+from controller.core.limits import LOST_MISSES_MIN
 from controller.loop import Drain
+from controller.ports import DeleteOutbox, ListPage
 from controller.stages import admit, expire, ingest, publish, rescue, submit, terminate, track
 from tests.simulation.disk import Disk, SimRunner
 from tests.simulation.ports import SimClient
@@ -74,7 +78,7 @@ async def _send_and_write(app: application.Application) -> float | None:
     store, calls = app._ports.store, app._ports.batch
     for job in admission.plan_admission(await app.admit._snapshot()).admit:
         body = (await store.bodies([job.key]))[job.key]
-        await app.budgets.acquire(application.Purpose.SUBMIT)
+        await app.budgets.acquire(Purpose.SUBMIT)
         answer = await calls.submit_job(app._arguments(body, job), timeout_s=app.settings.submit.timeout_s)
         (sent,) = await app.ledger.record([(job, Admitted())])
         await app.ledger.record([(sent, Accepted(job_id=answer.job_id, job_arn=answer.job_arn))])
@@ -193,7 +197,7 @@ async def _listed_in_any_case(
     self: batch.Batch, *, job_queue: str, job_name: str, next_token: str | None = None
 ) -> Any:
     answer = await self._client.list_jobs(jobQueue=job_queue, filters=[{"name": "JOB_NAME", "values": [job_name]}])
-    return batch.ListPage(jobs=[batch._listed(row) for row in answer["jobSummaryList"]], next_token=None)
+    return ListPage(jobs=[batch._listed(row) for row in answer["jobSummaryList"]], next_token=None)
 
 
 names_in_any_case = both(
@@ -264,7 +268,7 @@ def no_versions() -> Iterator[None]:
 @contextmanager
 def no_duplicates() -> Iterator[None]:
     """Each message is a request of its own, whatever its id; the schema's rule of one life per id is off too."""
-    decide, encode, connect = intake._Group._submit, writes.encode_keyed, Disk.connect
+    decide, encode, connect = intake._Group._submit, encode_keyed, Disk.connect
 
     def decided(self: intake._Group, message: Any, request: Any, lives: Any) -> Any:
         return decide(self, message, request, ())
@@ -281,7 +285,7 @@ def no_duplicates() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(intake._Group, "_submit", decided))
         stack.enter_context(mock.patch.object(writes, "encode_keyed", encoded))
-        stack.enter_context(mock.patch.object(writes.Changes, "_read_live", return_value=set()))
+        stack.enter_context(mock.patch.object(writes.Changes, "_read_live", side_effect=lambda *_: set()))
         stack.enter_context(mock.patch.object(Disk, "connect", connected))
         yield
 
@@ -330,13 +334,13 @@ async def publish_after_deleting(self: publish.Publish) -> float | None:
     rows = await self._store.outbox(self._sink.name, limit=publish.CHUNK)
     if not rows:
         return None
-    await self._store.commit([publish.DeleteOutbox(keys=tuple(row.key for row in rows))])
+    await self._store.commit([DeleteOutbox(keys=tuple(row.key for row in rows))])
     await self._sink.publish(rows)
     return 0.0
 
 
 async def refused_at_once(self: submit.Submit, job: Job, error: Any) -> Any:
-    return submit.RefusedForGood(reason=str(error), error_code="refused")
+    return lifecycle.RefusedForGood(reason=str(error), error_code="refused")
 
 
 _REFUSED = submit.Submit._refused
@@ -350,7 +354,7 @@ async def refused_the_first_time(self: submit.Submit, job: Job, error: Any) -> A
 
 
 def lost_without_waiting(*, misses: int, **_: float) -> bool:
-    return misses >= polling.LOST_MISSES_MIN
+    return misses >= LOST_MISSES_MIN
 
 
 _DESCRIBE = lifecycle.TABLE[JobState.TRACKED, Described]

@@ -29,7 +29,7 @@ def _own_logging() -> Iterator[None]:
 
 @pytest.mark.parametrize("ablation", ABLATIONS, ids=list(BY_NAME))
 def test_a_promise_breaks_without_its_safeguard(ablation: Ablation) -> None:
-    """The recorded seed (or, after a change, one soon after it) keeps every promise with the safeguard, and breaks the one it protects without it."""
+    """The recorded seed, or one soon after it, keeps every promise with the safeguard, and breaks its own without."""
     _, shown = show_recorded(ablation)
     assert shown.with_it == []
     assert is_as_recorded(ablation, shown), shown.without

@@ -26,15 +26,13 @@ class Names:
         self._ids: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._added: list[str] = []
-        self._is_sure = False
-        """False: a commit was reported as failed, and may have taken effect all the same."""
-        self._read()
+        self.read()
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Learn what is stored."""
         for identifier, name in self._connection.execute(self._select):
             self._ids[name] = identifier
             self._names[identifier] = name
-        self._is_sure = True
 
     def id_of(self, name: str) -> int:
         """The name's id; a new name is inserted by the transaction that is open."""
@@ -49,15 +47,9 @@ class Names:
 
     def find(self, name: str) -> int | None:
         """The name's id, if it is known."""
-        identifier = self._ids.get(name)
-        if identifier is None and not self._is_sure:
-            self._read()
-            identifier = self._ids.get(name)
-        return identifier
+        return self._ids.get(name)
 
     def name_of(self, identifier: int) -> str:
-        if identifier not in self._names:
-            self._read()
         return self._names[identifier]
 
     def keep(self) -> None:
@@ -66,7 +58,6 @@ class Names:
 
     def forget(self) -> None:
         """The transaction has failed: what it added is not known."""
-        self._is_sure = self._is_sure and not self._added
         for name in self._added:
             del self._names[self._ids.pop(name)]
         self._added.clear()
@@ -133,14 +124,24 @@ class Vocabulary:
             connection, select="SELECT id, name FROM sinks", insert="INSERT INTO sinks (name) VALUES (?)"
         )
         self._kinds = (self.sources, self.job_queues, self.job_definitions, self.arn_prefixes, self.sinks)
+        self._is_sure = True
 
     def keep(self) -> None:
         for kind in self._kinds:
             kind.keep()
 
     def forget(self) -> None:
+        self._is_sure = False
         for kind in self._kinds:
             kind.forget()
+
+    def refresh(self) -> None:
+        """Read again after a commit that was reported as failed: it may have taken effect all the same. Not within a
+        transaction that is to be rolled back."""
+        if not self._is_sure:
+            for kind in self._kinds:
+                kind.read()
+            self._is_sure = True
 
 
 def forget_unused_definitions(connection: sqlite3.Connection, *, kept: int) -> None:

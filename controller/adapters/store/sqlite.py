@@ -209,6 +209,8 @@ class SqliteStore:
             if not self._is_open:
                 raise StoreUnavailable("the store is closed")
             with _engine_errors():
+                if not self._connection.in_transaction:
+                    self._names.refresh()
                 return function()
 
         return await self._runner.run(run)
@@ -218,6 +220,7 @@ class SqliteStore:
         """A transaction, and the names it adds."""
         try:
             with _transaction(self._connection):
+                self._names.refresh()
                 yield self._connection
         except BaseException:
             self._names.forget()
