@@ -122,13 +122,13 @@ class Submit:
         was_probe = self._holds.is_probe(job.job_queue, job.job_definition)
         fact = await self._outcome(job, body)
         await self._record(job, fact)
-        if was_probe and isinstance(fact, Accepted):
-            await self._released(job)
+        if was_probe and (judged := _judged(fact)) is not None:
+            await self._released(job, judged)
 
-    async def _released(self, job: Job) -> None:
-        """A request of a held pair was accepted. Without the store the next one will say so again."""
+    async def _released(self, job: Job, judged: str) -> None:
+        """A request of a held pair was judged by Batch itself. Without the store the next one will say so again."""
         try:
-            await self._holds.release(job.job_queue, job.job_definition, detail="a request was accepted")
+            await self._holds.release(job.job_queue, job.job_definition, detail=judged)
         except StoreUnavailable as error:
             self._log.warning("release not stored", job_queue=job.job_queue, reason=str(error))
 
@@ -271,6 +271,18 @@ class Submit:
         if job.refusals > 0:
             return RefusedForGood(reason=f"AWS Batch refused it twice: {error}", error_code=error.code or "refused")
         return NotAccepted(is_refusal=True)
+
+
+def _judged(fact: Fact) -> str | None:
+    """What Batch itself said of a request, if it did: then calls for its pair are let through again. A refused request
+    says so as well as an accepted one; were it not heard, the pair's others would follow one per probe."""
+    match fact:
+        case Accepted():
+            return "a request was accepted"
+        case RefusedForGood() | NotAccepted(is_refusal=True):
+            return "a request was refused for a reason of its own"
+        case _:
+            return None
 
 
 class _QueueQuestions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -11,8 +11,8 @@ import pytest
 from controller.adapters.store.sqlite import SqliteStore
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
-from controller.core.errors import NotAllowed
-from controller.core.job import JobState
+from controller.core.errors import NotAllowed, Refused
+from controller.core.job import JobState, QueueStatus
 from controller.core.lifecycle import Admitted
 from controller.health import Health
 from controller.holds import PAIR_PROBE_S_MIN, HoldBook
@@ -40,6 +40,10 @@ class Batch:
         if self.failure is not None:
             raise self.failure
         return SubmittedJob(job_id=f"id-{len(self.sent)}", job_arn=None)
+
+    async def describe_job_queues(self, names: Sequence[str]) -> Sequence[QueueStatus]:
+        """It knows none."""
+        return []
 
 
 class Bench:
@@ -119,6 +123,21 @@ async def test_one_request_of_a_held_pair_is_let_through_however_often_admission
     assert not list(bench.holds.all())
     await bench.turn()
     assert len(bench.batch.sent) == 11
+
+
+async def test_a_held_pair_goes_on_when_its_probe_is_refused_for_a_reason_of_its_own(
+    bench: Bench, store: SqliteStore, clock: ManualClock
+) -> None:
+    """Batch has judged a request, so calls are let through again: the others do not follow one per probe."""
+    await store.commit([InsertJob(job=request(n), body="{}") for n in range(10)])
+    await bench.holds.hold("high", "bwa:3", reason="access_denied", detail="no")
+    clock.move(PAIR_PROBE_S_MIN)
+    bench.batch.failure = Refused("batch:SubmitJob: ClientException: Job queue high does not exist")
+    await bench.turn()
+    assert not list(bench.holds.all())
+    await bench.turn()
+    lives = await store.find_requests([f"r{n}" for n in range(10)])
+    assert {job.state for jobs in lives.values() for job in jobs} == {JobState.REJECTED}
 
 
 async def test_a_row_in_hand_is_sent_once_however_often_the_stage_turns(
