@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, is_kept = _options(arguments)
     console = Console() if sys.stdout.isatty() else Console(width=150, color_system=None)
     console.print(options.command, highlight=False, soft_wrap=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))  # so that no process is left behind
     try:
         with Line(console) as line:
             outcome = Run(options, show=line.show).play()
