@@ -82,7 +82,7 @@ class Disk:
         if self._connection is not None:
             if self._holder is None or not self._holder.is_dead:
                 raise _engine_error("database is locked", sqlite3.SQLITE_BUSY)
-            self._pages = self._connection.serialize()
+            self.end()
         if self.trouble is Trouble.BROKEN:
             raise _engine_error("disk I/O error", sqlite3.SQLITE_IOERR)
         connection = sqlite3.connect(
@@ -99,6 +99,15 @@ class Disk:
         connection.row_factory = sqlite3.Row
         connection.deserialize(self._pages if self._connection is None else self._connection.serialize())
         return [dict(row) for row in connection.execute(sql)]
+
+    def end(self) -> None:
+        """Keep what was committed and let go of the engine: nobody living uses it any more."""
+        if self._connection is not None:
+            abandoned = self._connection
+            self._pages = abandoned.serialize()
+            self._connection = self._holder = None
+            abandoned.disk = None
+            abandoned.close()
 
     def released(self, connection: _Connection) -> None:
         """A clean close."""

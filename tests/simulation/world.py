@@ -310,7 +310,10 @@ def simulate(scenario: Scenario, **bounds: Any) -> SimWorld:
     """Run a scenario to its end. Raises SimulationEnd's kinds, and what a pod failed with."""
     world = SimWorld(scenario)
     _capture_logs(world)
-    run(scenario.seed, _main, world, start_at=START_AT, world=world, **bounds)
+    try:
+        run(scenario.seed, _main, world, start_at=START_AT, world=world, **bounds)
+    finally:
+        world.disk.end()
     return world
 
 
