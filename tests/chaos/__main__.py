@@ -61,12 +61,18 @@ def checks_of(outcome: Outcome, options: Options) -> list[Check]:
     return [*judge(outcome.record), Check(title="all faults met", detail=detail, findings=findings if is_full else [])]
 
 
+def _stopped(number: int, _: object) -> None:
+    """Leave in order, so that no process is left behind."""
+    sys.exit(f"stopped by {signal.Signals(number).name}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options, is_kept = _options(arguments)
     console = Console() if sys.stdout.isatty() else Console(width=150, color_system=None)
     console.print(options.command, highlight=False, soft_wrap=True)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))  # so that no process is left behind
+    signal.signal(signal.SIGTERM, _stopped)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else nohup has asked to ignore it
+        signal.signal(signal.SIGHUP, _stopped)
     try:
         with Line(console) as line:
             outcome = Run(options, show=line.show).play()

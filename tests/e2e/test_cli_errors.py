@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import jsonschema  # type: ignore[import-untyped]
@@ -160,7 +161,7 @@ def test_the_store_s_path_can_t_be_written(tmp_path: Path) -> None:
 def test_the_store_is_locked_by_another_process(tmp_path: Path) -> None:
     """A store that another process holds is told as such; exit code 1."""
     path = tmp_path / "s.db"
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         process = ended(tmp_path, "run", "--queue-url", QUEUE, **CREDENTIALS, **REGION, **store_at(path))

@@ -98,7 +98,10 @@ class Disk:
         connection = sqlite3.connect(":memory:")
         connection.row_factory = sqlite3.Row
         connection.deserialize(self._pages if self._connection is None else self._connection.serialize())
-        return [dict(row) for row in connection.execute(sql)]
+        try:
+            return [dict(row) for row in connection.execute(sql)]
+        finally:
+            connection.close()
 
     def end(self) -> None:
         """Keep what was committed and let go of the engine: nobody living uses it any more."""
