@@ -12,7 +12,7 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
@@ -32,7 +32,7 @@ from controller.adapters.sqs import Queue
 from controller.adapters.store.sqlite import open_sqlite_store
 from controller.adapters.sts import Account
 from controller.application import Application, Ports
-from controller.config import Settings
+from controller.config import Settings, routes
 from controller.core.errors import (
     Misconfigured,
     OutwardError,
@@ -44,7 +44,7 @@ from controller.core.errors import (
 from controller.health import Health
 from controller.loop import StageGivenUp
 from controller.metrics import Metrics
-from controller.ports import Clock, EventSink, JobStore, MessageSource
+from controller.ports import DEAD_LETTER, Clock, EventSink, JobStore, MessageSource
 
 EXIT_DRAINED: Final = 0
 EXIT_FAILED: Final = 1
@@ -56,7 +56,6 @@ BATCH_CALLS_BESIDE: Final = 16
 """Batch calls beside DescribeJobs that may be under way: look-ups, queue questions, terminations."""
 SQS_CALLS_BESIDE: Final = 16
 """SQS calls beside long polls: deletes and sends."""
-DEAD_LETTER: Final = "dead_letter"
 
 
 def run(settings: Settings) -> int:
@@ -183,7 +182,7 @@ async def _store(settings: Settings, metrics: Metrics) -> AsyncIterator[JobStore
         store = await open_sqlite_store(
             settings.store.url,
             runner=runner,
-            sinks_of=_routes(settings),
+            sinks_of=routes(settings),
             dead_letters=bool(settings.intake.dead_letter_queue_url),
             random_id=partial(secrets.token_hex, 16),
             linger=partial(anyio.sleep, LINGER_S),
@@ -202,18 +201,6 @@ async def _store(settings: Settings, metrics: Metrics) -> AsyncIterator[JobStore
 def _sink_names(settings: Settings) -> list[str]:
     dead_letters = [DEAD_LETTER] if settings.intake.dead_letter_queue_url else []
     return [*(sink.name for sink in settings.sinks), *dead_letters]
-
-
-def _routes(settings: Settings) -> Callable[[str], Sequence[str]]:
-    """Event name → names of the sinks that get it. The catalogue is small, so each name is matched once."""
-    known: dict[str, tuple[str, ...]] = {}
-
-    def sinks_of(event: str) -> tuple[str, ...]:
-        if event not in known:
-            known[event] = tuple(sink.name for sink in settings.sinks if sink.takes(event))
-        return known[event]
-
-    return sinks_of
 
 
 def _queue(url: str, aws: Aws, clock: Clock, metrics: Metrics) -> MessageSource:

@@ -19,7 +19,7 @@ import anyio
 import structlog
 
 from controller.budgets import Budgets, Purpose
-from controller.config import Settings
+from controller.config import Settings, routes
 from controller.core.admission import IntakeMarks
 from controller.core.errors import BadCredentials, OutwardError, StoreUnavailable
 from controller.core.job import Job, RowKey
@@ -44,6 +44,7 @@ from controller.ports import (
     MessageSource,
     StoreIdentity,
     UsageRow,
+    Write,
 )
 from controller.stages.admit import Admit
 from controller.stages.discover import Discover
@@ -102,7 +103,7 @@ class Application:
         self._last_words = Drain()
         self._log = structlog.get_logger(stage="app")
         clock, store = ports.clock, ports.store
-        self._wakes = Wakes(publish=[Wake() for _ in ports.sinks])
+        self._wakes = Wakes(publish={sink.name: Wake() for sink in ports.sinks}, sinks_of=routes(settings))
         self.budgets = Budgets(
             clock,
             {
@@ -114,7 +115,7 @@ class Application:
             settings.aws.total_rate_per_s,
             quiet_s=1 + PACING_GUARD,
         )
-        self.holds = HoldBook(store=store, clock=clock, on_event=self._hold_changed)
+        self.holds = HoldBook(store=store, clock=clock, on_commit=self._hold_changed)
         self.ledger = Ledger(store=store, clock=clock, metrics=metrics, wakes=self._wakes)
         self.schedule = Schedule(
             interval_s_min=settings.track.interval_s_min, interval_s_max=settings.track.interval_s_max
@@ -234,9 +235,9 @@ class Application:
         submit = self.settings.submit
         return submit_arguments(body, job=job, default_tags=submit.default_tags, tag_request_id=submit.tag_request_id)
 
-    def _hold_changed(self) -> None:
+    def _hold_changed(self, writes: Sequence[Write]) -> None:
         self._wakes.admit.set()
-        self._wakes.published_soon()
+        self._wakes.published_soon(writes)
 
     def _tracked(self, job: Job) -> None:
         self.metrics.know_queue(job.job_queue)
@@ -255,8 +256,8 @@ class Application:
         async with anyio.create_task_group() as tasks:
             deadline = anyio.CancelScope()
             tasks.start_soon(self._enforce_grace, deadline)
-            for publisher, wake in zip(self.publishers, self._wakes.publish, strict=True):
-                tasks.start_soon(self._publish, publisher, wake)
+            for publisher in self.publishers:
+                tasks.start_soon(self._publish, publisher, self._wakes.publish[publisher.sink_name])
             with deadline:
                 await self._work()
             self._last_words.request()

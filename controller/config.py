@@ -8,9 +8,10 @@ work; what is merely unwise is told by ``Settings.warnings``. ``config_sources.p
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -333,6 +334,16 @@ class Settings(BaseSettings):
         values["queues"] = {name: asdict(self.queue_limits(name)) for name in sorted({ANY_QUEUE, *self.queues})}
         cleaned: dict[str, Any] = without_secrets(values)
         return cleaned
+
+
+def routes(settings: Settings) -> Callable[[str], Sequence[str]]:
+    """Event name → names of the sinks that get it. The catalogue is small, so each name is matched once."""
+
+    @cache
+    def sinks_of(event: str) -> tuple[str, ...]:
+        return tuple(sink.name for sink in settings.sinks if sink.takes(event))
+
+    return sinks_of
 
 
 # --- loading ------------------------------------------------------------------------------------------

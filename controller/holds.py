@@ -6,14 +6,14 @@ Holds are stored with their events and outlive a restart; pauses are in memory, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
 
 from controller.core.events import Event
 from controller.core.limits import HOLD_PROBE_S
-from controller.ports import Clock, Hold, JobStore, PutHold, ReleaseHold
+from controller.ports import Clock, Hold, JobStore, PutHold, ReleaseHold, Write
 
 PAIR_PROBE_S_MIN: Final = 60.0
 PAIR_PROBE_S_MAX: Final = 900.0
@@ -28,10 +28,10 @@ Pair = tuple[str, str]
 class HoldBook:
     """Holds, mirrored from the store, and pauses."""
 
-    def __init__(self, *, store: JobStore, clock: Clock, on_event: Callable[[], None]) -> None:
+    def __init__(self, *, store: JobStore, clock: Clock, on_commit: Callable[[Sequence[Write]], None]) -> None:
         self._store = store
         self._clock = clock
-        self._on_event = on_event
+        self._on_commit = on_commit
         self._holds: dict[Pair, Hold] = {}
         self._probe_at: dict[Pair, float] = {}
         self._probe_after_s: dict[Pair, float] = {}
@@ -97,13 +97,14 @@ class HoldBook:
             return
         hold = Hold(job_queue=queue, job_definition=definition, reason=reason, held_at=self._clock.now())
         event = _event("job_queue.held", hold, hold.held_at, detail)
-        await self._store.commit([PutHold(hold=hold, events=(event,))])
+        write = PutHold(hold=hold, events=(event,))
+        await self._store.commit([write])
         if pair in self._holds:  # another refusal of the same moment was faster
             return
         self._remember(hold)
         self._postpone(pair)
         self._log.warning("held", job_queue=queue, job_definition=definition or None, reason=reason, detail=detail)
-        self._on_event()
+        self._on_commit([write])
 
     async def release(self, queue: str, definition: str, *, detail: str) -> None:
         """End a hold; nothing happens if there is none. Raises StoreUnavailable."""
@@ -112,11 +113,12 @@ class HoldBook:
         if hold is None:
             return
         event = _event("job_queue.released", hold, self._clock.now(), detail)
-        await self._store.commit([ReleaseHold(job_queue=queue, job_definition=definition, events=(event,))])
+        write = ReleaseHold(job_queue=queue, job_definition=definition, events=(event,))
+        await self._store.commit([write])
         for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until):
             known.pop(pair, None)
         self._log.info("released", job_queue=queue, job_definition=definition or None, detail=detail)
-        self._on_event()
+        self._on_commit([write])
 
     def _remember(self, hold: Hold) -> None:
         pair = (hold.job_queue, hold.job_definition)

@@ -7,7 +7,7 @@ has become, or dropped if it can no longer be true. Counters are raised, and oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,7 +19,7 @@ from controller.core.job import Job, JobState, replace
 from controller.core.lifecycle import Fact, Transition
 from controller.loop import Wake
 from controller.metrics import Metrics
-from controller.ports import Clock, DeadLetter, JobStore, UpdateJob, Write
+from controller.ports import DEAD_LETTER, Clock, DeadLetter, JobStore, UpdateJob, Write
 
 CONFLICTS_MAX: Final = 10
 """Reloads of one row before we call it a mistake of ours."""
@@ -42,11 +42,19 @@ class Wakes:
     rescue: Wake = field(default_factory=Wake)
     track: Wake = field(default_factory=Wake)
     terminate: Wake = field(default_factory=Wake)
-    publish: list[Wake] = field(default_factory=list)
+    publish: Mapping[str, Wake] = field(default_factory=dict)
+    """By sink; the dead-letter queue is one of them."""
+    sinks_of: Callable[[str], Iterable[str]] = lambda event: ()
+    """The event sinks that take an event of this name."""
 
-    def published_soon(self) -> None:
-        for wake in self.publish:
-            wake.set()
+    def published_soon(self, writes: Iterable[Write]) -> None:
+        """Wake the sinks that get something of what was just committed, and no others: they would find nothing."""
+        for write in writes:
+            for event in getattr(write, "events", ()):
+                for sink in self.sinks_of(event.name):
+                    self.publish[sink].set()
+            if getattr(write, "dead_letter", None) is not None and DEAD_LETTER in self.publish:
+                self.publish[DEAD_LETTER].set()
 
 
 class Ledger:
@@ -92,12 +100,15 @@ class Ledger:
         ]
         applied = await self._store.commit(writes)
         conflicts: list[int] = []
-        for (index, (before, step)), is_applied in zip(steps.items(), applied, strict=True):
+        committed: list[Write] = []
+        for (index, (before, step)), write, is_applied in zip(steps.items(), writes, applied, strict=True):
             if is_applied:
                 result[index] = replace(step.job, version=step.job.version + 1)
                 self._announce(before, result[index], step.events)
+                committed.append(write)
             else:
                 conflicts.append(index)
+        self._wakes.published_soon(committed)
         return await self._reload(conflicts, todo, result)
 
     async def _reload(
@@ -139,8 +150,6 @@ class Ledger:
         if any(event.name == "submission.adopted" for event in events):
             queue = self._metrics.queue_label(after.job_queue)
             self._metrics.submissions_total.labels(job_queue=queue, outcome="adopted").inc()
-        if events:
-            self._wakes.published_soon()
 
     def _state_changed(self, job: Job) -> None:
         if job.state is JobState.TRACKED:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from controller.core.events import Event
 from controller.core.job import (
@@ -251,6 +251,9 @@ class DeleteOutbox:
 
     keys: tuple[int, ...]
 
+
+DEAD_LETTER: Final = "dead_letter"
+"""Sink and event name of dead letters in the outbox."""
 
 Write = InsertJob | UpdateJob | InsertRejection | RememberCancel | PutHold | ReleaseHold | DeleteOutbox
 

@@ -228,10 +228,10 @@ class Ingest:
         for verdict in verdicts:
             self._metrics.requests_received_total.labels(outcome=verdict.outcome).inc()
             self._decider.committed(verdict)
-        if any(verdict.write is not None for verdict in verdicts):
+        if writes := [verdict.write for verdict in verdicts if verdict.write is not None]:
             self._wakes.admit.set()
             self._wakes.terminate.set()
-            self._wakes.published_soon()
+            self._wakes.published_soon(writes)
         with suppress(StoreUnavailable):  # what is committed is deleted all the same; the gate's own loop asks again
             await self._gate.refresh()
         handles = [verdict.message.receipt_handle for verdict in verdicts]

@@ -23,7 +23,7 @@ from controller.adapters import aws_errors, batch
 from controller.adapters.store import sqlite, writes
 from controller.adapters.store.rows import encode_keyed
 from controller.budgets import Purpose
-from controller.core import admission, lifecycle, pacing, polling
+from controller.core import admission, lifecycle, limits, pacing, polling
 from controller.core.errors import InDoubt, OutwardError, StoreUnavailable, Unavailable
 from controller.core.job import Job, JobState, ListedJob
 from controller.core.lifecycle import Accepted, Admitted, CancelAsked, Described, NotAccepted, NotFound, Transition
@@ -478,3 +478,4 @@ answer_5xx_is_no = put(aws_errors, "_is_surely_rejected", lambda error: True)
 any_age = put(lookup, "ADOPTION_SKEW_S", math.inf)
 no_total = put(pacing.SendWindow, "wait_s", lambda self, now: 0.0)
 no_guard = put(pacing, "PACING_GUARD", 0.0)
+no_doubt_bound = both(put(limits, "IN_DOUBT_MAX", math.inf), put(admission, "IN_DOUBT_MAX", math.inf))

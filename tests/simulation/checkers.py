@@ -14,10 +14,10 @@ from typing import Any
 
 import orjson
 
-from controller.core.limits import REQUEST_ID_TAG
+from controller.core.limits import IN_DOUBT_MAX, REQUEST_ID_TAG
 from controller.simaws.batch_timeline import FINAL, PENDING, RUNNABLE, SUBMITTED
 from controller.simaws.history import BATCH_OPERATIONS
-from tests.simulation.scenario import CANARY
+from tests.simulation.scenario import CANARY, EPOCH
 from tests.simulation.world import DEAD_QUEUE, EVENTS_QUEUE, Line, SimWorld
 
 FINAL_EVENTS = frozenset({"request.rejected", "job.finished", "job.lost", "job.cancelled"})
@@ -35,6 +35,7 @@ RATES = "rates hold"
 SLOTS = "in-flight limits hold"
 SECRETS = "no secret is shown"
 BOUNDED = "memory is bounded"
+SMALL_OUTAGE = "an outage stays small"
 SOUND = "no mistake of ours"
 REPORTED = "every end is reported"
 
@@ -92,12 +93,18 @@ def every_request_ends(view: _View) -> Iterator[str]:
         if len(lines) > 1:
             yield f"{ONE_FINAL}: message {message_id} has {len(lines)} final events: {_names(lines)}"
     cancelled = {sent.request_id for sent in view.world.sent.values() if sent.kind == "cancel"}
+    given_up = view.world.given_up()
     for message_id, sent in view.world.sent.items():
+        request_id = sent.request_id or message_id
+        if message_id in given_up and not (by_message[message_id] or by_request[request_id]):
+            # SQS's own redrive: never accepted, and never to be submitted.
+            if jobs := view.by_request.get(request_id):
+                yield f"{EXACTLY_ONE}: message {message_id} was given up by SQS, but has jobs {jobs}"
+            continue
         if sent.is_rejected:
             if not by_message.get(message_id):
                 yield f"{REPORTED}: {sent.kind} message {message_id} has no rejection"
         elif sent.kind not in ("cancel", "duplicate", "conflict"):
-            request_id = sent.request_id or message_id
             ended = by_request.get(request_id, [])
             yield from _request_ended(view, request_id, ended, request_id in cancelled)
             if sent.kind == "submit" and any(line.event["event"] == "request.rejected" for line in ended):
@@ -263,6 +270,21 @@ def no_secret_is_shown(view: _View) -> Iterator[str]:
         yield f"{SECRETS}: in a metric"
 
 
+def an_outage_stays_small(view: _View) -> Iterator[str]:
+    """While SubmitJob does not answer, no more requests come into doubt than the bound and one probe after another."""
+    world = view.world
+    if not world.scenario.is_flood:
+        return
+    submit = world.settings.submit
+    until = EPOCH + world.scenario.faults_end_s
+    sent = sum(1 for call in world.sim.history.calls("SubmitJob") if call.at < until)
+    most = IN_DOUBT_MAX + submit.concurrency + math.ceil(world.scenario.faults_end_s / submit.timeout_s)
+    if sent > most:
+        yield f"{SMALL_OUTAGE}: {sent} SubmitJob calls during an outage, {most} are allowed"
+    if sent < IN_DOUBT_MAX:
+        yield f"{SMALL_OUTAGE}: only {sent} SubmitJob calls: the outage met too few requests to show anything"
+
+
 def memory_is_bounded(view: _View) -> Iterator[str]:
     """With nothing left to do nothing is kept in memory, and the number of metric series does not follow requests."""
     for text in view.world.exposed:
@@ -270,6 +292,8 @@ def memory_is_bounded(view: _View) -> Iterator[str]:
         if series > SERIES_MAX:
             yield f"{BOUNDED}: {series} metric series"
     yield from view.world.kept
+    if view.world.remembered:
+        yield f"{BOUNDED}: {view.world.remembered} rows of requests that should have been forgotten"
 
 
 def no_mistake_of_ours(view: _View) -> Iterator[str]:
@@ -297,6 +321,7 @@ CHECKERS: tuple[Callable[[_View], Iterator[str]], ...] = (
     rates_hold,
     slots_hold,
     no_secret_is_shown,
+    an_outage_stays_small,
     memory_is_bounded,
     no_mistake_of_ours,
 )

@@ -235,6 +235,7 @@ _KINDS: dict[str, Callable[[SimWorld, Disruption], End]] = {
     "delete_denied": _denied(lambda d: "DeleteMessageBatch"),
     "throttle_burst": _calls("SubmitJob", throttle=1.0),
     "submit_hangs": _calls("SubmitJob", hang=0.5, hang_after=0.5),
+    "submit_silent": _calls("SubmitJob", hang=1.0),
     "submit_outage": _calls("SubmitJob", error_500=0.5, error_500_after=0.5),
     "rate_lowered": _rate_lowered,
     "stdout_down": _stdout_down,

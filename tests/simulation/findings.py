@@ -20,7 +20,7 @@ from controller.core.job import Job, JobState
 from controller.core.limits import REQUEST_ID_TAG
 from controller.stages import track
 from tests.simulation import checkers
-from tests.simulation.scenario import REGION, Disruption, Foreign, Scenario, Sent, draw
+from tests.simulation.scenario import REGION, Disruption, Foreign, Scenario, Sent, draw_common
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Finding:
 
 def calm(seed: int, **changes: Any) -> Scenario:
     """The scenario of a seed with nothing going wrong but what ``changes`` say."""
-    drawn = draw(seed)
+    drawn = draw_common(seed)
     settings = {**drawn.settings, "submit": {**drawn.settings["submit"], "settle_s": 5.0}}
     quiet = replace(
         drawn,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,10 @@ EPOCH = 1_900_000_000.0
 CANARY = "c4n4ry"
 """In environment values and parameters; must show nowhere."""
 REQUESTS_MEAN = 50
+FLOOD_SHARE = 0.005
+FLOOD_REQUESTS = 400
+"""Twice as many as may be in doubt: few seeds, since each costs as much as ten others."""
+FLOOD_S = 30.0
 
 QUEUE_URL = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/"
 
@@ -98,11 +102,65 @@ class Scenario:
     has_retries: bool = False
     interval_factor: float = 1.0
     """How much less often than in production stages look without being woken."""
+    redrive_after: int | None = None
+    """SQS gives a message up to a queue of its own after so many receives."""
+    idle_s: float = 0.0
+    """How long everything still runs when all has ended: longer than requests are remembered, if it is set."""
+    is_flood: bool = False
+    """Nothing but an outage that meets more requests than may ever be in doubt."""
 
 
 def draw(seed: int) -> Scenario:
     """The scenario of a seed."""
+    rng = random.Random(f"{seed}/rare")
+    if rng.random() < FLOOD_SHARE:
+        return flooded(seed)
+    drawn = draw_common(seed)
+    if rng.random() < 0.1:
+        drawn = replace(drawn, redrive_after=rng.choice((1, 1, 2, 3)))
+    if rng.random() < 0.05:
+        drawn = forgetful(drawn)
+    return drawn
+
+
+def draw_common(seed: int) -> Scenario:
+    """The scenario of a seed, without what is set up for few seeds only."""
     return _Draw(seed).scenario()
+
+
+def forgetful(scenario: Scenario) -> Scenario:
+    """Requests are remembered for a short time only, and the run goes on until all of them are forgotten."""
+    final_s = 100.0
+    prune_s = 60.0 * scenario.interval_factor
+    settings = {**scenario.settings, "retention": {"final_s": final_s}}
+    return replace(scenario, settings=settings, idle_s=final_s + 2 * prune_s)
+
+
+def flooded(seed: int) -> Scenario:
+    """SubmitJob stops answering while hundreds of requests wait, for less than the settle time: no doubt is settled."""
+    scenario = _Draw(seed, requests_mean=FLOOD_REQUESTS).scenario()
+    settings = {
+        **scenario.settings,
+        "aws": {**scenario.settings["aws"], "total_rate_per_s": 48.0},
+        "intake": {**scenario.settings["intake"], "backlog_high": 1_000, "backlog_low": 500, "backlog_max": 2_000},
+        "submit": {**scenario.settings["submit"], "rate_per_s": 40.0, "concurrency": 32, "timeout_s": 1.0}
+        | {"settle_s": FLOOD_S + 5.0},
+        "queues": {},
+    }
+    return replace(
+        scenario,
+        settings=settings,
+        requests=tuple(replace(sent, at=sent.at / 4) for sent in scenario.requests),
+        call_faults={},
+        service_faults={},
+        network_faults={},
+        disruptions=(Disruption(at=0.0, kind="submit_silent", for_s=FLOOD_S),),
+        foreign=(),
+        kill_at_steps=(),
+        faults_end_s=FLOOD_S + 1.0,
+        profile=replace(scenario.profile, batch_rate_per_s=None),
+        is_flood=True,
+    )
 
 
 _SUBMIT_FAULTS = (
@@ -136,8 +194,9 @@ DISRUPTIONS = (
 class _Draw:
     """Draws one scenario."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, requests_mean: int = REQUESTS_MEAN) -> None:
         self.seed = seed
+        self.requests_mean = requests_mean
         self.rng = random.Random(f"{seed}/scenario")
         self.is_calm = self.rng.random() < 0.05
         """No faults at all."""
@@ -306,7 +365,7 @@ class _Draw:
     # --- requests -----------------------------------------------------------------------------------------
 
     def requests(self) -> tuple[Sent, ...]:
-        count = max(1, int(self.rng.gauss(REQUESTS_MEAN, 15)))
+        count = max(1, int(self.rng.gauss(self.requests_mean, 15)))
         drawn: list[Sent] = []
         while len(drawn) < count:
             drawn.extend(self.request(len(drawn)))

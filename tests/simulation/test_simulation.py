@@ -6,15 +6,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
+from unittest import mock
 
 import pytest
 import structlog
 
-from tests.simulation.sweep import run_seed
+from controller.stages.prune import Prune
+from tests.simulation.checkers import BOUNDED
+from tests.simulation.scenario import draw_common, forgetful
+from tests.simulation.sweep import run_scenario, run_seed
 
 FIRST_SEED = 1_000
 CHUNKS = 10
 SEEDS_PER_CHUNK = 20
+
+FORGETFUL_SEED = 7
+
 
 _DIGESTS = """
 from tests.simulation.history import digest
@@ -40,6 +48,20 @@ def test_random_worlds_keep_every_promise(chunk: int) -> None:
     for seed in range(first, first + SEEDS_PER_CHUNK):
         verdict, _ = run_seed(seed)
         assert verdict.problems == [], f"replay: make sim SEED={seed}"
+
+
+@pytest.mark.parametrize("is_pruned", [True, False])
+def test_requests_are_forgotten_after_the_dedupe_window(is_pruned: bool) -> None:
+    """Once all is over and the window too, the store is empty; a store that keeps its rows is noticed."""
+    with nullcontext() if is_pruned else mock.patch.object(Prune, "turn", _prune_nothing):
+        verdict, _ = run_scenario(forgetful(draw_common(FORGETFUL_SEED)))
+    kept = [problem for problem in verdict.problems if problem.startswith(BOUNDED)]
+    assert bool(kept) is not is_pruned
+    assert is_pruned is (verdict.problems == [])
+
+
+async def _prune_nothing(self: Prune) -> None:
+    return None
 
 
 def test_the_same_seed_gives_the_same_history_in_another_process() -> None:

@@ -26,7 +26,7 @@ from controller.adapters.sqs import Queue
 from controller.adapters.store.sqlite import open_sqlite_store
 from controller.adapters.sts import Account
 from controller.application import Application, Ports
-from controller.config import Settings
+from controller.config import Settings, routes
 from controller.core.errors import StoreLocked, StoreMismatch, StoreUnavailable
 from controller.core.limits import REQUEST_ID_TAG
 from controller.core.request import batch_job_name
@@ -36,6 +36,7 @@ from controller.metrics import Metrics
 from controller.ports import InsertJob, InsertRejection, RememberCancel, UpdateJob
 from controller.simaws.answers import AwsError
 from controller.simaws.cloud import SimAws
+from controller.simaws.history import MessageAction
 from tests.simulation import faults
 from tests.simulation.disk import Disk, SimRunner, observe_commits
 from tests.simulation.loop_process import Ending
@@ -49,6 +50,8 @@ START_AT = 1_000.0
 """Monotonic time at which a world begins."""
 EVENTS_QUEUE = "events-out"
 DEAD_QUEUE = "dead-letters"
+GIVEN_UP_QUEUE = "given-up"
+"""Where SQS's own redrive policy puts what was received too often."""
 PROBE_S = 10.0
 METRICS_EVERY = 4
 """``/metrics`` is read in one seed of so many: a tenth of what a seed costs."""
@@ -148,6 +151,8 @@ class SimWorld(World):
         """Jobs that Batch was made to forget: when, and the job."""
         self.kept: list[str] = []
         """What an application still held in memory when there was nothing left to do."""
+        self.remembered = 0
+        """Rows that the store still has of requests after the time for which it is to remember them."""
         self.skewed_calls = 0
         self.kills: list[tuple[float, str, int]] = []
         self.is_healed = False
@@ -183,6 +188,14 @@ class SimWorld(World):
             return request_id in self.durable.cancels or request_id in self.durable.requests
         return sent.is_valid and request_id in self.durable.requests
 
+    def given_up(self) -> frozenset[str]:
+        """Ids of messages that SQS has given up: received too often, by its own redrive policy."""
+        if self.scenario.redrive_after is None:
+            return frozenset()
+        return frozenset(
+            record.message_id for record in self.sim.history.messages() if record.action is MessageAction.DEAD_LETTERED
+        )
+
     def visible(self, queue: str) -> None:
         for poll in self.polls[queue]:
             poll.wake()
@@ -215,7 +228,7 @@ async def controller(world: SimWorld, pod: Pod) -> None:
     store = await open_sqlite_store(
         "sqlite:///:memory:",
         runner=runner,
-        sinks_of=lambda event: tuple(sink.name for sink in settings.sinks if sink.takes(event)),
+        sinks_of=routes(settings),
         dead_letters=settings.intake.dead_letter_queue_url is not None,
         random_id=lambda: f"{rng.getrandbits(128):032x}",
         linger=partial(anyio.sleep, 0.01),
@@ -379,6 +392,9 @@ async def _main(world: SimWorld) -> None:
         await asyncio.sleep(scenario.faults_end_s)
         faults.heal(world)
         await _until_drained(world)
+        if scenario.idle_s:
+            await asyncio.sleep(scenario.idle_s)
+            world.remembered = _remembered(world)
         await _stop(world)
     world.sim.advance(world.aws_now() + 1_000.0)
 
@@ -390,8 +406,10 @@ def _furnish(world: SimWorld) -> None:
         sim.add_job_queue(name, slots=slots)
     for name in world.scenario.job_definitions:
         sim.add_job_definition(name)
-    for name in (*world.scenario.sources, EVENTS_QUEUE, DEAD_QUEUE):
+    for name in (EVENTS_QUEUE, DEAD_QUEUE, GIVEN_UP_QUEUE):
         sim.add_sqs_queue(name)
+    for name in world.scenario.sources:
+        sim.add_sqs_queue(name, _redrive(world.scenario.redrive_after))
     sim.sqs.on_visible = world.visible
     for foreign in sorted(world.scenario.foreign, key=lambda each: each.at):
         if foreign.at < 0:
@@ -399,6 +417,13 @@ def _furnish(world: SimWorld) -> None:
         else:
             world.loop.call_later(foreign.at, _submit_foreign, world, foreign, EPOCH + foreign.at)
     sim.advance(EPOCH)
+
+
+def _redrive(after: int | None) -> dict[str, str]:
+    if after is None:
+        return {}
+    target = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{GIVEN_UP_QUEUE}"
+    return {"RedrivePolicy": orjson.dumps({"deadLetterTargetArn": target, "maxReceiveCount": after}).decode()}
 
 
 def _submit_foreign(world: SimWorld, foreign: Foreign, at: float) -> None:
@@ -476,7 +501,10 @@ class _Outstanding:
         self._read = len(world.stdout.lines)
         if unfinished := self._accepted - self._ended_messages:
             return f"accepted messages {sorted(unfinished)[:3]}"
+        given_up = world.given_up()
         for message_id, sent in world.sent.items():
+            if message_id in given_up:
+                continue
             if sent.is_valid and sent.kind != "cancel":
                 if (sent.request_id or message_id) not in self._ended_requests:
                     return f"request {sent.request_id or message_id} ({sent.kind})"
@@ -500,6 +528,11 @@ class _Outstanding:
             if events - arrived:
                 return f"{len(events - arrived)} events for the SQS sink"
         return ""
+
+
+def _remembered(world: SimWorld) -> int:
+    tables = ("jobs", "bodies", "rejections", "cancels", "outbox")
+    return sum(int(world.disk.rows(f"SELECT count(*) AS rows FROM {name}")[0]["rows"]) for name in tables)
 
 
 def _kept(application: Application) -> Iterator[str]:

@@ -14,7 +14,7 @@ PAIR = ("high", "bwa:3")
 
 @pytest.fixture
 def holds(store: SqliteStore, clock: ManualClock) -> HoldBook:
-    return HoldBook(store=store, clock=clock, on_event=lambda: None)
+    return HoldBook(store=store, clock=clock, on_commit=lambda writes: None)
 
 
 async def refused(holds: HoldBook) -> None:

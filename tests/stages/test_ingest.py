@@ -66,7 +66,7 @@ class Harness:
         )
         self.gate = IntakeGate(
             store=store,
-            holds=HoldBook(store=store, clock=clock, on_event=lambda: None),
+            holds=HoldBook(store=store, clock=clock, on_commit=lambda writes: None),
             health=self.health,
             limits_of=lambda name: QueueLimits(),
             marks=IntakeMarks(high=high, low=high - 1, maximum=high),

@@ -54,7 +54,7 @@ class Bench:
         api: Any = self.batch
         health = Health(clock)
         budgets = Budgets(clock, dict.fromkeys(Purpose, rate), 2 * rate)
-        self.holds = HoldBook(store=store, clock=clock, on_event=lambda: None)
+        self.holds = HoldBook(store=store, clock=clock, on_commit=lambda writes: None)
         self.admit = Admit(
             store=store,
             ledger=ledger,

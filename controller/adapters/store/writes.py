@@ -38,6 +38,7 @@ from controller.adapters.store.rows import (
 from controller.core.events import Event, event_id, flat
 from controller.core.job import Job
 from controller.ports import (
+    DEAD_LETTER,
     DeadLetter,
     DeleteOutbox,
     InsertJob,
@@ -48,9 +49,6 @@ from controller.ports import (
     UpdateJob,
     Write,
 )
-
-DEAD_LETTER: Final = "dead_letter"
-"""Sink and event name of dead letters in the outbox."""
 
 _CHUNK_SIZES: Final = (500, 50, 5, 1)
 """Lengths of IN lists: few, so that their statements stay prepared."""
