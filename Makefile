@@ -12,6 +12,7 @@ REQUESTS ?= 300
 KEEP ?=
 SEEDS ?= 200
 SEED ?=
+JOBS ?= 1
 
 .PHONY: help
 help: ## Show this list
@@ -50,8 +51,12 @@ docs: $(STAMP) ## Write the generated documentation anew
 	$(BIN)/python -m controller.docgen
 
 .PHONY: sim
-sim: $(STAMP) ## Simulate the whole application: make sim SEEDS=1000, or SEED=7 to replay one
-	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+sim: $(STAMP) ## Simulate the whole application: make sim SEEDS=1000 [JOBS=2], or SEED=7 to replay one
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --jobs $(JOBS))
+
+.PHONY: sim-profile
+sim-profile: $(STAMP) ## What a simulated seed's CPU time goes to
+	$(BIN)/python -m tests.simulation --profile --seeds 40
 
 .PHONY: chaos
 chaos: $(STAMP) ## The real process over the wire, with faults and SIGKILLs: make chaos [SEED=1]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tests.simulation.history import printed
+from tests.simulation.profile import profiled, table
 from tests.simulation.sweep import Verdict, run_seed, sweep
 
 FAILURES_SHOWN = 10
@@ -29,7 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="run one seed, and say what it broke")
     parser.add_argument("--history", action="store_true", help="with --seed: print all that happened")
     parser.add_argument("--about", default="", help="with --history: only what names this request, message or job")
+    parser.add_argument("--profile", action="store_true", help="say what the seeds' CPU time goes to; judges nothing")
     given = parser.parse_args(arguments)
+    if given.profile:
+        return _profile(range(given.first, given.first + given.seeds))
     if given.seed is not None:
         return _replay(given.seed, is_told=given.history or bool(given.about), about=given.about)
     return _sweep(given.first, given.seeds, given.jobs, given.max_seconds)
@@ -45,6 +49,17 @@ def _replay(seed: int, *, is_told: bool, about: str) -> int:
     for problem in verdict.problems:
         OUT.print(problem, markup=False)
     return 1 if verdict.problems else 0
+
+
+def _profile(seeds: range) -> int:
+    profile, count, requests = profiled(seeds)
+    total_s = sum(cost.took_s for cost in profile.costs.values())
+    OUT.print(
+        f"{count} seeds, {requests / count:.0f} requests each: {total_s / count * 1000:.0f} ms of CPU a seed, "
+        f"{total_s / requests * 1000:.2f} ms a request"
+    )
+    OUT.print(table(profile, count))
+    return 0
 
 
 def _sweep(first: int, count: int, jobs: int, max_s: float | None) -> int:
