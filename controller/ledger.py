@@ -139,6 +139,8 @@ class Ledger:
             self._state_changed(after)
         if after.is_in_doubt:
             self._wakes.rescue.set()
+            if not before.is_in_doubt:  # its call is over: another may be under way in its place
+                self._wakes.admit.set()
         if after.cancel_requested_at is not None and after.state is JobState.TRACKED:
             self._wakes.terminate.set()
         if after.batch_status is not None and (

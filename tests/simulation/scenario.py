@@ -129,11 +129,15 @@ def draw_common(seed: int) -> Scenario:
 
 
 def forgetful(scenario: Scenario) -> Scenario:
-    """Requests are remembered for a short time only, and the run goes on until all of them are forgotten."""
+    """Requests are remembered for a short time only, and the run goes on until all of them are forgotten.
+
+    A clock that jumps by more than that time would end it: with the default of 15 days none does.
+    """
     final_s = 100.0
     prune_s = 60.0 * scenario.interval_factor
     settings = {**scenario.settings, "retention": {"final_s": final_s}}
-    return replace(scenario, settings=settings, idle_s=final_s + 2 * prune_s)
+    steady = tuple(each for each in scenario.disruptions if each.kind != "clock_jump")
+    return replace(scenario, settings=settings, disruptions=steady, idle_s=final_s + 2 * prune_s)
 
 
 def flooded(seed: int) -> Scenario:
