@@ -20,12 +20,11 @@ REFUSAL_FRESH_S: Final = 300.0
 (the longest pause of a stage is some 15 s), and one that is no longer made can't report success."""
 
 RECEIVE: Final = "sqs:ReceiveMessage"
-INTAKE_CALLS: Final = frozenset({RECEIVE, "sqs:DeleteMessageBatch", "sqs:ChangeMessageVisibilityBatch"})
+INTAKE_CALLS: Final = frozenset({RECEIVE, "sqs:DeleteMessageBatch"})
 """Intake's own calls never stop intake: nothing else would find out that they work again."""
 
 IAM_ACTIONS: Final[Mapping[str, str]] = {
     "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
-    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
     "sqs:SendMessageBatch": "sqs:SendMessage",
 }
 """IAM's name of the action, where it is not the call's."""

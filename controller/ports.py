@@ -78,9 +78,6 @@ class MessageSource(Protocol):
     async def delete(self, receipt_handles: Sequence[str]) -> Sequence[str]:
         """Delete up to 10; returns the handles that were *not* deleted."""
 
-    async def release(self, receipt_handles: Sequence[str]) -> None:
-        """Make up to 10 messages visible again at once; best effort per entry."""
-
 
 # --- AWS Batch ----------------------------------------------------------------------------------------
 

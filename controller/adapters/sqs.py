@@ -18,7 +18,7 @@ from controller.ports import Clock, Message
 RECEIVE_MARGIN_S: Final = 10.0
 """What a ReceiveMessage may take beyond its long poll."""
 BATCH_DEADLINE_S: Final = 10.0
-"""For deletes and releases: a message held for long is received again."""
+"""For deletes: a message held for long is received again."""
 MESSAGE_ATTRIBUTES: Final = ("traceparent", "tracestate", "tenant")
 
 _DOMAIN: Final = r"(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn)"
@@ -89,20 +89,6 @@ class Queue:
             return [handle for n, handle in enumerate(receipt_handles) if str(n) not in deleted]
 
         return await self._calls.send("DeleteMessageBatch", call, deadline_s=BATCH_DEADLINE_S)
-
-    async def release(self, receipt_handles: Sequence[str]) -> None:
-        """Entries that fail (deleted, or visible again already) are left to their visibility timeout."""
-        if not receipt_handles:
-            return
-        assert len(receipt_handles) <= SQS_BATCH_MAX
-        entries = [
-            {"Id": str(n), "ReceiptHandle": handle, "VisibilityTimeout": 0} for n, handle in enumerate(receipt_handles)
-        ]
-
-        async def call() -> None:
-            await self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
-
-        await self._calls.send("ChangeMessageVisibilityBatch", call, deadline_s=BATCH_DEADLINE_S)
 
 
 def _message(entry: Mapping[str, Any]) -> Message:

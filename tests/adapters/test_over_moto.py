@@ -172,14 +172,13 @@ async def test_empty_queue_is_no_message(world: World) -> None:
     assert list(await world.queue.receive(max_messages=1, wait_s=0, visibility_timeout_s=30)) == []
 
 
-async def test_released_message_is_received_again_and_deleted_one_is_not(world: World) -> None:
-    """Release makes a message visible at once; delete ends it; handles that do not parse are given back."""
+async def test_message_is_received_again_once_it_is_visible_and_a_deleted_one_is_not(world: World) -> None:
+    """A message comes again after its visibility timeout; delete ends it; handles that do not parse are given back."""
     queue = world.queue
     await world.sqs.send_message(QueueUrl=world.queue_url, MessageBody="a")
-    (first,) = await queue.receive(max_messages=1, wait_s=0, visibility_timeout_s=300)
+    (first,) = await queue.receive(max_messages=1, wait_s=0, visibility_timeout_s=0)
+    (second,) = await queue.receive(max_messages=1, wait_s=0, visibility_timeout_s=300)
     assert not await queue.receive(max_messages=1, wait_s=0, visibility_timeout_s=300)
-    await queue.release([first.receipt_handle])
-    (second,) = await queue.receive(max_messages=1, wait_s=0, visibility_timeout_s=0)
     assert (second.message_id, second.receive_count) == (first.message_id, 2)
     assert list(await queue.delete([second.receipt_handle, "no-such-handle"])) == ["no-such-handle"]
     assert not await queue.receive(max_messages=1, wait_s=0, visibility_timeout_s=0)

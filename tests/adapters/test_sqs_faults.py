@@ -62,10 +62,8 @@ async def test_fault_is_one_request_and_its_kind(
             await queue.receive(max_messages=10, wait_s=0, visibility_timeout_s=60)
         with pytest.raises(OutwardError) as deleted:
             await queue.delete(["h"])
-        with pytest.raises(OutwardError) as released:
-            await queue.release(["h"])
-    assert [type(caught.value) for caught in (received, deleted, released)] == [kind] * 3
-    assert len(server.requests) == 3
+    assert [type(caught.value) for caught in (received, deleted)] == [kind] * 2
+    assert len(server.requests) == 2
 
 
 async def test_handles_not_named_as_deleted_are_given_back(open_clients: OpenAws, seen: Seen) -> None:
@@ -77,12 +75,11 @@ async def test_handles_not_named_as_deleted_are_given_back(open_clients: OpenAws
         assert list(await queue.delete(["a", "b", "c"])) == ["b", "c"]
 
 
-async def test_nothing_to_delete_or_release_is_no_call(open_clients: OpenAws, seen: Seen) -> None:
+async def test_nothing_to_delete_is_no_call(open_clients: OpenAws, seen: Seen) -> None:
     """SQS refuses empty batches, so none is sent."""
     async with faulty_server(close) as server, open_clients(server.url, queue_urls=[URL]) as aws:
         queue = Queue(url=URL, client=aws.sqs(URL), clock=SystemClock(), observe=seen)
         assert list(await queue.delete([])) == []
-        await queue.release([])
     assert server.requests == []
     assert seen.calls == []
 

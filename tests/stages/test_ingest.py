@@ -50,8 +50,6 @@ class Queue:
         self.deleted.extend(receipt_handles)
         return ()
 
-    async def release(self, receipt_handles: Sequence[str]) -> None: ...
-
 
 class Harness:
     """One ``Ingest`` on a queue, with everything around it real."""
