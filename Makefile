@@ -45,6 +45,7 @@ check: $(STAMP) ## Linters, types, import rules, documentation against code
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m controller.docgen --check
+	$(BIN)/cfn-lint --include-checks I W E -- deploy/aws/cloudformation/*.yaml
 
 .PHONY: docs
 docs: $(STAMP) ## Write the generated documentation anew
