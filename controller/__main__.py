@@ -24,6 +24,7 @@ from controller.core.errors import (
     StoreMismatch,
     StoreUnwritable,
 )
+from controller.core.text import escaped
 
 PROGRAM: Final = "batch-controller"
 EXIT_FAILED: Final = 1
@@ -210,8 +211,8 @@ def _told() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_FAILED) from None
     except (ControllerError, OSError) as error:
-        for line in str(error).splitlines():
-            typer.echo(f"{PROGRAM}: {line}", err=True)
+        for line in str(error).split("\n"):
+            typer.echo(f"{PROGRAM}: {escaped(line)}", err=True)
         raise typer.Exit(exit_code_of(error)) from None
 
 

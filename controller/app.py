@@ -41,6 +41,7 @@ from controller.core.errors import (
     StoreUnavailable,
     StoreUnwritable,
 )
+from controller.core.text import escaped
 from controller.health import Health
 from controller.loop import StageGivenUp
 from controller.metrics import Metrics
@@ -91,7 +92,7 @@ def _ended_by(errors: Sequence[BaseException]) -> int:
 
 
 def _said(error: BaseException, code: int) -> int:
-    sys.stderr.write(f"batch-controller: {error}\n")
+    sys.stderr.write(f"batch-controller: {escaped(str(error))}\n")
     sys.stderr.flush()
     return code
 

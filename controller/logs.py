@@ -4,6 +4,9 @@
 ``event`` is a name of their catalogue, and no line carries a message body, a parameter or an environment value.
 Lines of libraries (aiohttp, the SDK) come through the standard library's logging, warnings and worse only: at lower
 levels the SDK writes whole requests.
+
+Texts may come from a producer or a service: control characters leave as escapes in both formats (``core/text.py``), and
+in the console format the lines of a traceback are indented, so that nothing in them can pass for a line of ours.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from controller.core.events import CATALOGUE, iso
+from controller.core.text import escaped, escaped_json
 
 Format = Literal["json", "console"]
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -87,16 +91,24 @@ def _rendered(line_format: Format) -> Processor:
     console = structlog.dev.ConsoleRenderer(colors=False, timestamp_key="time")
 
     def for_people(log: WrappedLogger, method: str, line: EventDict) -> bytes:
-        return console(log, method, line).encode(errors="backslashreplace")
+        return console(log, method, _shown(line)).encode(errors="backslashreplace")
 
     return for_people
 
 
 def _json_line(_: WrappedLogger, __: str, line: EventDict) -> bytes:
     try:
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
+        return escaped_json(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS))
     except orjson.JSONEncodeError:  # text that is not UTF-8, such as a lone surrogate
-        return json.dumps(line, default=str).encode()
+        return escaped_json(json.dumps(line, default=str).encode())
+
+
+def _shown(line: EventDict) -> EventDict:
+    """Strings with escapes; structlog shows everything else by its ``repr``, which escapes by itself."""
+    shown = {escaped(str(name)): escaped(value) if isinstance(value, str) else value for name, value in line.items()}
+    if isinstance(trace := line.get("exception"), str):
+        shown["exception"] = "\n".join(f"    {escaped(each)}" for each in trace.split("\n"))
+    return shown
 
 
 # --- libraries ----------------------------------------------------------------------------------------

@@ -324,6 +324,8 @@ def _made(
         text = f"{call}: {asked}{code} (HTTP {_status(error)}){f': {said}' if said else ''}"
     elif isinstance(error, _CREDENTIAL_FAULTS):
         text = f"{call}: {code}: {_clean(str(error), redact)}"
+    if isinstance(error, (sdk.ClientError, sdk.ParamValidationError)):
+        error.args = (text,)  # a traceback shows the cause too, and the service's own words may quote values
     made = kind(text, call=call, code=code)
     made.__cause__ = error
     return made

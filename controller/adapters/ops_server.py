@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 
 from controller.core.errors import ControllerError
+from controller.core.text import escaped, escaped_json
 from controller.metrics import CONTENT_TYPE
 
 SHUTDOWN_S: Final = 1.0
@@ -101,7 +102,7 @@ class OpsServer:
             # Shielded: a scraper that hangs up must not take the answer from the others.
             body = await asyncio.shield(self._rendering)
         except ControllerError as error:
-            return web.Response(status=503, text=f"{error}\n")
+            return web.Response(status=503, text=f"{escaped(str(error))}\n")
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def _rendered(self) -> bytes:
@@ -112,6 +113,6 @@ def _told(answer: tuple[bool, dict[str, Any]]) -> web.Response:
     is_well, why = answer
     return web.Response(
         status=200 if is_well else 503,
-        body=orjson.dumps(why, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2),
+        body=escaped_json(orjson.dumps(why, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2)),
         content_type="application/json",
     )

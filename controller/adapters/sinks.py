@@ -25,6 +25,7 @@ from controller.adapters.sqs_text import cleaned, cut
 from controller.core.errors import OutwardError, Refused, Unavailable
 from controller.core.events import CATALOGUE
 from controller.core.limits import SQS_BATCH_MAX, SQS_MESSAGE_BYTES_MAX
+from controller.core.text import escaped, escaped_json
 from controller.ports import Clock, DeadLetter, OutboxRow, Runner
 
 log = structlog.get_logger(__name__)
@@ -80,7 +81,8 @@ def _piece(left: memoryview) -> int:
 
 
 class LogSink:
-    """One flat JSON object per line.
+    """One flat JSON object per line. Control characters that JSON lets through raw are escaped: standard output may be
+    a terminal.
 
     ``write`` returns when all it was given is written and raises OSError otherwise; it runs in ``runner``, as a reader
     of stdout that stands still must not stop the event loop.
@@ -99,7 +101,7 @@ class LogSink:
         """All rows in one write. If it fails half-way they are all written again later."""
         if not rows:
             return ()
-        lines = b"".join(row.body + b"\n" for row in rows)
+        lines = b"".join(escaped_json(row.body) + b"\n" for row in rows)
         try:
             await self._runner.run(lambda: self._write(lines))
         except (OSError, ValueError) as error:  # ValueError: the file is closed
@@ -334,7 +336,9 @@ def _dead_letter(row: OutboxRow) -> Outgoing:
         "message_id": letter.message_id,
     }
     attributes = {
-        name: value for name, text in attributes.items() if (value := cut(cleaned(text), ATTRIBUTE_BYTES_MAX)).strip()
+        name: value
+        for name, text in attributes.items()
+        if (value := cut(cleaned(escaped(text)), ATTRIBUTE_BYTES_MAX)).strip()
     }
     room = MESSAGE_BYTES_KEPT - attributes_size({**attributes, "truncated": "true"})
     body = cut(cleaned(letter.body), room) or " "

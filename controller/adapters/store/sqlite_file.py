@@ -6,10 +6,11 @@ is closed or the process ends, however it ends. The write-ahead log then needs n
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +44,8 @@ _LOCK_CODES: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 def connect_sqlite(path: str) -> sqlite3.Connection:
     """A connection in autocommit mode that may move between threads, as the runner serialises it."""
+    if path != MEMORY:
+        _create_for_owner_only(path)
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0, cached_statements=256)
 
 
@@ -118,6 +121,13 @@ def _check_place(path: Path, mounts: str) -> None:
             f"store.url: {path} lies on a network file system ({file_system}), whose locks and syncs SQLite can't rely "
             "on; use a local disk or a block volume"
         )
+
+
+def _create_for_owner_only(path: str) -> None:
+    """Bodies of waiting requests may hold secrets. SQLite gives its log the database's permissions; those of a file that
+    is there already stay as they are. What stands in the way is told when SQLite meets it."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def is_network(file_system: str) -> bool:
