@@ -67,10 +67,15 @@ chaos: $(STAMP) ## The real process over the wire, with faults and SIGKILLs: mak
 bench: $(STAMP) ## Measure: costs as ratios, in one run
 	$(BIN)/python -m benchmarks
 
+.PHONY: audit
+audit: ## Known vulnerabilities of the locked packages, where the database can be reached
+	@.ci/audit "$(PYTHON)" requirements.txt requirements-dev.txt
+
 .PHONY: lock
 lock: ## Write requirements*.txt anew from pyproject.toml's ranges (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --group dev -o requirements-dev.txt
+	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group audit -o requirements-audit.txt
 
 .PHONY: clean
 clean: ## Remove what the other targets made

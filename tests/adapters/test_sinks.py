@@ -109,6 +109,14 @@ async def test_log_sink_that_cannot_write_is_unavailable(error: Exception) -> No
         await LogSink(write=write, runner=Inline()).publish([row(1)])
 
 
+async def test_log_sink_escapes_what_a_terminal_would_obey() -> None:
+    """A tag or a reason may hold characters that JSON lets through raw: the line holds the same value without them."""
+    writes: list[bytes] = []
+    await LogSink(write=writes.append, runner=Inline()).publish([row(1, reason="\x9b31m\x7f\u202e\u2028é")])
+    assert rb"\u009b31m\u007f\u202e\u2028" + "é".encode() in writes[0]
+    assert json.loads(writes[0])["reason"] == "\x9b31m\x7f\u202e\u2028é"
+
+
 async def test_log_sink_without_rows_writes_nothing() -> None:
     """An empty round is no write."""
     writes: list[bytes] = []
@@ -355,6 +363,16 @@ async def test_dead_letter_is_the_body_with_the_reason_beside_it(open_sink: Open
     }
     assert {a["DataType"] for a in first["MessageAttributes"].values()} == {"String"}
     assert set(second["MessageAttributes"]) == {"reason", "error_code", "message_id"}
+
+
+async def test_attributes_of_a_dead_letter_hold_no_control_characters(open_sink: OpenSink) -> None:
+    """AWS's words may: SQS would take line ends and C1 controls, and whoever lists dead letters would show them."""
+    async with open_sink(DeadLetterSink, taken(1)) as (sink, server):
+        await sink.publish([letter(1, "x", reason="bad\n2026 [info] forged\x1b[31m\x9b\u202e")])
+    (entry,) = entries(server)
+    reason = entry["MessageAttributes"]["reason"]["StringValue"]
+    assert reason == r"bad\u000a2026 [info] forged\u001b[31m\u009b\u202e"
+    assert "truncated" not in entry["MessageAttributes"], "the body was not changed"
 
 
 @pytest.mark.parametrize(

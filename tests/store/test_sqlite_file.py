@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -209,6 +210,23 @@ async def test_second_store_in_one_process_is_locked_out(tmp_path: Path) -> None
         await open_store(tmp_path / "state.db")
     await store.close()
     await (await open_store(tmp_path / "state.db")).close()
+
+
+async def test_a_new_file_is_the_owners_alone(tmp_path: Path) -> None:
+    """Waiting bodies may hold secrets: nobody else may read the file or its log, whatever the umask; the mode of a file
+    that is there is its owner's choice."""
+    before = os.umask(0)
+    try:
+        store = await open_store(tmp_path / "state.db")
+        await insert(store, queued())
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+        await store.close()
+    finally:
+        os.umask(before)
+    assert modes == {"state.db": 0o600, "state.db-wal": 0o600}
+    (tmp_path / "state.db").chmod(0o640)
+    await (await open_store(tmp_path / "state.db")).close()
+    assert (tmp_path / "state.db").stat().st_mode & 0o777 == 0o640
 
 
 async def test_close_leaves_one_file(tmp_path: Path) -> None:

@@ -124,8 +124,8 @@ def _check_place(path: Path, mounts: str) -> None:
 
 
 def _create_for_owner_only(path: str) -> None:
-    """Bodies of waiting requests may hold secrets. SQLite gives its log the database's permissions; those of a file that
-    is there already stay as they are. What stands in the way is told when SQLite meets it."""
+    """Bodies of waiting requests may hold secrets. SQLite gives its log the database's permissions; those of a file
+    that is there already stay as they are. What stands in the way is told when SQLite meets it."""
     with suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
