@@ -13,10 +13,13 @@ KEEP ?=
 SEEDS ?= 200
 SEED ?=
 JOBS ?= 1
+RUNBOOKS ?=
+GRAFANA ?=
+LOGS ?=
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(STAMP): requirements-dev.txt pyproject.toml
 	@.ci/make-venv "$(PYTHON)" "$(VENV)"
@@ -34,8 +37,8 @@ run: $(STAMP) ## Run the controller: make run ARGS="--queue-url https://…"
 	@$(BIN)/batch-controller run $(ARGS)
 
 .PHONY: test
-test: $(STAMP) ## Run every test, on Python 3.11 and, where it is installed, on 3.13
-	$(BIN)/python -m pytest -n auto --dist worksteal
+test: $(STAMP) ## Run every test but `observability`, on Python 3.11 and, where it is installed, on 3.13
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not observability"
 	@.ci/test-other-python "$(PYTHON)" 3.13
 
 .PHONY: check
@@ -46,6 +49,7 @@ check: $(STAMP) ## Linters, types, import rules, documentation against code
 	$(BIN)/lint-imports
 	$(BIN)/python -m controller.docgen --check
 	$(BIN)/cfn-lint --include-checks I W E -- deploy/aws/cloudformation/*.yaml
+	$(BIN)/python -m deploy.grafana --check
 
 .PHONY: docs
 docs: $(STAMP) ## Write the generated documentation anew
@@ -62,6 +66,22 @@ sim-profile: $(STAMP) ## What a simulated seed's CPU time goes to
 .PHONY: chaos
 chaos: $(STAMP) ## The real process over the wire, with faults and SIGKILLs: make chaos [SEED=1]
 	$(BIN)/python -m tests.chaos --requests 2000 --kills 50 $(if $(SEED),--seed $(SEED))
+
+.PHONY: observability
+observability: $(STAMP) ## Rules, dashboards and one alert with a real Prometheus and Alertmanager
+	$(BIN)/python -m pytest tests/observability
+
+.PHONY: dashboards
+dashboards: $(STAMP) ## Write deploy/grafana/dashboards/*.json anew from the code
+	$(BIN)/python -m deploy.grafana
+
+.PHONY: dashboards-png
+dashboards-png: $(STAMP) ## Draw docs/images/dashboard-*.png from a live run (needs Prometheus, Node.js, Chromium)
+	$(BIN)/python -m deploy.grafana.render
+
+.PHONY: rules
+rules: ## Rules and dashboards with your URLs, into build/: make rules RUNBOOKS=https://… GRAFANA=https://… LOGS=https://…
+	@deploy/with-urls build/observability "$(RUNBOOKS)" "$(GRAFANA)" "$(LOGS)"
 
 .PHONY: bench
 bench: $(STAMP) ## Measure: costs as ratios, in one run

@@ -110,7 +110,7 @@ def _process(board: Dashboard) -> None:
         states(
             Spec(
                 title="Intake paused, by reason",
-                description="backlog: full, back-pressure at work. store, credentials: trouble. standby: not the leader.",
+                description="backlog: full. store, credentials: trouble. standby: another process leads.",
                 queries=[Query(f"max by (reason) ({P}intake_paused{{{I}}})", "{{reason}}")],
                 texts={0: ("no", GREEN), 1: ("paused", RED)},
                 steps=((None, GREEN), (1, RED)),

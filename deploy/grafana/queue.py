@@ -84,7 +84,7 @@ def _now(board: Dashboard) -> None:
         ),
         Spec(
             title="Running",
-            description="Jobs STARTING or RUNNING.",
+            description="Jobs whose containers start or run (STARTING, RUNNING).",
             queries=[Query(_status("STARTING|RUNNING"))],
             steps=blue,
         ),

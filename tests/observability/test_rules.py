@@ -1,0 +1,144 @@
+"""Alert rules: each has a page, names only what exists, fires when it should and not before (promtool)."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from controller.application import LIVE_S
+from controller.core.limits import IN_DOUBT_MAX
+from controller.metrics import METRICS
+from tests.observability.files import (
+    GRAFANA_BASE,
+    NAME,
+    RULE_TESTS,
+    RULES,
+    RUNBOOK_BASE,
+    RUNBOOKS,
+    alerts,
+    boards,
+    rules,
+    tool,
+)
+from tests.observability.known import COMING, labels, metric_of
+
+SECTIONS = ["Impact", "See why", "What to do", "When to silence it"]
+
+
+def test_every_alert_has_a_page_and_every_page_an_alert() -> None:
+    """docs/runbooks holds exactly one page per alert."""
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(alerts())
+
+
+@pytest.mark.parametrize("name", sorted(alerts()))
+def test_a_page_answers_the_five_questions(name: str) -> None:
+    """What it means, its impact, how to see why, what to do, when to silence it; links lead to pages."""
+    text = (RUNBOOKS / f"{name}.md").read_text()
+    assert text.startswith(f"# {name}\n\n")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
+    assert all(len(part.strip()) > 25 for part in re.split(r"^## .+$", text, flags=re.MULTILINE))
+    for linked in re.findall(r"\]\(([^)]+)\)", text):
+        assert (RUNBOOKS / linked).exists(), linked
+
+
+@pytest.mark.parametrize("name", sorted(alerts()))
+def test_an_alert_says_what_to_do_first(name: str) -> None:
+    """Severity, summary, a description with the first step, and links to its page and to a dashboard that exists."""
+    alert = alerts()[name]
+    notes = alert["annotations"]
+    assert alert["labels"]["severity"] in ("critical", "warning")
+    assert set(notes) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert "First: " in notes["description"]
+    assert len(notes["summary"]) <= 120
+    assert notes["runbook_url"] == f"{RUNBOOK_BASE}/{name}.md"
+    uid = re.match(rf"{re.escape(GRAFANA_BASE)}/d/([\w-]+)", notes["dashboard_url"])
+    assert uid is not None
+    assert uid[1] in {board["uid"] for board in boards().values()}
+
+
+def test_rules_name_only_what_exists() -> None:
+    """Every series in a rule is exported, coming, or recorded by another rule."""
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    known = labels()
+    for rule in rules():
+        named = NAME.findall(rule["expr"])
+        assert named, rule
+        for series in named:
+            assert series in (recorded if ":" in series else known), (series, rule)
+
+
+def test_what_is_exported_is_no_longer_coming() -> None:
+    """A metric that the controller exports must leave `COMING`, so that its panels are held to return data."""
+    assert not set(COMING) & set(METRICS), "take these out of tests/observability/known.py: COMING"
+
+
+def test_every_metric_that_is_coming_is_in_use() -> None:
+    """A name in `COMING` that no rule and no panel uses has no business there."""
+    texts = [rule["expr"] for rule in rules()]
+    texts += [target["expr"] for board in boards().values() for p in board["panels"] for target in p.get("targets", [])]
+    used = {metric_of(series) for text in texts for series in NAME.findall(text)}
+    assert set(COMING) <= used
+
+
+def test_limits_in_the_rules_are_the_codes_own() -> None:
+    """The stage alert fires where /livez fails, and the doubt alert where submission stops."""
+    assert alerts()["BatchControllerStageStopped"]["expr"].endswith(f"> {LIVE_S:g}")
+    assert alerts()["BatchControllerSubmissionsStopped"]["expr"].endswith(f">= {IN_DOUBT_MAX}")
+
+
+def test_every_alert_is_tested_to_fire_and_to_stay_quiet() -> None:
+    """The promtool tests have both cases for each alert."""
+    names = [test["name"] for test in yaml.safe_load(RULE_TESTS.read_text())["tests"]]
+    for alert in alerts():
+        assert f"{alert} fires" in names
+        assert any(name.startswith(f"{alert} is quiet: ") for name in names), alert
+    assert len(names) == 2 * len(alerts())
+
+
+# --- with promtool ------------------------------------------------------------------------------------
+
+
+def promtool(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([tool("promtool"), *arguments], capture_output=True, text=True, timeout=120, cwd=cwd)
+
+
+@pytest.mark.observability
+def test_promtool_accepts_the_rules() -> None:
+    """Syntax, names and templates are right."""
+    ended = promtool("check", "rules", *map(str, sorted(RULES.glob("*.yaml"))))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.observability
+def test_alerts_fire_when_they_should_and_not_before() -> None:
+    """The promtool tests pass."""
+    ended = promtool("test", "rules", str(RULE_TESTS))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.mark.observability
+@pytest.mark.parametrize(
+    ("expr", "failing"), [("vector(0) > 1", "ALERTS{alertname="), ("vector(1)", "max_over_time(ALERTS{alertname=")]
+)
+def test_the_rule_tests_can_fail(tmp_path: Path, expr: str, failing: str) -> None:
+    """An alert that never fires fails its first case, one that always fires its second; for every alert."""
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / RULE_TESTS.name).write_text(RULE_TESTS.read_text())
+    for path in RULES.glob("*.yaml"):
+        file = yaml.safe_load(path.read_text())
+        for group in file["groups"]:
+            for rule in group["rules"]:
+                if "alert" in rule:
+                    rule.update(expr=expr)
+                    rule.pop("for", None)
+        (tmp_path / "rules" / path.name).write_text(yaml.safe_dump(file))
+    ended = promtool("test", "rules", str(tmp_path / "tests" / RULE_TESTS.name))
+    assert ended.returncode != 0
+    failed = ended.stdout + ended.stderr
+    for alert in alerts():
+        assert f'expr: "{failing}\\"{alert}\\"' in failed, alert
