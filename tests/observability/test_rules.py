@@ -60,6 +60,13 @@ def test_an_alert_says_what_to_do_first(name: str) -> None:
     assert uid[1] in {board["uid"] for board in boards().values()}
 
 
+def test_the_documentation_lists_the_alerts_as_they_are() -> None:
+    """docs/observability.md names each alert once, with its severity."""
+    text = (RUNBOOKS.parent / "observability.md").read_text()
+    listed = re.findall(r"^\| \[(\w+)\]\(runbooks/\1\.md\) \| (\w+) \|", text, re.MULTILINE)
+    assert sorted(listed) == sorted((name, alert["labels"]["severity"]) for name, alert in alerts().items())
+
+
 def test_rules_name_only_what_exists() -> None:
     """Every series in a rule is exported, coming, or recorded by another rule."""
     recorded = {rule["record"] for rule in rules() if "record" in rule}
