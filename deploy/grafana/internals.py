@@ -144,7 +144,11 @@ def _aws(board: Dashboard) -> None:
                     )
                 ],
                 unit="reqps",
-                runbooks=["BatchControllerAwsAccessRefused", "BatchControllerSubmitErrors"],
+                runbooks=[
+                    "BatchControllerAwsAccessRefused",
+                    "BatchControllerReceiveErrors",
+                    "BatchControllerSubmitErrors",
+                ],
             )
         )
     )
