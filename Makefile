@@ -76,7 +76,7 @@ dashboards: $(STAMP) ## Write deploy/grafana/dashboards/*.json anew from the cod
 	$(BIN)/python -m deploy.grafana
 
 .PHONY: dashboards-png
-dashboards-png: $(STAMP) ## Draw docs/images/dashboard-*.png from a live run (needs Prometheus, Node.js, Chromium)
+dashboards-png: $(STAMP) ## Draw docs/images/dashboard-*.png from a live run (needs Node.js, Chromium, pngquant)
 	$(BIN)/python -m deploy.grafana.render
 
 .PHONY: rules

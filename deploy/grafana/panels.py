@@ -49,6 +49,17 @@ COLOURS: Final[Mapping[str, str]] = {
     "unavailable": "red",
 }
 """Outcomes look the same on every panel."""
+STATUS_COLOURS: Final[Mapping[str, str]] = {
+    "unsubmitted": "#8e8e8e",
+    "SUBMITTED": "light-blue",
+    "PENDING": "purple",
+    "RUNNABLE": "yellow",
+    "STARTING": "blue",
+    "RUNNING": "green",
+    "SUCCEEDED": "dark-green",
+    "FAILED": "red",
+}
+QUANTILE_COLOURS: Final[Mapping[str, str]] = {"p50": "green", "p95": "yellow", "p99": "red"}
 
 Steps = Sequence[tuple[float | None, str]]
 
@@ -114,12 +125,20 @@ def lines(spec: Spec, *, stacked: bool = False, floor: float | None = 0) -> time
     if len(spec.steps) > 1:
         dashed = common_builders.GraphThresholdsStyleConfig().mode(common.GraphTresholdsStyleMode.DASHED)
         panel.thresholds_style(dashed)
-    panel.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
-    for name, colour in COLOURS.items():
+    panel.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC))
+    for name, colour in _fixed_colours({query.legend for query in spec.queries}).items():
         fixed = {"mode": "fixed", "fixedColor": colour}
-        if any("outcome" in query.legend for query in spec.queries):
-            panel.override_by_name(name, [dashboard.DynamicConfigValue(id_val="color", value=fixed)])
+        panel.override_by_name(name, [dashboard.DynamicConfigValue(id_val="color", value=fixed)])
     return panel
+
+
+def _fixed_colours(legends: set[str]) -> Mapping[str, str]:
+    """Colours of the series that these legends can name."""
+    if "{{outcome}}" in legends:
+        return COLOURS
+    if "{{batch_status}}" in legends:
+        return STATUS_COLOURS
+    return {name: colour for name, colour in QUANTILE_COLOURS.items() if name in legends}
 
 
 def states(spec: Spec) -> statetimeline.Panel:
@@ -139,6 +158,7 @@ def rows(spec: Spec, *, columns: Mapping[str, str], link: tuple[str, str, str] |
     """
     panel = table.Panel()
     _common(panel, spec, instant=True, as_table=True)
+    panel.show_header(True)
     panel.with_transformation(
         dashboard.DataTransformerConfig(id_val="filterFieldsByName", options={"include": {"names": list(columns)}})
     )

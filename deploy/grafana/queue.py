@@ -134,8 +134,15 @@ def _waiting(board: Dashboard) -> None:
         states(
             Spec(
                 title="Held, by reason",
-                description="When the queue got no SubmitJob, and why.",
-                queries=[Query(f"max by (job_queue, reason) ({P}queue_held{{{Q}}})", "{{job_queue}}: {{reason}}")],
+                description="When the queue got no SubmitJob, and for which reasons within the last hour.",
+                queries=[
+                    Query(f"max by (job_queue) ({P}queue_held{{{Q}}})", "{{job_queue}}"),
+                    Query(
+                        f"max by (job_queue, reason) ({P}queue_held{{{Q}}}) > 0 or"
+                        f" max by (job_queue, reason) (max_over_time({P}queue_held{{{Q}}}[1h]) > 0) * 0",
+                        "{{job_queue}}: {{reason}}",
+                    ),
+                ],
                 texts={0: ("no", GREEN), 1: ("held", RED)},
                 steps=((None, GREEN), (1, RED)),
                 runbooks=["BatchControllerQueueHeld"],

@@ -74,11 +74,13 @@ class Stack:
         settings: Mapping[str, str],
         profile: Mapping[str, Any],
         extra_rules: Sequence[Path] = (),
+        scrape_s: int = 1,
     ) -> None:
         self._directory = directory
         self._settings = settings
         self._profile = profile
         self._rules = [*sorted(RULES.glob("*.yaml")), *extra_rules]
+        self._scrape = f"{scrape_s}s"
         self._ends = ExitStack()
         self.prometheus = f"http://127.0.0.1:{free_port()}"
         self.alertmanager = f"http://127.0.0.1:{free_port()}"
@@ -142,7 +144,7 @@ class Stack:
 
     def _prometheus_arguments(self) -> list[str]:
         config = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "global": dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), self._scrape),
             "rule_files": list(map(str, self._rules)),
             "alerting": {"alertmanagers": [_targets(self.alertmanager.removeprefix("http://"))]},
             "scrape_configs": [{"job_name": JOB, **_targets(f"127.0.0.1:{self.service.port}")}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from controller.metrics import METRICS
 from deploy.grafana.__main__ import differences
@@ -109,3 +113,12 @@ def test_addresses_are_put_in(tmp_path: Path) -> None:
     some = subprocess.run([*command, ours[0], "", ""], check=True, timeout=60, capture_output=True, text=True)
     assert "GRAFANA is not given" in some.stderr
     assert subprocess.run([*command, "https://a|b", "", ""], timeout=60, capture_output=True).returncode == 1
+
+
+@pytest.mark.parametrize("name", sorted(boards()))
+def test_grafanas_own_schema_knows_every_member(name: str) -> None:
+    """Decoded into the foundation SDK's types and encoded again, a dashboard is the same: nothing is unknown or lost."""
+    register_default_plugins()
+    board = boards()[name]
+    again = json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder))
+    assert again == board

@@ -3,7 +3,8 @@
 // timelines and tables, whose components are not published, are drawn here.
 import React from 'react';
 import { createRoot } from 'react-dom/client';
-import { FieldType, createTheme, getDisplayProcessor, getFieldColorModeForField, dateTime } from '@grafana/data';
+import 'uplot/dist/uPlot.min.css';
+import { FieldType, createTheme, dateTime, getDisplayProcessor } from '@grafana/data';
 import { BigValue, GlobalStyles, PanelChrome, ThemeContext, TimeSeries } from '@grafana/ui';
 
 const theme = createTheme({ colors: { mode: 'dark' } });
@@ -19,7 +20,6 @@ const CUSTOM = {
 };
 
 const named = (format, labels) => format.replace(/{{\s*(\w+)\s*}}/g, (_, name) => labels[name] ?? '');
-const colourOf = (name) => theme.visualization.getColorByName(name);
 
 function fieldOf(panel, name, values, index) {
   const { defaults, overrides = [] } = panel.fieldConfig;

@@ -25,9 +25,11 @@ PROFILE = {
     "running_s": [4, 20],
 }
 ROUND_S = 5.0
-CALM, TROUBLE, AFTER = 20, 26, 22
+CALM, TROUBLE, AFTER = 14, 22, 18
 """Rounds before, during and after the trouble."""
 STEP_S = 3
+SCRAPE_S = 3
+"""Slow enough for a scrape to be answered in time on a busy machine: a missed one is a hole in a picture."""
 REPLACED = {"$__rate_interval": "20s", "$__range": "5m", "$__interval": "3s", "$job_queue": ".+", "$instance": ".+"}
 INSTANCE = "batch-controller-0"
 """Shown in place of the address of this machine."""
@@ -35,7 +37,7 @@ INSTANCE = "batch-controller-0"
 
 def record(directory: Path, out: Path) -> None:
     """Run it, ask everything, write ``out``."""
-    with Stack(directory, settings=SETTINGS, profile=PROFILE) as stack:
+    with Stack(directory, settings=SETTINGS, profile=PROFILE, scrape_s=SCRAPE_S) as stack:
         began_at = time.time()
         _run(stack)
         ended_at = time.time()
@@ -59,7 +61,7 @@ def _run(stack: Stack) -> None:
             feed.calm(held="low")
         is_trouble = CALM <= number < CALM + TROUBLE
         held = "low" if is_trouble or number % 2 else None
-        feed.round(60 + 10 * (number % 5) + (40 if is_trouble else 0), failing=22 if is_trouble else 2, held=held)
+        feed.round(35 + 6 * (number % 5) + (30 if is_trouble else 0), failing=18 if is_trouble else 2, held=held)
         time.sleep(ROUND_S)
 
 
