@@ -117,7 +117,7 @@ def test_addresses_are_put_in(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(boards()))
 def test_grafanas_own_schema_knows_every_member(name: str) -> None:
-    """Decoded into the foundation SDK's types and encoded again, a dashboard is the same: nothing is unknown or lost."""
+    """Decoded into the SDK's types and encoded again, a dashboard is the same: nothing is unknown or lost."""
     register_default_plugins()
     board = boards()[name]
     again = json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder))
