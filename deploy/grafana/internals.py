@@ -177,7 +177,7 @@ def _aws(board: Dashboard) -> None:
                 description="What each budget allows now: its configured ceiling, less after throttling.",
                 queries=[Query(f"max by (budget) ({P}rate_limit_per_second{{{I}}})", "{{budget}}")],
                 unit="reqps",
-                runbooks=["BatchControllerThrottled"],
+                runbooks=["BatchControllerRateCut", "BatchControllerThrottled"],
             )
         )
     )

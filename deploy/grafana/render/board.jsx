@@ -85,7 +85,7 @@ function States({ panel, width, height }) {
         <g key={row}>
           <text x={left - 8} y={row * high + high / 2 + 4} textAnchor="end" fill={theme.colors.text.primary}>{value.name}</text>
           {value.values.map((v, n) => v === null ? null : (
-            <rect key={n} x={x(time.values[n])} y={row * high + 3} height={high - 6} fillOpacity={0.8}
+            <rect key={n} shapeRendering="crispEdges" x={x(time.values[n])} y={row * high + 3} height={high - 6} fillOpacity={0.8}
               width={Math.max(1, x(time.values[n] + step) - x(time.values[n]) + 0.5)} fill={value.display(v).color} />
           ))}
         </g>
