@@ -72,6 +72,17 @@ function Lines({ panel, width, height }) {
   );
 }
 
+// First and last index of each run of the same value; null is a gap.
+function runs(values) {
+  const found = [];
+  values.forEach((value, index) => {
+    const run = found[found.length - 1];
+    if (run !== undefined && run[2] === value && run[1] === index - 1) run[1] = index;
+    else if (value !== null) found.push([index, index, value]);
+  });
+  return found;
+}
+
 function States({ panel, width, height }) {
   const frames = framesOf(panel);
   if (frames.length === 0) return <Nothing />;
@@ -84,9 +95,9 @@ function States({ panel, width, height }) {
       {frames.map(({ fields: [time, value] }, row) => (
         <g key={row}>
           <text x={left - 8} y={row * high + high / 2 + 4} textAnchor="end" fill={theme.colors.text.primary}>{value.name}</text>
-          {value.values.map((v, n) => v === null ? null : (
-            <rect key={n} shapeRendering="crispEdges" x={x(time.values[n])} y={row * high + 3} height={high - 6} fillOpacity={0.8}
-              width={Math.max(1, x(time.values[n] + step) - x(time.values[n]) + 0.5)} fill={value.display(v).color} />
+          {runs(value.values).map(([first, last, v]) => (
+            <rect key={first} x={x(time.values[first])} y={row * high + 3} height={high - 6} fillOpacity={0.8}
+              width={x(time.values[last] + step) - x(time.values[first])} fill={value.display(v).color} />
           ))}
         </g>
       ))}
