@@ -86,6 +86,7 @@ def _process(board: Dashboard) -> None:
         lines(
             Spec(
                 title="Commits of the store",
+                width=6,
                 description="Duration of a commit. Everything waits for it; the alert is at 0.5 s (p99).",
                 queries=quantiles(f"{P}store_commit_seconds_bucket{{{I}}}", "", 0.5, 0.99),
                 unit="s",
@@ -98,6 +99,7 @@ def _process(board: Dashboard) -> None:
         lines(
             Spec(
                 title="Commits per second",
+                width=6,
                 description="Several callers' changes share a commit, so that this grows more slowly than the work.",
                 queries=[
                     Query(f"sum by (instance) (rate({P}store_commit_seconds_count{{{I}}}[{RATE}]))", "{{instance}}")
@@ -107,9 +109,22 @@ def _process(board: Dashboard) -> None:
         )
     )
     board.with_panel(
+        lines(
+            Spec(
+                title="Stalls of the event loop",
+                description="How late a timer was: for how long something kept the event loop from everything else.",
+                queries=quantiles(f"{P}event_loop_stall_seconds_bucket{{{I}}}", "", 0.5, 0.99),
+                unit="s",
+                width=6,
+                runbooks=["BatchControllerStageStopped"],
+            )
+        )
+    )
+    board.with_panel(
         states(
             Spec(
                 title="Intake paused, by reason",
+                width=6,
                 description="backlog: full. store, credentials: trouble. standby: another process leads.",
                 queries=[Query(f"max by (reason) ({P}intake_paused{{{I}}})", "{{reason}}")],
                 texts={0: ("no", GREEN), 1: ("paused", RED)},
@@ -269,8 +284,8 @@ def _tracking(board: Dashboard) -> None:
     board.with_panel(
         lines(
             Spec(
-                title="Changes without an event",
-                description="Share of status changes that polling found without an event; the alert is at 5 %.",
+                title="Ends without an event",
+                description="Share of the ends found of which no event came in time; the alert is at 5 %.",
                 queries=[Query(f"max({P}events_missed_ratio{{{I}}})", "missed")],
                 unit="percentunit",
                 width=12,

@@ -260,6 +260,7 @@ def _why(board: Dashboard) -> None:
                 description="When intake was paused, and which job queues got nothing, for which reason.",
                 queries=[
                     Query(f'max by (reason) ({P}intake_paused{{{I}, reason!="standby"}})', "intake: {{reason}}"),
+                    Query(f"max by (reason) ({P}submission_paused{{{I}}})", "submission: {{reason}}"),
                     Query(
                         f"max by (job_queue, reason) ({P}queue_held{{{I}}}) > 0 or"
                         f" max by (job_queue, reason) (max_over_time({P}queue_held{{{I}}}[1h]) > 0) * 0",
@@ -268,7 +269,11 @@ def _why(board: Dashboard) -> None:
                 ],
                 texts={0: ("no", GREEN), 1: ("yes", RED)},
                 steps=((None, GREEN), (1, RED)),
-                runbooks=["BatchControllerQueueHeld", "BatchControllerIntakeBlocked"],
+                runbooks=[
+                    "BatchControllerQueueHeld",
+                    "BatchControllerIntakeBlocked",
+                    "BatchControllerSubmissionPaused",
+                ],
             )
         )
     )
@@ -291,6 +296,17 @@ def _why(board: Dashboard) -> None:
     board.with_panel(
         lines(
             Spec(
+                title="What ready work waits for",
+                description="Share of the time in which work that was ready stood still, by what it waited for; "
+                "1 is always.",
+                queries=[Query(f"sum by (cause) (rate({P}wait_seconds_total{{{I}}}[{RATE}])) > 0", "{{cause}}")],
+                runbooks=["BatchControllerBacklogOld"],
+            )
+        )
+    )
+    board.with_panel(
+        lines(
+            Spec(
                 title="Stuck in RUNNABLE, by cause",
                 description="Jobs RUNNABLE beyond the threshold, by the cause that Batch names.",
                 queries=[
@@ -299,6 +315,7 @@ def _why(board: Dashboard) -> None:
                         "{{cause}}",
                     )
                 ],
+                height=7,
                 steps=((None, GREEN), (1, YELLOW)),
                 runbooks=["BatchControllerJobsStuckRunnable"],
             )
@@ -310,7 +327,7 @@ def _why(board: Dashboard) -> None:
                 title="Alerts that fire",
                 description="Each alert's name leads to its runbook page.",
                 queries=[Query('ALERTS{alertname=~"BatchController.+", alertstate="firing"}')],
-                width=16,
+                width=10,
                 height=7,
                 no_value="none",
             ),
@@ -320,7 +337,6 @@ def _why(board: Dashboard) -> None:
                 "job_queue": "Job queue",
                 "reason": "Reason",
                 "operation": "Operation",
-                "sink": "Sink",
                 "job": "Scrape job",
             },
             link=("alertname", "Runbook", "${runbooks}/${__data.fields.Alert}.md"),
@@ -332,6 +348,7 @@ def _why(board: Dashboard) -> None:
                 title="Job queues",
                 description="Requests waiting, by job queue; the name leads to the queue's own dashboard.",
                 queries=[Query(f"max by (job_queue) ({P}backlog_jobs{{{I}}})")],
+                width=6,
                 height=7,
                 steps=((None, BLUE),),
             ),

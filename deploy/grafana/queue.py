@@ -112,6 +112,7 @@ def _waiting(board: Dashboard) -> None:
     board.with_panel(
         lines(
             Spec(
+                width=12,
                 title="Backlog",
                 description="Requests that are stored and not yet submitted.",
                 queries=[Query(f"max by (job_queue) ({P}backlog_jobs{{{Q}}})", "{{job_queue}}")],
@@ -122,6 +123,7 @@ def _waiting(board: Dashboard) -> None:
     board.with_panel(
         lines(
             Spec(
+                width=12,
                 title="Oldest request",
                 description="Age of the oldest request of the backlog; the alert is at one hour.",
                 queries=[Query(f"max by (job_queue) ({P}backlog_oldest_seconds{{{Q}}})", "{{job_queue}}")],
@@ -133,6 +135,7 @@ def _waiting(board: Dashboard) -> None:
     board.with_panel(
         states(
             Spec(
+                width=12,
                 title="Held, by reason",
                 description="When the queue got no SubmitJob, and for which reasons within the last hour.",
                 queries=[
@@ -145,6 +148,22 @@ def _waiting(board: Dashboard) -> None:
                 ],
                 texts={0: ("no", GREEN), 1: ("held", RED)},
                 steps=((None, GREEN), (1, RED)),
+                runbooks=["BatchControllerQueueHeld"],
+            )
+        )
+    )
+    board.with_panel(
+        lines(
+            Spec(
+                title="Holds that began and ended",
+                description="Per hour, by reason. A queue that is held and released again and again is not well.",
+                queries=[
+                    Query(
+                        f"sum by (reason, change) (increase({P}queue_hold_changes_total{{{Q}}}[1h])) > 0",
+                        "{{reason}}: {{change}}",
+                    )
+                ],
+                width=12,
                 runbooks=["BatchControllerQueueHeld"],
             )
         )
@@ -203,9 +222,17 @@ def _running(board: Dashboard) -> None:
                         "{{job_queue}}: {{cause}}",
                     )
                 ],
-                width=12,
                 steps=((None, GREEN), (1, YELLOW)),
                 runbooks=["BatchControllerJobsStuckRunnable"],
+            )
+        )
+    )
+    board.with_panel(
+        lines(
+            Spec(
+                title="Array jobs",
+                description="Array jobs in flight: each holds one slot for as long as its children wait or run.",
+                queries=[Query(f"max by (job_queue) ({P}inflight_arrays{{{Q}}})", "{{job_queue}}")],
             )
         )
     )
@@ -220,7 +247,6 @@ def _running(board: Dashboard) -> None:
                         "{{batch_status}}",
                     )
                 ],
-                width=12,
             ),
             stacked=True,
         )

@@ -13,7 +13,12 @@ COMING: Final[Mapping[str, frozenset[str]]] = {
     "tracking_staleness_bound_seconds": frozenset(),
     "stuck_jobs": frozenset({"job_queue", "cause"}),
     "job_failures_total": frozenset({"job_queue", "reason_class"}),
+    "inflight_arrays": frozenset({"job_queue"}),
     "array_children": frozenset({"job_queue", "batch_status"}),
+    "wait_seconds_total": frozenset({"cause"}),
+    "submission_paused": frozenset({"reason"}),
+    "queue_hold_changes_total": frozenset({"job_queue", "reason", "change"}),
+    "event_loop_stall_seconds": frozenset(),
 }
 """Metrics with rules and panels already, that the controller does not export yet, with their labels. A name is taken
 out when the metric is exported (a test demands it); from then on its panels must return data."""
@@ -28,6 +33,7 @@ NO_DATA: Final[Mapping[str, str]] = {}
 def labels() -> Mapping[str, frozenset[str]]:
     """Labels by full name of a series: histograms as their three series, coming metrics too."""
     found = {PREFIX + name: names for name, names in COMING.items()}
+    found |= {f"{PREFIX}{name}_bucket": names | {"le"} for name, names in COMING.items() if name.endswith("_seconds")}
     for name, spec in METRICS.items():
         names = frozenset(label.name for label in spec.labels)
         if spec.kind is Kind.HISTOGRAM:
@@ -42,6 +48,6 @@ def metric_of(series: str) -> str:
     """Name in the table (without the prefix) of a series, such as a histogram's ``_bucket``."""
     name = series.removeprefix(PREFIX)
     for suffix in ("_bucket", "_sum", "_count"):
-        if name.removesuffix(suffix) in METRICS:
+        if name.removesuffix(suffix) in METRICS or name.removesuffix(suffix) in COMING:
             return name.removesuffix(suffix)
     return name
