@@ -159,7 +159,7 @@ def _waiting(board: Dashboard) -> None:
                 description="Per hour, by reason. A queue that is held and released again and again is not well.",
                 queries=[
                     Query(
-                        f"sum by (reason, change) (increase({P}queue_hold_changes_total{{{Q}}}[1h])) > 0",
+                        f"sum by (reason, change) (increase({P}queue_hold_changes_total{{{Q}}}[1h]))",
                         "{{reason}}: {{change}}",
                     )
                 ],
