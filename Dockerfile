@@ -21,13 +21,14 @@ RUN python -m venv --without-pip /opt/batch-controller \
 COPY pyproject.toml README.md ./
 COPY controller controller
 COPY deploy/image/make_rootfs.py ./
-RUN tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+RUN tools/bin/python -m hatchling build -t wheel -d dist \
+    && tools/bin/python -m pip --python /opt/batch-controller/bin/python install --no-compile --no-deps dist/*.whl \
+    && sed "s/^dynamic = .*/version = \"$(tools/bin/hatchling version)\"/" pyproject.toml > subject.toml \
+    && tools/bin/cyclonedx-py environment --pyproject subject.toml --mc-type application \
         --spec-version 1.6 --output-reproducible --output-format JSON --output-file sbom.cdx.json \
         /opt/batch-controller/bin/python \
-    && tools/bin/python -m hatchling build -t wheel -d dist \
-    && tools/bin/python -m pip --python /opt/batch-controller/bin/python install --no-compile --no-deps dist/*.whl \
     && python make_rootfs.py --environment /opt/batch-controller --package controller \
-        --distribution batch-job-controller --sbom sbom.cdx.json --out /image
+        --distribution batch-job-controller --script batch-controller --sbom sbom.cdx.json --out /image
 
 FROM scratch
 COPY --from=build /image/runtime/ /

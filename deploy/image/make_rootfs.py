@@ -25,6 +25,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+VERSION: Final = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+SITE_PACKAGES: Final = f"lib/{VERSION}/site-packages"
 USER: Final = 65532
 """``nonroot`` of the distroless images: a number no machine gives to a person or a service."""
 STATE: Final = "var/lib/batch-controller"
@@ -58,13 +60,17 @@ def main() -> None:
     parser.add_argument("--environment", type=Path, required=True, help="virtual environment, in its final place")
     parser.add_argument("--package", required=True, help="our import package; everything else is a dependency")
     parser.add_argument("--distribution", required=True, help="our distribution")
+    parser.add_argument("--script", required=True, help="our command")
     parser.add_argument("--sbom", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     stdlib = Path(sysconfig.get_path("stdlib"))
     runtime, dependencies, application = (options.out / name for name in ("runtime", "dependencies", "application"))
     put_environment(options.environment, dependencies)
-    split_off(options.environment, dependencies, application, package=options.package, distribution=options.distribution)
+    dist_info = f"{options.distribution.replace('-', '_')}-*.dist-info"
+    ours = [f"{SITE_PACKAGES}/{options.package}", f"{SITE_PACKAGES}/{dist_info}", f"bin/{options.script}"]
+    split_off(options.environment, dependencies, application, ours=ours)
+    drop_commands(dependencies / options.environment.relative_to("/") / "bin")
     put_interpreter(stdlib, runtime)
     put_libraries(runtime, [runtime, dependencies])
     put_settings(runtime)
@@ -87,7 +93,7 @@ def put_environment(environment: Path, tree: Path) -> None:
     )
     target = tree / environment.relative_to("/")
     shutil.copytree(environment, target, symlinks=True, ignore=kept)
-    data = site_packages(target) / "botocore" / "data"
+    data = target / SITE_PACKAGES / "botocore/data"
     for service in sorted(data.iterdir()):
         if service.is_dir() and service.name not in BOTOCORE_SERVICES:
             shutil.rmtree(service)
@@ -95,22 +101,27 @@ def put_environment(environment: Path, tree: Path) -> None:
     assert not missing, f"the SDK has no longer: {missing}"
 
 
-def split_off(environment: Path, tree: Path, into: Path, *, package: str, distribution: str) -> None:
+def split_off(environment: Path, tree: Path, into: Path, *, ours: Iterable[str]) -> None:
     """Move our own package to its own layer, so that a new version is a small download."""
-    source, target = (site_packages(each / environment.relative_to("/")) for each in (tree, into))
-    ours = [source / package, *source.glob(f"{distribution.replace('-', '_')}-*.dist-info")]
-    assert len(ours) == 2, ours
-    target.mkdir(parents=True)
-    for each in ours:
-        each.rename(target / each.name)
+    source, target = (each / environment.relative_to("/") for each in (tree, into))
+    for pattern in ours:
+        (found,) = source.glob(pattern)
+        moved = target / found.relative_to(source)
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        found.rename(moved)
+
+
+def drop_commands(directory: Path) -> None:
+    """The dependencies' own commands; the interpreter stays."""
+    for path in directory.iterdir():
+        if not path.name.startswith("python"):
+            path.unlink()
 
 
 def put_interpreter(stdlib: Path, tree: Path) -> None:
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    bin_directory = stdlib.parents[1] / "bin"
-    copy(bin_directory / version, tree / "usr/local/bin" / version)
+    copy(stdlib.parents[1] / "bin" / VERSION, tree / "usr/local/bin" / VERSION)
     for link in ("python3", "python"):
-        (tree / "usr/local/bin" / link).symlink_to(version)
+        (tree / "usr/local/bin" / link).symlink_to(VERSION)
 
     def left_out(directory: str, names: list[str]) -> set[str]:
         is_dynload = Path(directory).name == "lib-dynload"
@@ -123,7 +134,7 @@ def put_interpreter(stdlib: Path, tree: Path) -> None:
             or not os.path.exists(os.path.join(directory, name))  # a link to nowhere
         }
 
-    shutil.copytree(stdlib, tree / "usr/local/lib" / version, ignore=left_out)
+    shutil.copytree(stdlib, tree / "usr/local/lib" / VERSION, ignore=left_out)
 
 
 def put_libraries(tree: Path, trees: Iterable[Path]) -> None:
@@ -208,11 +219,6 @@ def owners(library: Path) -> set[str]:
             if found.returncode == 0:
                 return {line.split(":")[0] for line in found.stdout.splitlines()}
     return set()
-
-
-def site_packages(environment: Path) -> Path:
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    return environment / "lib" / version / "site-packages"
 
 
 def copy(source: Path, target: Path) -> None:

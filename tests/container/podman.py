@@ -82,18 +82,27 @@ class Engine:
         """``podman <kind> inspect`` of one image, container, pod …"""
         return json.loads(self.podman(kind, "inspect", name))[0]
 
-    def build(self, tag: str = IMAGE, *, arguments: Mapping[str, str] | None = None, target: str | None = None) -> str:
-        """Build the Dockerfile, from the cache where nothing has changed; the tag."""
+    def build(self, tag: str = IMAGE, *, arguments: Mapping[str, str] | None = None, context: Path = ROOT) -> str:
+        """Build the Dockerfile, from the cache where nothing has changed; the tag.
+
+        ``arguments`` are VERSION, REVISION and SOURCE. Early versions of buildah take no notice of them when they look
+        into their cache: then the last stage is built again.
+        """
+        values = [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
+        self._build(tag, values, context)
+        labels = self.inspect("image", tag)["Labels"]
+        if any(labels[f"org.opencontainers.image.{name.lower()}"] != value for name, value in (arguments or {}).items()):
+            self.podman("rmi", "--force", tag)
+            self._build(tag, values, context)
+        return tag
+
+    def _build(self, tag: str, values: Sequence[str], context: Path) -> None:
         with self._machine_settings() as mounts:
             self.call(
                 "buildah", "bud", "--isolation", "chroot", "--pull-never", "--network", "host", "--format", "docker",
-                "--layers", "--tag", tag, *mounts,
-                *(f"--build-arg={name}={value}" for name, value in (arguments or {}).items()),
-                *(["--target", target] if target else []),
-                "--file", str(ROOT / "Dockerfile"), str(ROOT),
+                "--layers", "--tag", tag, *mounts, *values, "--file", str(context / "Dockerfile"), str(context),
                 within_s=BUILD_S,
             )  # fmt: skip
-        return tag
 
     def run(self, image: str, *command: str, options: Sequence[str] = ()) -> Container:
         """Start a container in the background. Options are podman's; it is removed when the ``with`` block ends."""
