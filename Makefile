@@ -13,6 +13,8 @@ KEEP ?=
 SEEDS ?= 200
 SEED ?=
 JOBS ?= 1
+ENGINE ?= $(shell command -v docker || command -v podman || echo docker)
+IMAGE ?= localhost/batch-job-controller:local
 
 .PHONY: help
 help: ## Show this list
@@ -63,6 +65,15 @@ sim-profile: $(STAMP) ## What a simulated seed's CPU time goes to
 chaos: $(STAMP) ## The real process over the wire, with faults and SIGKILLs: make chaos [SEED=1]
 	$(BIN)/python -m tests.chaos --requests 2000 --kills 50 $(if $(SEED),--seed $(SEED))
 
+.PHONY: image
+image: ## Build the container image: make image [IMAGE=name:tag] [ENGINE=docker]
+	$(ENGINE) build --tag $(IMAGE) --build-arg REVISION="$$(git rev-parse HEAD)" \
+	  --build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' controller/__init__.py)" .
+
+.PHONY: image-test
+image-test: $(STAMP) ## Build, run and measure the image and the Compose file (Debian or Ubuntu, root: installs podman)
+	$(BIN)/python -m pytest tests/container -rs
+
 .PHONY: bench
 bench: $(STAMP) ## Measure: costs as ratios, in one run
 	$(BIN)/python -m benchmarks
@@ -76,6 +87,8 @@ lock: ## Write requirements*.txt anew from pyproject.toml's ranges (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --group dev -o requirements-dev.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group audit -o requirements-audit.txt
+	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image -o requirements-image.txt
+	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image-test -o requirements-image-test.txt
 
 .PHONY: clean
 clean: ## Remove what the other targets made

@@ -1,7 +1,7 @@
 """Lay out the image's file system: what the controller needs at run time, and nothing else.
 
-Run by the Dockerfile in its build stage, on the standard library alone. Takes the interpreter and the virtual environment
-of that stage and writes three trees, one per layer of the image:
+Run by the Dockerfile in its build stage, on the standard library alone. Takes the interpreter and the virtual
+environment of that stage and writes three trees, one per layer of the image:
 
     runtime        Python, the shared libraries it is linked with, certificates, the user
     dependencies   the virtual environment without our package
@@ -36,7 +36,7 @@ BOTOCORE_SERVICES: Final = frozenset(
     {
         "batch", "sqs", "sts",  # called by the controller
         "events", "sns",  # for events that leave by other ways
-        "sso", "sso-oidc", "signin", "sts",  # called by the SDK to get credentials
+        "sso", "sso-oidc", "signin",  # called by the SDK to get credentials, as sts is
     }
 )  # fmt: skip
 """Of more than 400; each is a description of an API that the SDK reads when a client is made."""
@@ -167,7 +167,12 @@ def put_settings(tree: Path) -> None:
 def put_user(tree: Path) -> None:
     (tree / "etc/passwd").write_text(PASSWD.format(USER))
     (tree / "etc/group").write_text(GROUP.format(USER))
-    for path, mode, owner in (("tmp", 0o1777, 0), ("root", 0o700, 0), ("home/nonroot", 0o700, USER), (STATE, 0o700, USER)):
+    for path, mode, owner in (
+        ("tmp", 0o1777, 0),
+        ("root", 0o700, 0),
+        ("home/nonroot", 0o700, USER),
+        (STATE, 0o700, USER),
+    ):
         (tree / path).mkdir(parents=True, exist_ok=True)
         (tree / path).chmod(mode)
         os.chown(tree / path, owner, owner)

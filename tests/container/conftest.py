@@ -54,7 +54,9 @@ def tools(engine: Engine) -> Tools:
 
 @pytest.fixture(scope="session")
 def image(engine: Engine) -> str:
-    return engine.build("localhost/batch-job-controller:image-test", arguments={"VERSION": "1.2.3", "REVISION": REVISION})
+    return engine.build(
+        "localhost/batch-job-controller:image-test", arguments={"VERSION": "1.2.3", "REVISION": REVISION}
+    )
 
 
 @pytest.fixture

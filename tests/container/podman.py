@@ -49,9 +49,7 @@ class Engine:
     @classmethod
     def ready(cls) -> Engine:
         """Tools installed, base image made. Raises Unavailable."""
-        done = subprocess.run(
-            [str(ROOT / ".ci/containers")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=SETUP_S
-        )
+        done = subprocess.run([str(ROOT / ".ci/containers")], capture_output=True, text=True, timeout=SETUP_S)
         if done.returncode:
             raise Unavailable(f".ci/containers: {done.stderr.strip()[-1000:]}")
         return cls(Path(done.stdout.strip().splitlines()[-1]))
@@ -85,13 +83,15 @@ class Engine:
     def build(self, tag: str = IMAGE, *, arguments: Mapping[str, str] | None = None, context: Path = ROOT) -> str:
         """Build the Dockerfile, from the cache where nothing has changed; the tag.
 
-        ``arguments`` are VERSION, REVISION and SOURCE. Early versions of buildah take no notice of them when they look
-        into their cache: then the last stage is built again.
+        ``arguments`` are VERSION, REVISION, SOURCE and PYTHON_IMAGE. Early versions of buildah take no notice of them when
+        they look into their cache: if a label tells so, the last stage is built again.
         """
         values = [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
         self._build(tag, values, context)
         labels = self.inspect("image", tag)["Labels"]
-        if any(labels[f"org.opencontainers.image.{name.lower()}"] != value for name, value in (arguments or {}).items()):
+        told = {name: value for name, value in (arguments or {}).items() if name in ("VERSION", "REVISION", "SOURCE")}
+        wanted = {f"org.opencontainers.image.{name.lower()}": value for name, value in told.items()}
+        if not wanted.items() <= labels.items():
             self.podman("rmi", "--force", tag)
             self._build(tag, values, context)
         return tag
@@ -167,7 +167,8 @@ class Container:
         """Path of its control group, below the mount of a controller (version 1) or of them all (version 2)."""
         pid = self.engine.inspect("container", self.id)["State"]["Pid"]
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-        by_controller = {name: path for line in lines for name in line.split(":")[1].split(",") for path in [line.split(":", 2)[2]]}
+        split = [line.split(":", 2) for line in lines]
+        by_controller = {name: path for _, names, path in split for name in names.split(",")}
         return Path((by_controller.get("memory") or by_controller[""]).lstrip("/"))
 
     def __enter__(self) -> Self:

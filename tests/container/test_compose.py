@@ -93,7 +93,9 @@ def test_promtool_accepts_the_configuration_and_its_rules(tmp_path: Path) -> Non
 def test_prometheus_scrapes_the_controller_where_it_listens(services: dict[str, Any]) -> None:
     """The target is the service's name and port; the rules are looked for where they are mounted."""
     config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
-    targets = [target for job in config["scrape_configs"] for each in job["static_configs"] for target in each["targets"]]
+    targets = [
+        target for job in config["scrape_configs"] for each in job["static_configs"] for target in each["targets"]
+    ]
     assert f"controller:{services['controller']['ports'][0].split(':')[-1]}" in targets
     assert config["rule_files"] == ["rules/*.yaml"]
     assert mounts(services["prometheus"])["./prometheus/rules"] == "/etc/prometheus/rules"
@@ -104,9 +106,9 @@ def test_grafana_finds_its_data_source_and_dashboards(services: dict[str, Any]) 
     (source,) = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
     assert (source["type"], source["isDefault"]) == ("prometheus", True)
     assert source["url"] == f"http://prometheus:{services['prometheus']['ports'][0].split(':')[-1]}"
-    (provider,) = yaml.safe_load(
-        (DEPLOY / "grafana/provisioning/dashboards/batch-job-controller.yaml").read_text()
-    )["providers"]
+    (provider,) = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/batch-job-controller.yaml").read_text())[
+        "providers"
+    ]
     mounted = mounts(services["grafana"])["./grafana/dashboards"]
     assert provider["options"]["path"] == mounted
     home = Path(services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
@@ -160,7 +162,10 @@ def test_the_services_find_each_other_and_carry_out_the_sample_requests(engine: 
 
     def ended() -> bool:
         text = project.metrics()
-        received = {each: sample(text, "requests_received_total", outcome=each) for each in ("accepted", "duplicate", "rejected")}
+        received = {
+            each: sample(text, "requests_received_total", outcome=each)
+            for each in ("accepted", "duplicate", "rejected")
+        }
         finished = sum(
             float(line.rsplit(" ", 1)[1])
             for line in text.splitlines()

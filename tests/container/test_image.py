@@ -90,7 +90,7 @@ def test_it_is_small_and_comes_in_three_layers(described: Any) -> None:
 
 
 def test_there_is_no_shell_package_manager_or_privileged_program(files: list[tuple[str, int, int, int, int]]) -> None:
-    """The only programs are the interpreter and our command; nothing changes its user; nothing but /tmp is open to all."""
+    """The only programs are the interpreter and our command; none changes its user; only /tmp is open to all."""
     regular, folder = 0o100000, 0o040000
     commands = {path for path, mode, _, kind, _ in files if "/bin/" in path and kind == regular}
     assert commands == {"/usr/local/bin/python3.13", "/opt/batch-controller/bin/batch-controller"}
@@ -127,7 +127,8 @@ def write(path):
         return errno.errorcode[error.errno]
     return "written"
 import controller
-print([write(path) for path in (controller.__file__, "/etc/passwd", "/new", "/tmp/new", "/var/lib/batch-controller/new")])
+paths = (controller.__file__, "/etc/passwd", "/new", "/tmp/new", "/var/lib/batch-controller/new")
+print([write(path) for path in paths])
 """
     result = python(engine, image, code, "--read-only", "--tmpfs", "/tmp", "--user", user)
     assert result.strip() == str(["EROFS"] * 3 + ["written"] * 2)
@@ -162,5 +163,7 @@ def test_the_command_answers_without_network_or_volume(engine: Engine, image: st
     """``version`` and ``check-config`` run in any image, restricted or not."""
     options = ("--rm", "--network", "none", "--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges")
     assert engine.podman("run", *options, image, "version").startswith("batch-controller ")
-    told = engine.podman("run", *options, image, "check-config", "--queue-url", "https://sqs.eu-west-1.amazonaws.com/1/q")
+    told = engine.podman(
+        "run", *options, image, "check-config", "--queue-url", "https://sqs.eu-west-1.amazonaws.com/1/q"
+    )
     assert "url: sqlite:////var/lib/batch-controller/state.db" in told

@@ -16,13 +16,15 @@ Make = Callable[..., ContainerService]
 def sample(metrics: str, name: str, **labels: str) -> float:
     """The value of one series of the text format."""
     for line in metrics.splitlines():
-        if line.startswith(f"batch_controller_{name}") and all(f'{key}="{value}"' in line for key, value in labels.items()):
+        if line.startswith(f"batch_controller_{name}") and all(
+            f'{key}="{value}"' in line for key, value in labels.items()
+        ):
             return float(line.rsplit(" ", 1)[1])
     raise AssertionError(f"no series {name} {labels}")
 
 
 def test_every_request_is_carried_out_once_and_reported(service: Make, sim: SimProcess) -> None:
-    """With a read-only root, no capability and 256 MB: requests end SUCCEEDED, a bad one is a dead letter, metrics say so."""
+    """Read-only, without capabilities, in 256 MB: requests end SUCCEEDED, bad ones are dead letters, metrics agree."""
     controller = service()
     controller.start()
     controller.wait_ready()

@@ -80,7 +80,7 @@ def test_it_is_about_the_controller(engine: Engine, image: str, sbom: Any) -> No
 
 
 def test_debian_packages_are_told_to_scanners(engine: Engine, image: str) -> None:
-    """Each library of Debian's has its package's record, where scanners of images without dpkg look, and its licence."""
+    """Each library of Debian's has its package's record, where scanners look if there is no dpkg, and its licence."""
     code = """
 import pathlib
 records = {path.name for path in pathlib.Path("/var/lib/dpkg/status.d").iterdir()}

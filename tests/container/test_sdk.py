@@ -15,7 +15,8 @@ from tests.container.test_image import python
 
 def kept() -> frozenset[str]:
     spec = importlib.util.spec_from_file_location("make_rootfs", ROOT / "deploy/image/make_rootfs.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return frozenset(module.BOTOCORE_SERVICES)
