@@ -16,7 +16,6 @@ import json
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,8 +82,8 @@ class Engine:
     def build(self, tag: str = IMAGE, *, arguments: Mapping[str, str] | None = None, context: Path = ROOT) -> str:
         """Build the Dockerfile, from the cache where nothing has changed; the tag.
 
-        ``arguments`` are VERSION, REVISION, SOURCE and PYTHON_IMAGE. Early versions of buildah take no notice of them when
-        they look into their cache: if a label tells so, the last stage is built again.
+        ``arguments`` are VERSION, REVISION, SOURCE and PYTHON_IMAGE. Early versions of buildah take no notice of them
+        when they look into their cache: if a label tells so, the last stage is built again.
         """
         values = [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
         self._build(tag, values, context)
@@ -163,10 +162,14 @@ class Container:
         self.engine.podman("rm", "--force", "--time", "0", "--volumes", self.id)
 
     @property
+    def process_id(self) -> int:
+        """Of its process 1, as the host counts."""
+        return int(self.engine.inspect("container", self.id)["State"]["Pid"])
+
+    @property
     def cgroup(self) -> Path:
         """Path of its control group, below the mount of a controller (version 1) or of them all (version 2)."""
-        pid = self.engine.inspect("container", self.id)["State"]["Pid"]
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        lines = Path(f"/proc/{self.process_id}/cgroup").read_text().splitlines()
         split = [line.split(":", 2) for line in lines]
         by_controller = {name: path for _, names, path in split for name in names.split(",")}
         return Path((by_controller.get("memory") or by_controller[""]).lstrip("/"))
@@ -178,13 +181,3 @@ class Container:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.remove()
-
-
-def wait_until(condition: Any, *, what: str, within_s: float = 60.0) -> Any:
-    """Until ``condition`` is true; its value. Raises AssertionError naming ``what``."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"not within {within_s:g} s: {what}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from controller.simaws.process import SimProcess
 from tests.container.podman import Engine
@@ -49,6 +51,22 @@ def test_sigterm_drains_and_ends_with_0(service: Make) -> None:
     assert controller.stop() == 0
     logged = [json.loads(line)["event"] for line in controller.log_tail().splitlines() if line.startswith("{")]
     assert logged[-3:] == ["signal received", "draining", "stopped"]
+
+
+def test_a_container_that_is_stopped_while_it_starts_ends_at_once(service: Make) -> None:
+    """Process 1 gets no signal that it does not ask for: SIGTERM before the controller listens is heard, too."""
+    controller = service(options=("--cpus", "0.1"))  # a tenth of a core: the start takes seconds
+    controller.start()
+    status = Path(f"/proc/{controller.running.process_id}/status")
+
+    def hears_sigterm() -> bool:
+        caught = int(status.read_text().partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught & 1 << signal.SIGTERM - 1)
+
+    wait_for(hears_sigterm, what="SIGTERM is listened to")
+    controller.engine.podman("kill", "--signal", "TERM", controller.running.id)
+    assert controller.running.exit_code(within_s=25) == 143
+    assert "started" not in controller.log_tail()
 
 
 def test_the_volume_remembers_what_a_killed_container_knew(engine: Engine, service: Make, sim: SimProcess) -> None:
