@@ -16,6 +16,8 @@ JOBS ?= 1
 RUNBOOKS ?=
 GRAFANA ?=
 LOGS ?=
+ENGINE ?= $(shell command -v docker || command -v podman || echo docker)
+IMAGE ?= localhost/batch-job-controller:local
 
 .PHONY: help
 help: ## Show this list
@@ -83,6 +85,15 @@ dashboards-png: $(STAMP) ## Draw docs/images/dashboard-*.png from a live run (ne
 rules: ## Rules and dashboards with your URLs, into build/: make rules RUNBOOKS=https://… GRAFANA=https://… LOGS=https://…
 	@deploy/with-urls build/observability "$(RUNBOOKS)" "$(GRAFANA)" "$(LOGS)"
 
+.PHONY: image
+image: ## Build the container image: make image [IMAGE=name:tag] [ENGINE=docker]
+	$(ENGINE) build --tag $(IMAGE) --build-arg REVISION="$$(git rev-parse HEAD)" \
+	  --build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' controller/__init__.py)" .
+
+.PHONY: image-test
+image-test: $(STAMP) ## Build, run and measure the image and the Compose file (Debian or Ubuntu, root: installs podman)
+	$(BIN)/python -m pytest tests/container -rs
+
 .PHONY: bench
 bench: $(STAMP) ## Measure: costs as ratios, in one run
 	$(BIN)/python -m benchmarks
@@ -96,6 +107,8 @@ lock: ## Write requirements*.txt anew from pyproject.toml's ranges (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml --group dev -o requirements-dev.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group audit -o requirements-audit.txt
+	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image -o requirements-image.txt
+	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image-test -o requirements-image-test.txt
 
 .PHONY: clean
 clean: ## Remove what the other targets made

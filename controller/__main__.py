@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -216,8 +217,15 @@ def _told() -> Iterator[None]:
         raise typer.Exit(exit_code_of(error)) from None
 
 
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Entry point of ``batch-controller`` and ``python -m controller``."""
+    # The kernel does not deliver a signal to process 1 of a container unless it is asked for. Until the controller
+    # itself listens, a pod that is deleted while it starts would be waited for until its grace time is over.
+    signal.signal(signal.SIGTERM, _leave)
     cli(prog_name=PROGRAM)
 
 
