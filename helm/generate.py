@@ -1,7 +1,7 @@
 """Keep the chart in step with what it is made from: ``python helm/generate.py`` writes, ``--check`` only tells.
 
-- ``values.schema.json``: the part ``config`` comes from the controller's ``Settings``, so that a key that the controller
-  does not know is refused before anything is installed; every description comes from the ``# --`` comments.
+- ``values.schema.json``: the part ``config`` comes from the controller's ``Settings``, so that a key that the
+  controller does not know is refused before anything is installed; descriptions come from the ``# --`` comments.
 - ``README.md``: the table of values, from the same comments.
 - ``files/``: copies of the alert rules and dashboards in ``deploy/``, since a chart can read only what is inside it.
 - ``Chart.yaml``: the appVersion is the package's version.

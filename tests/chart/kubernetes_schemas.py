@@ -16,5 +16,7 @@ for version in given["versions"]:
         try:
             kubernetes_validate.validate(manifest, version, strict=True)
         except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
-            errors.append(f"{version} {manifest['kind']} {manifest['metadata']['name']}: {getattr(error, 'message', error)}")
+            errors.append(
+                f"{version} {manifest['kind']} {manifest['metadata']['name']}: {getattr(error, 'message', error)}"
+            )
 json.dump(errors, sys.stdout)

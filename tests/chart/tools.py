@@ -1,7 +1,7 @@
-"""What renders and judges the chart: helm 3, Helm 4's engine, the Kubernetes schemas, the Prometheus Operator's schemas.
+"""What renders and judges the chart: helm 3, Helm 4's engine, the schemas of Kubernetes and of the Prometheus Operator.
 
-`make chart-tools` puts them below ``.tools/chart``. Helm 3 renders one set of values per call; the others start slowly and
-take many at once.
+`make chart-tools` puts them below ``.tools/chart``. Helm 3 renders one set of values per call; the others start slowly
+and take many at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Refused(Exception):  # noqa: N818 - an expected answer
+class Refused(Exception):
     """helm did not take the values."""
 
     said: str
@@ -68,9 +68,16 @@ class Tools:
 
     def render_with_helm_4(self, chart: Path, cases: Sequence[Mapping[str, Any]]) -> list[list[Manifest]]:
         """The objects that Helm 4's engine makes of each of the values."""
-        given = {"chart": str(chart), "release": RELEASE, "namespace": NAMESPACE, "cases": list(cases)}
-        answers = self._asked(str(self.python), HERE / "helm_4.py", given)
+        answers = self._asked_helm_4(chart, cases, is_asked_only=False)
         return [[document for text in texts for document in loaded(text)] for texts in answers]
+
+    def taken_by_helm_4(self, chart: Path, cases: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """Whether Helm 4's engine finds that each of the values keeps the schema."""
+        return list(self._asked_helm_4(chart, cases, is_asked_only=True))
+
+    def _asked_helm_4(self, chart: Path, cases: Sequence[Mapping[str, Any]], *, is_asked_only: bool) -> Any:
+        given = {"chart": str(chart), "release": RELEASE, "namespace": NAMESPACE, "cases": list(cases)}
+        return self._asked(str(self.python), HERE / "helm_4.py", {**given, "is_asked_only": is_asked_only})
 
     def kubernetes_errors(self, manifests: Sequence[Manifest], versions: Sequence[str]) -> list[str]:
         """What Kubernetes' own schemas have against the objects, in these versions."""
