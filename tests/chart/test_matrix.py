@@ -50,8 +50,8 @@ def test_both_engines_make_the_same(tools: Tools, chart: Path, rendered: dict[st
 
 
 def test_every_kubernetes_takes_the_objects(tools: Tools, rendered: dict[str, list[Manifest]]) -> None:
-    """The schemas of the lowest and the newest supported Kubernetes take every object, strictly: no unknown member; those
-    between take the shape that uses every value."""
+    """The schemas of the lowest and the newest supported Kubernetes take every object, strictly (no unknown member);
+    those between take the shape that uses every value."""
     everything = [one for all_ in rendered.values() for one in all_]
     assert tools.kubernetes_errors(everything, [KUBERNETES[0], KUBERNETES[-1]]) == []
     assert tools.kubernetes_errors(rendered["everything"], KUBERNETES[1:-1]) == []

@@ -106,13 +106,14 @@ def test_a_change_of_the_configuration_restarts_the_pod(render: Rendering) -> No
 
 def test_secrets_come_by_reference(render: Rendering) -> None:
     """env and envFrom are passed on, with templates filled in, and are absent by default."""
-    assert not {"env", "envFrom"} & set(container_of(render()))
+    assert "envFrom" not in container_of(render())
+    assert [one["name"] for one in container_of(render())["env"]] == ["BATCH_CONTROLLER_STORE__URL"]
     by_key = {
         "name": "AWS_SECRET_ACCESS_KEY",
         "valueFrom": {"secretKeyRef": {"name": "{{ .Release.Name }}-aws", "key": "k"}},
     }
     container = container_of(render({"env": [by_key], "envFrom": [{"secretRef": {"name": "more"}}]}))
-    assert container["env"][0]["valueFrom"]["secretKeyRef"]["name"] == "rel-aws"
+    assert container["env"][-1]["valueFrom"]["secretKeyRef"]["name"] == "rel-aws"
     assert container["envFrom"] == [{"secretRef": {"name": "more"}}]
 
 
@@ -160,6 +161,14 @@ def test_the_store_is_on_a_claim_of_its_own(render: Rendering) -> None:
     assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
     mount = next(one for one in container_of(manifests)["volumeMounts"] if one["name"] == claim["metadata"]["name"])
     assert config_of(manifests)["store"]["url"] == f"sqlite:///{mount['mountPath']}/state.db"
+
+
+def test_the_store_is_where_the_configuration_says(render: Rendering) -> None:
+    """The image sets the store's variable, which would win over the file: the pod's says the same as the file."""
+    for values in ({}, {"config": {"store": {"url": "sqlite:////var/lib/batch-controller/nightly.db"}}}):
+        manifests = render(values)
+        variable = {"name": "BATCH_CONTROLLER_STORE__URL", "value": config_of(manifests)["store"]["url"]}
+        assert container_of(manifests)["env"] == [variable]
 
 
 def test_the_claim_is_made_as_asked(render: Rendering) -> None:
