@@ -162,8 +162,9 @@ def played(engine: Engine, manifests: list[Manifest], tmp_path_factory: pytest.T
         yield one
     finally:
         one.remove()
-        for claim in one.claims:
-            engine.podman("volume", "rm", "--force", claim)
+        # podman keeps the ConfigMap as a volume of its name.
+        for volume in (*one.claims, RELEASE):
+            engine.podman("volume", "rm", "--force", volume)
 
 
 def send(sim: SimProcess, body: dict[str, Any]) -> None:
