@@ -13,6 +13,7 @@ KEEP ?=
 SEEDS ?= 200
 SEED ?=
 JOBS ?= 1
+TESTS ?=
 
 .PHONY: help
 help: ## Show this list
@@ -35,7 +36,7 @@ run: $(STAMP) ## Run the controller: make run ARGS="--queue-url https://…"
 
 .PHONY: test
 test: $(STAMP) chart-tools ## Run every test, on Python 3.11 and, where it is installed, on 3.13
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 	@.ci/test-other-python "$(PYTHON)" 3.13
 
 .PHONY: check

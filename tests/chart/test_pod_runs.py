@@ -150,15 +150,25 @@ class Played:
         lines = self.engine.podman("logs", self.container).splitlines()
         return [json.loads(line) for line in lines if line.startswith('{"event":"')]
 
+    def ends(self) -> list[dict[str, Any]]:
+        return [event for event in self.events() if event["event"] == "job.finished"]
+
     def python(self, text: str) -> str:
         return self.engine.podman("exec", self.container, "python", "-c", text).strip()
 
 
 @pytest.fixture(scope="module")
-def played(engine: Engine, manifests: list[Manifest], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+def played(
+    engine: Engine, manifests: list[Manifest], sim: SimProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Played]:
+    """The pod, ready, when it has taken one request to its end."""
     one = Played(engine, manifests, tmp_path_factory.mktemp("played"))
     try:
         one.start()
+        wait_for(lambda: one.probe("startupProbe") == 200, what="the startup probe answers")
+        wait_for(lambda: one.probe("readinessProbe") == 200, what="the pod is ready")
+        send(sim, REQUEST)
+        wait_for(one.ends, what="the job has finished")
         yield one
     finally:
         one.remove()
@@ -184,16 +194,10 @@ def sample(name: str) -> Callable[[str], float]:
     return value
 
 
-def test_the_pod_takes_a_request_to_its_end(played: Played, sim: SimProcess) -> None:
+def test_the_pod_takes_a_request_to_its_end(played: Played) -> None:
     """Probes answer, one request becomes one job that succeeds, and the metrics say so."""
-    wait_for(lambda: played.probe("startupProbe") == 200, what="the startup probe answers")
-    wait_for(lambda: played.probe("readinessProbe") == 200, what="the pod is ready")
-    assert played.probe("livenessProbe") == 200
-    send(sim, REQUEST)
-    ended = wait_for(
-        lambda: [event for event in played.events() if event["event"] == "job.finished"], what="the job has finished"
-    )
-    assert [(event["request_id"], event["outcome"]) for event in ended] == [("hello-1", "succeeded")]
+    assert [played.probe(f"{name}Probe") for name in ("startup", "liveness", "readiness")] == [200, 200, 200]
+    assert [(event["request_id"], event["outcome"]) for event in played.ends()] == [("hello-1", "succeeded")]
     finished = sample('batch_controller_jobs_finished_total{job_queue="high",outcome="succeeded"}')
     assert finished(played.metrics()) == 1
     assert f'name="jobs.{RELEASE}"' in played.metrics()
