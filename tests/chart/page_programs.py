@@ -2,8 +2,9 @@
 
 Copied as ``aws``, ``docker``, ``kubectl`` and ``helm`` to the PATH of the page's script; the name says which one is
 asked. Each call is written to ``$PAGE_LOG``. What needs no cluster is really done: helm lints and renders, the
-controller checks its configuration. What needs one is held against what is known: AWS's own models of its APIs, the CloudFormation
-template, and the objects that helm has rendered. A call that can't be right ends the script with its reason.
+controller checks its configuration. What needs one is held against what is known: AWS's own models of its APIs, the
+CloudFormation template, and the objects that helm has rendered. A call that can't be right ends the script with its
+reason.
 """
 
 from __future__ import annotations
