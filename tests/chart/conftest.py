@@ -24,13 +24,22 @@ RULES = {
                     "expr": "up == 0",
                     "for": "5m",
                     "labels": {"severity": "warning"},
-                    "annotations": {"summary": "{{ $labels.instance }} is down"},
+                    "annotations": {
+                        "summary": "{{ $labels.instance }} is down",
+                        "runbook_url": "https://runbooks.example.com/BatchControllerPlaceholder.md",
+                        "dashboard_url": "https://grafana.example.com/d/placeholder",
+                    },
                 },
             ],
         }
     ]
 }
-DASHBOARD = {"title": "Placeholder", "uid": "placeholder", "panels": [{"title": "{{ job_queue }}"}]}
+DASHBOARD = {
+    "title": "Placeholder",
+    "uid": "placeholder",
+    "panels": [{"title": "{{ job_queue }}"}],
+    "links": [{"url": "https://logs.example.com/?q=a"}],
+}
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,9 @@ def test_the_notes_warn_of_what_is_missing(notes: Any) -> None:
     text, _ = notes({"metrics": {"podMonitor": {"enabled": True}}})
     assert "WARNING" not in text
     assert "Nothing scrapes" not in text
+    assert "placeholders" not in text
+    text, _ = notes({"metrics": {"prometheusRule": {"enabled": True}}})
+    assert "set links.runbooks and links.grafana" in text
 
 
 def test_queues_from_the_environment_are_not_known(notes: Any) -> None:

@@ -70,6 +70,8 @@ def test_the_service_monitor_selects_one_service(render: Rendering) -> None:
     assert monitor["metadata"]["namespace"] == "monitoring"
     assert monitor["metadata"]["labels"]["release"] == "p"
     assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["jobs"]}
+    # Without it, `job` is the Service's name: two releases of one namespace are told apart.
+    assert "jobLabel" not in monitor["spec"]
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint == {
         "port": "http",
@@ -196,6 +198,20 @@ def test_each_dashboard_is_a_config_map_that_grafana_finds(render: Rendering) ->
     assert one["metadata"]["namespace"] == "grafana"
     assert one["metadata"]["annotations"] == {"f": "Batch"}
     assert not [one for one in render() if "grafana_dashboard" in one["metadata"]["labels"]]
+
+
+def test_links_lead_to_ones_own_places(render: Rendering) -> None:
+    """The placeholders in alerts and dashboards are replaced by the addresses given, each by itself."""
+    monitoring = {"metrics": {"prometheusRule": {"enabled": True}}, "dashboards": {"enabled": True}}
+    links = {"runbooks": "https://wiki.own/run/", "grafana": "https://grafana.own", "logs": "https://logs.own"}
+    text = json.dumps(render({**monitoring, "links": links}))
+    assert "https://wiki.own/run/BatchController" in text
+    assert "https://grafana.own/d/" in text
+    assert "https://logs.own" in text
+    assert not [name for name in links if f"https://{name}.example.com" in text]
+    some = json.dumps(render({**monitoring, "links": {"grafana": "https://grafana.own"}}))
+    assert "https://runbooks.example.com" in some
+    assert "https://grafana.example.com" not in some
 
 
 # --- network and disruption ---------------------------------------------------------------------------

@@ -130,3 +130,17 @@ true
 {{- $text -}}
 {{- end -}}
 {{- end -}}
+
+{{/*
+Text of a rule file or dashboard with the user's addresses in place of the placeholders that it is shipped with.
+Arguments: root, text.
+*/}}
+{{- define "batch-job-controller.linked" -}}
+{{- $text := .text -}}
+{{- range $name, $address := .root.Values.links -}}
+{{- if $address -}}
+{{- $text = $text | replace (printf "https://%s.example.com" $name) (trimSuffix "/" $address) -}}
+{{- end -}}
+{{- end -}}
+{{- $text -}}
+{{- end -}}
