@@ -63,7 +63,7 @@ chart-tools: $(STAMP)
 
 .PHONY: chart-test
 chart-test: $(STAMP) chart-tools ## Test the Helm chart: rendered, validated, packaged, its page of commands executed
-	$(BIN)/python -m pytest tests/chart
+	$(BIN)/python -m pytest -rs tests/chart
 
 .PHONY: sim
 sim: $(STAMP) ## Simulate the whole application: make sim SEEDS=1000 [JOBS=2], or SEED=7 to replay one

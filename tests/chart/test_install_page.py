@@ -20,9 +20,9 @@ from tests.chart.tools import ROOT, Tools, container_of, kinds, loaded, of_kind
 PAGE = ROOT / "docs" / "install.md"
 
 
-def blocks() -> list[str]:
+def blocks(page: Path = PAGE) -> list[str]:
     """The page's shell blocks, in order."""
-    return re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```sh\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 class Ran:
@@ -111,6 +111,19 @@ def test_the_first_message_is_one_that_the_controller_takes(ran: Ran) -> None:
     options: dict[str, Any] = dict(zip(send[2::2], send[3::2], strict=True))
     jsonschema.validate(json.loads(options["--message-body"]), _message_schema())
     assert options["--queue-url"].endswith("/RequestQueueUrl")
+
+
+@pytest.mark.parametrize(
+    ("page", "folder"), [("README.md", "."), ("helm/batch-job-controller/README.md", "helm/batch-job-controller")]
+)
+def test_the_short_ways_of_the_readmes_work(tools: Tools, chart: Path, tmp_path: Path, page: str, folder: str) -> None:
+    """The installation in one command, as both READMEs give it, from the folder that each is read in."""
+    (block,) = [one for one in blocks(ROOT / page) if "helm upgrade --install" in one]
+    queue = "https://sqs.eu-central-1.amazonaws.com/111122223333/requests"
+    ran = Ran(tmp_path, chart, tools, f"REQUESTS={queue}\ncd {folder}\n{block}")
+    assert ran.ended.returncode == 0, ran.ended.stderr
+    config = of_kind(loaded((tmp_path / "objects.yaml").read_text()), "ConfigMap")["data"]["config.yaml"]
+    assert yaml.safe_load(config)["intake"]["queue_urls"] == [queue]
 
 
 @pytest.mark.parametrize(
