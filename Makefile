@@ -18,6 +18,7 @@ GRAFANA ?=
 LOGS ?=
 ENGINE ?= $(shell command -v docker || command -v podman || echo docker)
 IMAGE ?= localhost/batch-job-controller:local
+TESTS ?=
 
 .PHONY: help
 help: ## Show this list
@@ -39,8 +40,8 @@ run: $(STAMP) ## Run the controller: make run ARGS="--queue-url https://…"
 	@$(BIN)/batch-controller run $(ARGS)
 
 .PHONY: test
-test: $(STAMP) ## Run every test but `observability`, on Python 3.11 and, where it is installed, on 3.13
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not observability"
+test: $(STAMP) chart-tools ## Run every test but `observability` and `image-test`, on Python 3.11 and, where it is installed, on 3.13
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not observability" $(TESTS)
 	@.ci/test-other-python "$(PYTHON)" 3.13
 
 .PHONY: check
@@ -52,10 +53,24 @@ check: $(STAMP) ## Linters, types, import rules, documentation against code
 	$(BIN)/python -m controller.docgen --check
 	$(BIN)/cfn-lint --include-checks I W E -- deploy/aws/cloudformation/*.yaml
 	$(BIN)/python -m deploy.grafana --check
+	$(BIN)/mypy helm/generate.py
+	$(BIN)/python helm/generate.py --check
 
 .PHONY: docs
 docs: $(STAMP) ## Write the generated documentation anew
 	$(BIN)/python -m controller.docgen
+
+.PHONY: chart
+chart: $(STAMP) ## Write the made parts of the Helm chart anew: schema, table of values, rules and dashboards
+	$(BIN)/python helm/generate.py
+
+.PHONY: chart-tools
+chart-tools: $(STAMP)
+	@.ci/chart-tools $(BIN)/python .tools/chart
+
+.PHONY: chart-test
+chart-test: $(STAMP) chart-tools ## Test the Helm chart: rendered, validated, packaged, its page of commands executed
+	$(BIN)/python -m pytest -rs tests/chart
 
 .PHONY: sim
 sim: $(STAMP) ## Simulate the whole application: make sim SEEDS=1000 [JOBS=2], or SEED=7 to replay one
@@ -109,7 +124,8 @@ lock: ## Write requirements*.txt anew from pyproject.toml's ranges (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group audit -o requirements-audit.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image -o requirements-image.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image-test -o requirements-image-test.txt
+	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group chart -o requirements-chart.txt
 
 .PHONY: clean
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-* .demo .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf .venv .venv-* .tools .demo .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build

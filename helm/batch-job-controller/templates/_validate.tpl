@@ -1,0 +1,104 @@
+{{/*
+What the schema can't say. Every problem is one line: the value, what is wrong, and the remedy. All are told at once.
+*/}}
+{{- define "batch-job-controller.validate" -}}
+{{- $problems := list -}}
+{{- $values := .Values -}}
+{{- $config := include "batch-job-controller.config" . | fromYaml -}}
+{{- $folder := include "batch-job-controller.storeFolder" . -}}
+
+{{- if gt (int $values.replicas) 1 -}}
+{{- $problems = append $problems (printf "replicas: %d pods can't share one SQLite store, and each with its own would submit every request of its messages alone; set replicas to 1. Several replicas come with PostgreSQL, which is not built yet" (int $values.replicas)) -}}
+{{- end -}}
+
+{{- if not $values.image.repository -}}
+{{- $problems = append $problems "image.repository: must be given: where you pushed the image, such as 111122223333.dkr.ecr.eu-central-1.amazonaws.com/batch-job-controller" -}}
+{{- end -}}
+
+{{- $names := list -}}
+{{- range $values.env -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- if and (not (dig "queue_urls" list $config.intake)) (not (has "BATCH_CONTROLLER_INTAKE__QUEUE_URLS" $names)) (not $values.envFrom) -}}
+{{- $problems = append $problems "config.intake.queue_urls: must be given: the URLs of the SQS queues to consume, such as [https://sqs.eu-central-1.amazonaws.com/111122223333/requests]" -}}
+{{- end -}}
+{{- range $name, $key := dict "BATCH_CONTROLLER_STORE__URL" "store.url" "BATCH_CONTROLLER_HTTP__PORT" "http.port" "BATCH_CONTROLLER_HTTP__HOST" "http.host" "BATCH_CONTROLLER_CONTROLLER__DRAIN_S" "controller.drain_s" -}}
+{{- if has $name $names -}}
+{{- $problems = append $problems (printf "env: %s would be hidden from the chart, which derives the pod from it; set config.%s instead" $name $key) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and $config.store.url (not (hasPrefix (printf "sqlite:///%s/" $folder) $config.store.url)) -}}
+{{- $problems = append $problems (printf "config.store.url: %s is not on the pod's volume, which is mounted at %s: it would be lost with the pod; leave it out, or begin it with sqlite:///%s/" $config.store.url $folder $folder) -}}
+{{- end -}}
+{{- if not (int $config.http.port) -}}
+{{- $problems = append $problems "config.http.port: 0 takes a free port, which neither probes nor Services can know; give a number, or leave it out (8080)" -}}
+{{- end -}}
+{{- if has $config.http.host (list "127.0.0.1" "localhost" "::1") -}}
+{{- $problems = append $problems (printf "config.http.host: %s can't be reached by probes and Prometheus; leave it out (0.0.0.0), or give \"::\" in an IPv6 cluster" $config.http.host) -}}
+{{- end -}}
+
+{{- if not (kindIs "invalid" $values.terminationGracePeriodSeconds) -}}
+{{- $drain := include "batch-job-controller.drainSeconds" . | int -}}
+{{- if le (int $values.terminationGracePeriodSeconds) $drain -}}
+{{- $problems = append $problems (printf "terminationGracePeriodSeconds: %d s is not above config.controller.drain_s (%d s): the pod would be killed while it drains; leave it out, or give %d" (int $values.terminationGracePeriodSeconds) $drain (add $drain 30)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and $values.persistence.existingClaim (not $values.persistence.enabled) -}}
+{{- $problems = append $problems "persistence.existingClaim: is not used while persistence.enabled is false; set persistence.enabled to true, or leave the claim out" -}}
+{{- end -}}
+
+{{- if and (not $values.serviceAccount.create) (or $values.serviceAccount.annotations $values.serviceAccount.labels) -}}
+{{- $problems = append $problems "serviceAccount.annotations, serviceAccount.labels: do nothing while serviceAccount.create is false; set it to true, or put them on the ServiceAccount that you named" -}}
+{{- end -}}
+
+{{- if and $values.podDisruptionBudget.enabled (not (kindIs "invalid" $values.podDisruptionBudget.minAvailable)) (not (kindIs "invalid" $values.podDisruptionBudget.maxUnavailable)) -}}
+{{- $problems = append $problems "podDisruptionBudget: Kubernetes takes minAvailable or maxUnavailable, not both; leave one out" -}}
+{{- end -}}
+
+{{- if and $values.metrics.serviceMonitor.enabled $values.metrics.podMonitor.enabled -}}
+{{- $problems = append $problems "metrics.podMonitor.enabled: with metrics.serviceMonitor.enabled every sample would be taken twice; enable one of them" -}}
+{{- end -}}
+{{- if and $values.metrics.serviceMonitor.enabled (not $values.metrics.service.enabled) -}}
+{{- $problems = append $problems "metrics.serviceMonitor.enabled: needs metrics.service.enabled; set that to true, or use metrics.podMonitor" -}}
+{{- end -}}
+{{- if eq $values.metrics.renderMode "failIfMissing" -}}
+{{- range $value, $kind := dict "serviceMonitor" "ServiceMonitor" "podMonitor" "PodMonitor" "prometheusRule" "PrometheusRule" -}}
+{{- if and (index $values.metrics $value "enabled") (not (include "batch-job-controller.isRendered" (dict "root" $ "kind" $kind))) -}}
+{{- $problems = append $problems (printf "metrics.%s.enabled: the cluster does not know monitoring.coreos.com/v1 %s; install the Prometheus Operator, or set metrics.renderMode to skipIfMissing or alwaysRender" $value $kind) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $values.metrics.prometheusRule.enabled (not (.Files.Glob "files/rules/*.yaml")) -}}
+{{- $problems = append $problems "metrics.prometheusRule.enabled: this copy of the chart has no rules in files/rules; run make chart, or package it anew" -}}
+{{- end -}}
+{{- if and $values.dashboards.enabled (not (.Files.Glob "files/dashboards/*.json")) -}}
+{{- $problems = append $problems "dashboards.enabled: this copy of the chart has no dashboards in files/dashboards; run make chart, or package it anew" -}}
+{{- end -}}
+{{- $alerts := list -}}
+{{- range $path, $_ := .Files.Glob "files/rules/*.yaml" -}}
+{{- range (fromYaml ($.Files.Get $path)).groups -}}
+{{- range .rules -}}
+{{- if .alert -}}{{- $alerts = append $alerts .alert -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $values.metrics.prometheusRule.disabledAlerts -}}
+{{- if not (has . $alerts) -}}
+{{- $problems = append $problems (printf "metrics.prometheusRule.disabledAlerts: no alert is called %s; the alerts are %s" . (join ", " (sortAlpha $alerts | uniq))) -}}
+{{- end -}}
+{{- end -}}
+
+{{- range $key := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
+{{- range $value, $labels := dict "commonLabels" $values.commonLabels "podLabels" $values.podLabels -}}
+{{- if hasKey $labels $key -}}
+{{- $problems = append $problems (printf "%s: %s selects the pods and is the chart's own; leave it out, or set nameOverride" $value $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- if $problems -}}
+{{- fail (printf "\n\nThese values can't work:\n  - %s\n" (join "\n  - " $problems)) -}}
+{{- end -}}
+{{- end -}}

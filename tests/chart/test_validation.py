@@ -1,0 +1,156 @@
+"""Values that can't work are refused before anything is installed, in words that name the value and the remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.conftest import Rendering
+from tests.chart.tools import Refused, Tools, merged
+
+FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "two pods on one store": ({"replicas": 2}, "replicas: 2 pods", "set replicas to 1"),
+    "no image": ({"image": {"repository": ""}}, "image.repository: must be given", "where you pushed the image"),
+    "no queue": ({"config": {"intake": {"queue_urls": []}}}, "config.intake.queue_urls: must be given", "the URLs of"),
+    "a store beside the volume": (
+        {"config": {"store": {"url": "sqlite:////data/state.db"}}},
+        "config.store.url: sqlite:////data/state.db is not on the pod's volume",
+        "leave it out",
+    ),
+    "a hidden store": (
+        {"env": [{"name": "BATCH_CONTROLLER_STORE__URL", "value": "sqlite:////x.db"}]},
+        "env: BATCH_CONTROLLER_STORE__URL would be hidden",
+        "set config.store.url instead",
+    ),
+    "a hidden port": (
+        {"env": [{"name": "BATCH_CONTROLLER_HTTP__PORT", "value": "1"}]},
+        "env: BATCH_CONTROLLER_HTTP__PORT would be hidden",
+        "set config.http.port instead",
+    ),
+    "any port": ({"config": {"http": {"port": 0}}}, "config.http.port: 0 takes a free port", "give a number"),
+    "loopback": (
+        {"config": {"http": {"host": "127.0.0.1"}}},
+        "config.http.host: 127.0.0.1 can't be reached by probes",
+        "leave it out",
+    ),
+    "killed while it drains": (
+        {"terminationGracePeriodSeconds": 30},
+        "terminationGracePeriodSeconds: 30 s is not above config.controller.drain_s (30 s)",
+        "leave it out, or give 60",
+    ),
+    "killed while it drains for longer": (
+        {"terminationGracePeriodSeconds": 90, "config": {"controller": {"drain_s": 90.5}}},
+        "terminationGracePeriodSeconds: 90 s is not above config.controller.drain_s (91 s)",
+        "give 121",
+    ),
+    "a claim that is not used": (
+        {"persistence": {"enabled": False, "existingClaim": "mine"}},
+        "persistence.existingClaim: is not used",
+        "set persistence.enabled to true",
+    ),
+    "annotations of no account": (
+        {"serviceAccount": {"create": False, "annotations": {"eks.amazonaws.com/role-arn": "arn"}}},
+        "serviceAccount.annotations, serviceAccount.labels: do nothing",
+        "set it to true",
+    ),
+    "two kinds of budget": (
+        {"podDisruptionBudget": {"enabled": True, "minAvailable": 0, "maxUnavailable": 0}},
+        "podDisruptionBudget: Kubernetes takes minAvailable or maxUnavailable",
+        "leave one out",
+    ),
+    "samples taken twice": (
+        {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
+        "metrics.podMonitor.enabled: with metrics.serviceMonitor.enabled every sample would be taken twice",
+        "enable one of them",
+    ),
+    "a monitor of no Service": (
+        {"metrics": {"serviceMonitor": {"enabled": True}, "service": {"enabled": False}}},
+        "metrics.serviceMonitor.enabled: needs metrics.service.enabled",
+        "use metrics.podMonitor",
+    ),
+    "an alert that is not there": (
+        {"metrics": {"prometheusRule": {"disabledAlerts": ["NoSuchAlert"]}}},
+        "metrics.prometheusRule.disabledAlerts: no alert is called NoSuchAlert",
+        "the alerts are ",
+    ),
+    "another selector": (
+        {"commonLabels": {"app.kubernetes.io/name": "x"}},
+        "commonLabels: app.kubernetes.io/name selects the pods",
+        "set nameOverride",
+    ),
+    "another selector of the pod": (
+        {"podLabels": {"app.kubernetes.io/component": "x"}},
+        "podLabels: app.kubernetes.io/component selects the pods",
+        "leave it out",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILS)
+def test_what_cannot_work_is_refused_with_the_remedy(render: Rendering, name: str) -> None:
+    """One line names the value, what is wrong with it, and what to do."""
+    values, problem, remedy = FAILS[name]
+    with pytest.raises(Refused) as refused:
+        render(values)
+    lines = [line for line in refused.value.said.splitlines() if line.startswith("  - ")]
+    assert len(lines) == 1, refused.value.said
+    assert problem in lines[0]
+    assert remedy in lines[0]
+
+
+def test_all_problems_are_told_at_once(tools: Tools, render: Rendering) -> None:
+    """The values of the chart alone lack what must be given; both engines say so."""
+    with pytest.raises(Refused) as refused:
+        tools.render(render.chart, {"replicas": 3})
+    said = refused.value.said
+    assert all(value in said for value in ("replicas:", "image.repository:", "config.intake.queue_urls:"))
+    with pytest.raises(AssertionError) as refused_too:
+        tools.render_with_helm_4(render.chart, [{"replicas": 3}])
+    assert "set replicas to 1" in str(refused_too.value)
+
+
+def test_the_queue_may_come_from_the_environment(render: Rendering) -> None:
+    """By its variable, or from a Secret or ConfigMap that can't be looked into."""
+    for values in (
+        {"env": [{"name": "BATCH_CONTROLLER_INTAKE__QUEUE_URLS", "value": "[]"}]},
+        {"envFrom": [{"secretRef": {"name": "queues"}}]},
+    ):
+        assert render({"config": {"intake": {"queue_urls": []}}, **values})
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown value": ({"replicaCount": 1}, "replicaCount"),
+    "unknown member": ({"image": {"name": "x"}}, "name"),
+    "unknown section of the configuration": ({"config": {"submitt": {}}}, "submitt"),
+    "unknown key of the configuration": ({"config": {"submit": {"rate": 5}}}, "rate"),
+    "key of the wrong type": ({"config": {"submit": {"rate_per_s": "fast"}}}, "rate_per_s"),
+    "key out of range": ({"config": {"intake": {"visibility_timeout_s": 50000}}}, "visibility_timeout_s"),
+    "unknown sink": ({"config": {"sinks": [{"type": "kafka"}]}}, "type"),
+    "unknown limit of a queue": ({"config": {"queues": {"high": {"max": 1}}}}, "max"),
+    "digest that is none": ({"image": {"digest": "sha256:short"}}, "digest"),
+    "access by many nodes": ({"persistence": {"accessMode": "ReadWriteMany"}}, "accessMode"),
+    "size without unit": ({"persistence": {"size": "8"}}, "size"),
+    "number as a label": ({"podLabels": {"a": 1}}, "podLabels"),
+    "render mode": ({"metrics": {"renderMode": "maybe"}}, "renderMode"),
+    "negative replicas": ({"replicas": -1}, "replicas"),
+    "toleration with a typing error": ({"tolerations": [{"keys": "a"}]}, "keys"),
+    "variable without a name": ({"env": [{"value": "a"}]}, "name"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_the_schema_refuses(tools: Tools, render: Rendering, name: str) -> None:
+    """Unknown, of the wrong type or out of range: the message names the value. Helm 4 refuses too."""
+    values, named = BAD[name]
+    with pytest.raises(Refused) as refused:
+        render(values)
+    assert "values don't meet the specifications of the schema" in refused.value.said
+    assert named in refused.value.said
+
+
+def test_helm_4_refuses_what_helm_3_refuses(tools: Tools, render: Rendering) -> None:
+    """Each of the bad values, one by one."""
+    taken = tools.taken_by_helm_4(render.chart, [merged(render.least, values) for values, _ in BAD.values()])
+    assert dict(zip(BAD, taken, strict=True)) == dict.fromkeys(BAD, False)
+    assert tools.taken_by_helm_4(render.chart, [render.least]) == [True]
