@@ -17,9 +17,9 @@ Spacing
 Recovery
     AWS throttles by token buckets whose rate nobody publishes and which other callers share, so the rate is felt
     for. A throttle cuts it by 15 %, at most once per second, unless it is put down to noise
-    (``core.throttle_noise``), and the rate at which it happened is remembered. Then the rate comes back in three steps, as CUBIC does (RFC 9438): fast to 90 % of the remembered rate, slowly from
-    there to all of it, because the limit is probably still there, and then, since it evidently is not, ever
-    faster up to the ceiling.
+    (``core.throttle_noise``), and the rate at which it happened is remembered. Then the rate comes back in three
+    steps, as CUBIC does (RFC 9438): fast to 90 % of the remembered rate, slowly from there to all of it, because the
+    limit is probably still there, and then, since it evidently is not, ever faster up to the ceiling.
 
     The steps advance by calls that succeeded, each worth one spacing, and never faster than time. So a budget that is
     not used, or whose calls fail, stays where it is, and a budget that is used fully is back at its ceiling within
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from controller.core.limits import PACING_GUARD
@@ -74,7 +74,7 @@ class Pace:
     """The rate in force when the latest cut was made; None once the ceiling is reached again."""
     recovered_s: float = 0.0
     """Seconds of successful use since the latest cut."""
-    noise: ThrottleNoise = ThrottleNoise()
+    noise: ThrottleNoise = field(default_factory=ThrottleNoise)
 
     @classmethod
     def start(cls, ceiling_per_s: float, *, now: float) -> Pace:

@@ -199,6 +199,7 @@ class Ingest:
         """Nothing is received meanwhile: a received message counts towards its redrive policy."""
         pause_s = backoff.failed()
         self._paused_until = self._clock.monotonic() + max(STORE_PAUSE_S, pause_s)
+        self._metrics.waited("store", pause_s)
         if await self._drain.sleep(pause_s):
             await anyio.sleep(DRAINING_PAUSE_S)
 

@@ -26,7 +26,7 @@ from tests.store.engines import (
 
 
 async def order(store: AuditedStore, job_queue: str = "high", **options) -> list[str]:
-    return [job.job_name for job in await store.backlog(job_queue, **({"limit": 100} | options))]
+    return [job.job_name for job in await store.backlog(job_queue, **({"limit": 100, "now": 0.0} | options))]
 
 
 async def test_backlog_ranks_priority_against_waiting(store: AuditedStore) -> None:
