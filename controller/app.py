@@ -216,7 +216,7 @@ async def _store(settings: Settings, metrics: Metrics) -> AsyncIterator[JobStore
             dead_letters=bool(settings.intake.dead_letter_queue_url),
             random_id=partial(secrets.token_hex, 16),
             linger=partial(anyio.sleep, LINGER_S),
-            timed=metrics.timed_commit,
+            timed=metrics.store_commit_seconds.time,
             report=lambda difference: log.error("stored counts were corrected", difference=difference),
         )
         try:

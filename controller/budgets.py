@@ -13,7 +13,8 @@ Turns
 
 Credentials
     The SDK fetches new credentials inside a call, and every call that begins meanwhile waits for them there: calls that
-    were paced would leave together. So ``acquire`` has them fetched before a slot is spent.
+    were paced would leave together. So ``acquire`` has them fetched before a slot is spent, and no time passes between
+    the two.
 
 Throttles
     A throttle cuts the budget of the call that met it, never the total. If AWS's limit is on the account, each
@@ -155,6 +156,10 @@ class Budgets:
                 early_s = line.pace.wait_s(now)
                 if early_s > EARLY_S:
                     return False
+                # Once more, since some may have come due while this waited; as a rule it takes no time at all.
+                await self._fetch_credentials()
+                if self._clock.monotonic() - now > EARLY_S:
+                    continue
                 line.pace = line.pace.sent(now + early_s)
                 self._total.sent(now)
                 self._turns.served(purpose)

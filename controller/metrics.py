@@ -7,7 +7,6 @@ raises ValueError. ``docs/metrics.md`` is made from the table.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from prometheus_client.metrics_core import Metric
 from controller import __version__
 from controller.core.events import HOLD_REASONS
 from controller.core.job import BatchStatus, JobState
-from controller.ports import Hold, UsageRow
+from controller.ports import Clock, Hold, UsageRow
 
 PREFIX: Final = "batch_controller_"
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -73,7 +72,7 @@ WAIT_CAUSES: Final[Mapping[str, str]] = {
     "held": "a job queue's backlog waited for a hold of the queue, or of its definitions, to end",
     "paused": "a job queue with a backlog is `paused` by configuration",
     "in_doubt": "too many submissions are in doubt: one at a time finds out whether Batch answers again",
-    "store": "a commit was under way, or the store failed and was waited for",
+    "store": "a commit was waited for, or a store that failed (counted for intake and for the rest)",
     "sink": "events were being delivered, or could not be, to a sink (counted per sink)",
 }
 """The closed set of ``wait_seconds_total{cause}``."""
@@ -362,17 +361,6 @@ class Metrics:
         queue = self.queue_label(hold.job_queue)
         self.queue_hold_changes_total.labels(job_queue=queue, reason=hold.reason, change=change).inc()
 
-    @contextmanager
-    def timed_commit(self) -> Iterator[None]:
-        """Around one commit of the store; called in whichever thread that has."""
-        began_at = time.perf_counter()
-        try:
-            yield
-        finally:
-            took_s = time.perf_counter() - began_at
-            self.store_commit_seconds.observe(took_s)
-            self.waited("store", took_s)
-
     def observe_call(self, operation: str, outcome: str, seconds: float) -> None:
         """Count one call to AWS and its duration."""
         bound = self._calls.get((operation, outcome))
@@ -423,6 +411,28 @@ class Metrics:
 def _start_at_zero(metric: Labelled[Counter], label: Label, **others: str) -> None:
     for value in label.values:
         metric.labels(**others, **{label.name: value})
+
+
+class Standing:
+    """The time in which at least one task waits for a cause, told when the last one has what it waited for."""
+
+    def __init__(self, clock: Clock, told: Callable[[float], None]) -> None:
+        self._clock = clock
+        self._told = told
+        self._waiting = 0
+        self._since = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        if self._waiting == 0:
+            self._since = self._clock.monotonic()
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            if self._waiting == 0 and (stood_s := self._clock.monotonic() - self._since) > 0:
+                self._told(stood_s)
 
 
 class _Collected:

@@ -98,7 +98,9 @@ class Admit:
         if self._holds.stopped_by is not None:
             return (self._holds.stopped_by.value,)
         on = {_CAUSES.get(waiting) for name, waiting in plan.waiting_on.items()}
-        if snapshot.undoubted + len(plan.admit) >= self._concurrency and WaitingOn.SENDS in plan.waiting_on.values():
+        if snapshot.undoubted + len(plan.admit) >= self._concurrency and any(
+            view.queued and view.slots for view in snapshot.queues
+        ):
             on.add("submit_concurrency")
         return {cause for cause in on if cause is not None}
 

@@ -31,7 +31,7 @@ from controller.health import Health
 from controller.intake import Decider, Verdict
 from controller.ledger import Wakes
 from controller.loop import Backoff, Drain, Wake, guarded
-from controller.metrics import Metrics
+from controller.metrics import Metrics, Standing
 from controller.ports import Clock, JobStore, Message, MessageSource
 
 GROUP_MAX: Final = 100
@@ -86,6 +86,7 @@ class Ingest:
         self._wakes = wakes
         self._chance = chance
         self._gate = gate
+        self._standing = Standing(clock, partial(metrics.waited, "store"))
         self._visibility_timeout_s = visibility_timeout_s
         self._receivers = receivers
         self._receiving = 0
@@ -217,7 +218,8 @@ class Ingest:
                 return
             verdicts = await self._decider.decide(undecided, source=self._source.url)
             writes = [verdict.write for verdict in verdicts if verdict.write is not None]
-            applied = iter(await self._store.commit(writes) if writes else ())
+            with self._standing.waiting():
+                applied = iter(await self._store.commit(writes) if writes else ())
             settled, undecided = [], []
             for verdict in verdicts:
                 is_settled = not verdict.is_deferred and (verdict.write is None or next(applied))

@@ -236,11 +236,11 @@ async def test_credentials_are_fetched_before_a_slot_is_spent(clock: _HandClock)
 
 async def test_without_credentials_no_slot_is_spent_and_the_line_goes_on(clock: _HandClock) -> None:
     """A caller that gets no credentials is told so; the next one has the slot."""
-    answers = [BadCredentials("expired", call="sts:credentials"), None]
+    errors = [BadCredentials("expired", call="sts:credentials")]
 
     async def fetch() -> None:
-        if (error := answers.pop(0)) is not None:
-            raise error
+        if errors:
+            raise errors.pop()
 
     callers = _Callers(clock, Budgets(clock, CEILINGS, 48.0, fetch_credentials=fetch))
     refused: list[BadCredentials] = []
