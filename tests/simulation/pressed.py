@@ -85,7 +85,7 @@ Look = Callable[[float, Application], None]
 
 
 def simulate(given: Scenario, look: Look = lambda at, application: None) -> SimWorld:
-    """Run it to its end, looking at the application once a second. Raises AssertionError for what kept it from ending."""
+    """Run it to its end, looking at the application once a second. Raises AssertionError for what it did not end."""
     world = SimWorld(given)
     worlds._capture_logs(world)
 

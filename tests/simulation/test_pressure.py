@@ -110,8 +110,8 @@ def test_without_a_memory_for_noise_one_throttle_in_a_hundred_costs_most_of_the_
 
 @pytest.mark.parametrize("seed", [1])
 def test_a_disabled_queue_of_three_does_not_slow_the_others(seed: int) -> None:
-    """The real application, with a backlog of no more than 100: a disabled queue's requests are held, and the others are
-    through no more than 5 % later than if it had none. Its own end once it is enabled again."""
+    """The real application, with a backlog of no more than 100: a disabled queue's requests are held, and the others
+    are through no more than 5 % later than if it had none. Its own end once it is enabled again."""
     settings = {"intake": {"backlog_high": 100, "backlog_low": 80, "queue_urls": [pressed.QUEUE_URL + pressed.SOURCE]}}
     good = {"one": 500, "two": 500}
     disabled = Disruption(at=0.0, kind="queue_disabled", for_s=60.0, what="three", size=0.5)
