@@ -48,6 +48,19 @@ async def test_backlog_ranks_priority_against_waiting(store: AuditedStore) -> No
     assert await order(store, "unknown") == []
 
 
+async def test_the_backlog_leaves_out_what_has_expired(store: AuditedStore) -> None:
+    """Expired rows do not take the places of those that may be sent, however far ahead they stand."""
+    await insert(
+        store,
+        *(queued(n, job_name="expired", priority=9, expires_at=NOON + 10) for n in range(1, 6)),
+        queued(6, job_name="in time", expires_at=NOON + 11),
+        queued(7, job_name="whenever"),
+    )
+
+    assert sorted(await order(store, now=NOON + 10, limit=2)) == ["in time", "whenever"]
+    assert len(await order(store, now=NOON + 9)) == 7
+
+
 async def test_aging_ranks_what_is_stored_again(engine: SqliteEngine) -> None:
     """Another aging re-ranks the backlog of its queue, also after a restart, and rows that return to it later."""
     store = await engine.open()
