@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controller.core.sharing import FairTurns
 
+_UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Many small draws: slow on a busy machine, which says nothing of what is tested."""
 _SHARES = st.lists(st.floats(min_value=0.05, max_value=1.0), min_size=2, max_size=6).map(
     lambda weights: {number: weight / sum(weights) for number, weight in enumerate(weights)}
 )
@@ -23,6 +25,7 @@ def _serve(turns: FairTurns[int], waiting: set[int]) -> int:
     return chosen
 
 
+@_UNHURRIED
 @given(_SHARES, st.data())
 def test_the_minimum_holds_whatever_the_others_do(shares: dict[int, float], data: st.DataObject) -> None:
     """One that always has a call to send gets its share of any run of calls, less one call of each other."""
@@ -42,6 +45,7 @@ def test_the_minimum_holds_whatever_the_others_do(shares: dict[int, float], data
         assert served[steady] >= calls * shares[steady] - slack
 
 
+@_UNHURRIED
 @given(_SHARES, st.data())
 def test_one_that_comes_after_a_pause_is_next(shares: dict[int, float], data: st.DataObject) -> None:
     """However long the others have been served, one that was idle is ahead of all that wait, or level with them."""
@@ -60,6 +64,7 @@ def test_one_that_comes_after_a_pause_is_next(shares: dict[int, float], data: st
     assert ahead <= len(waiting)
 
 
+@_UNHURRIED
 @given(_SHARES, st.lists(st.integers(min_value=0, max_value=5), max_size=60))
 def test_nobody_waits_for_ever_and_who_leaves_is_forgotten(shares: dict[int, float], left: list[int]) -> None:
     """Calls that are given up while they wait cost the others nothing: there is always a next one while one waits."""
