@@ -117,6 +117,11 @@ bench: $(STAMP) ## Measure: costs as ratios, in one run
 audit: ## Known vulnerabilities of the locked packages, where the database can be reached
 	@.ci/audit "$(PYTHON)" requirements.txt requirements-dev.txt
 
+.PHONY: bench-plots
+bench-plots: $(STAMP) ## Compare with other clients in simulation: the table and plots of docs/backpressure.md
+	$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.txt
+	$(BIN)/python -m benchmarks.peers --plots docs/images
+
 .PHONY: lock
 lock: ## Write requirements*.txt anew from pyproject.toml's ranges (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade pyproject.toml -o requirements.txt
@@ -125,6 +130,7 @@ lock: ## Write requirements*.txt anew from pyproject.toml's ranges (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image -o requirements-image.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image-test -o requirements-image-test.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group chart -o requirements-chart.txt
+	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group bench -o requirements-bench.txt
 
 .PHONY: clean
 clean: ## Remove what the other targets made

@@ -72,7 +72,13 @@ async def _run() -> None:
             session.create_client("batch", config=submit_config(timeout_s=10, connections=8), **where) as submit,
             session.create_client("batch", config=read_config(connections=8), **where) as read,
         ):
-            ours = Batch(submit_client=submit, client=read, clock=SystemClock(), observe=lambda *_: None)
+            ours = Batch(
+                submit_client=submit,
+                client=read,
+                clock=SystemClock(),
+                observe=lambda *_: None,
+                fetch_credentials=session.get_credentials,
+            )
             ids = [(await plain.submit_job(**_arguments(number)))["jobId"] for number in range(100)]
 
             async def describe_ours() -> None:

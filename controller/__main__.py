@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -57,6 +57,12 @@ Exit codes:
   1  port in use, path unwritable, store locked, or a stage given up
   2  wrong configuration, no Region, no source of credentials, or the store of another account
 """
+
+
+def _nothing_begun(number: int, _: object) -> NoReturn:
+    """A signal before the controller has opened anything: there is nothing to drain."""
+    raise SystemExit(0)
+
 
 _RUN: Final = """Run the controller until SIGTERM or SIGINT, then finish what is in hand and exit.
 
@@ -124,6 +130,10 @@ QueueUrlOption = Annotated[
 
 @cli.command(help=_RUN, short_help="Run the controller.")
 def run(config: ConfigOption = None, queue_url: QueueUrlOption = None) -> None:
+    # Loading takes a good part of a second. Without a handler a SIGTERM meanwhile would end the process by the signal,
+    # or, where it is a container's first process, would not be heard at all; ``controller.app`` takes over.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _nothing_begun)
     with _told():
         from controller import logs
         from controller.config import load_settings

@@ -19,6 +19,7 @@ from typing import Final
 
 import anyio
 import structlog
+from anyio.abc import TaskStatus
 
 from controller import __version__
 from controller.adapters.aws import Aws, open_aws
@@ -43,7 +44,7 @@ from controller.core.errors import (
 )
 from controller.core.text import escaped
 from controller.health import Health
-from controller.loop import StageGivenUp
+from controller.loop import Drain, StageGivenUp
 from controller.metrics import Metrics
 from controller.ports import DEAD_LETTER, Clock, EventSink, JobStore, MessageSource
 
@@ -98,6 +99,17 @@ def _said(error: BaseException, code: int) -> int:
 
 
 async def _run(settings: Settings) -> None:
+    """Signals are heard before anything is opened. One that comes before the application is there ends the start,
+    which has received and sent nothing yet."""
+    stop = _Stop()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(stop.listen)
+        with stop.starting:
+            await _opened(settings, stop)
+        tasks.cancel_scope.cancel()
+
+
+async def _opened(settings: Settings, stop: _Stop) -> None:
     async with AsyncExitStack() as stack:
         clock = SystemClock()
         metrics = Metrics(name=settings.controller.name, sinks=_sink_names(settings))
@@ -107,7 +119,13 @@ async def _run(settings: Settings) -> None:
         ports = Ports(
             clock=clock,
             store=store,
-            batch=Batch(submit_client=aws.batch_submit, client=aws.batch, clock=clock, observe=metrics.observe_call),
+            batch=Batch(
+                submit_client=aws.batch_submit,
+                client=aws.batch,
+                clock=clock,
+                observe=metrics.observe_call,
+                fetch_credentials=aws.fetch_credentials,
+            ),
             account=Account(client=aws.sts, clock=clock, observe=metrics.observe_call),
             sources=[_queue(url, aws, clock, metrics) for url in settings.intake.queue_urls],
             sinks=_sinks(settings, aws, clock, metrics, stack),
@@ -124,27 +142,38 @@ async def _run(settings: Settings) -> None:
             ready=health.is_ready,
         )
         await stack.enter_async_context(server)
+        stop.drain = application.drain
         await _serve(application, port=server.port)
 
 
 async def _serve(application: Application, *, port: int) -> None:
     log = structlog.get_logger(stage="app")
     log.info("started", version=__version__, controller=application.settings.controller.name, http_port=port)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_drain_on_signal, application)
-        await application.run()
-        tasks.cancel_scope.cancel()
+    await application.run()
     log.info("stopped")
 
 
-async def _drain_on_signal(application: Application) -> None:
-    """The first signal drains; a second one ends the process as the system would."""
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            if application.drain.is_requested:
-                os._exit(128 + number)
-            structlog.get_logger(stage="app").info("signal received", signal=signal.Signals(number).name)
-            application.drain.request()
+class _Stop:
+    """The first signal drains, or ends a start; a second one ends the process as the system would."""
+
+    def __init__(self) -> None:
+        self.starting = anyio.CancelScope()
+        self.drain: Drain | None = None
+        """The application's, once there is one."""
+
+    async def listen(self, *, task_status: TaskStatus[None]) -> None:
+        is_heard = False
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            task_status.started()
+            async for number in signals:
+                if is_heard:
+                    os._exit(128 + number)
+                is_heard = True
+                structlog.get_logger(stage="app").info("signal received", signal=signal.Signals(number).name)
+                if self.drain is None:
+                    self.starting.cancel()
+                else:
+                    self.drain.request()
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------

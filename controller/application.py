@@ -28,7 +28,7 @@ from controller.core.polling import Schedule
 from controller.core.request import Policy, Rules, Scope, submit_arguments
 from controller.core.shapes import Shape
 from controller.gate import IntakeGate
-from controller.health import Health
+from controller.health import CREDENTIALS, Health
 from controller.holds import HoldBook
 from controller.intake import Decider
 from controller.ledger import Ledger, Wakes
@@ -114,8 +114,10 @@ class Application:
             },
             settings.aws.total_rate_per_s,
             quiet_s=1 + PACING_GUARD,
+            fetch_credentials=self._fetch_credentials,
+            waited=metrics.waited,
         )
-        self.holds = HoldBook(store=store, clock=clock, on_commit=self._hold_changed)
+        self.holds = HoldBook(store=store, clock=clock, on_commit=self._hold_changed, counted=metrics.hold_changed)
         self.ledger = Ledger(store=store, clock=clock, metrics=metrics, wakes=self._wakes)
         self.schedule = Schedule(
             interval_s_min=settings.track.interval_s_min, interval_s_max=settings.track.interval_s_max
@@ -164,6 +166,7 @@ class Application:
             clock=clock,
             limits_of=settings.queue_limits,
             concurrency=settings.submit.concurrency,
+            waited=self.metrics.waited,
         )
         self.submit = Submit(
             store=store,
@@ -208,7 +211,8 @@ class Application:
         )
         self.prune = Prune(store=store, clock=clock, final_s=settings.retention.final_s)
         self.publishers = [
-            Publish(store=store, sink=sink, metrics=self.metrics, health=self.health) for sink in ports.sinks
+            Publish(store=store, sink=sink, clock=clock, metrics=self.metrics, health=self.health)
+            for sink in ports.sinks
         ]
         ledger.on_tracked = self._tracked
         self.track.on_returned = self._wakes.track.set
@@ -234,6 +238,10 @@ class Application:
     def _arguments(self, body: str, job: Job) -> dict[str, Any]:
         submit = self.settings.submit
         return submit_arguments(body, job=job, default_tags=submit.default_tags, tag_request_id=submit.tag_request_id)
+
+    async def _fetch_credentials(self) -> None:
+        with self.health.watched(CREDENTIALS):
+            await self._ports.batch.fetch_credentials()
 
     def _hold_changed(self, writes: Sequence[Write]) -> None:
         self._wakes.admit.set()
@@ -472,6 +480,7 @@ class Application:
             rates=self.budgets.rates(),
             staleness_s=self.schedule.staleness_s(self._ports.clock.monotonic()),
             intake_paused=self.gate.pauses(),
+            submission_paused=self.holds.submission_paused(),
             stage_turns=self.health.last_turns(),
             is_leader=self.health.is_leader,
             now=now,

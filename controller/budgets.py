@@ -4,11 +4,17 @@ Every call to Batch is preceded by ``acquire`` and followed by ``throttled`` or 
 was no answer). The rates themselves are ``core.pacing``'s; this file only waits.
 
 Turns
-    Callers of one purpose stand in line, first come, first served. The first of each line waits for its own
-    budget and then joins the line for the total, which is first come, first served too: at most one caller of each
-    purpose stands there, so nobody waits for more than one call of each other purpose once its own budget lets it go,
-    and purposes that all want more than there is take turns. Nothing is booked ahead: a slot is spent in the step in
-    which ``acquire`` returns, so a caller that is cancelled while it waits leaves the line and takes nothing with it.
+    Callers of one purpose stand in line, first come, first served. The first of each line waits for its own budget,
+    then for credentials, then for the total. At most one caller of each purpose waits for the total, and
+    ``core.sharing`` says whose turn it is there: each purpose has a minimum (``SHARES``), what it does not ask for goes
+    to the others, and a terminate that comes once in a while waits for no more than one other call. Nothing is booked
+    ahead: a slot is spent in the step in which ``acquire`` returns, so a caller that is cancelled while it waits leaves
+    the line and takes nothing with it.
+
+Credentials
+    The SDK fetches new credentials inside a call, and every call that begins meanwhile waits for them there: calls that
+    were paced would leave together. So ``acquire`` has them fetched before a slot is spent, and no time passes between
+    the two.
 
 Throttles
     A throttle cuts the budget of the call that met it, never the total. If AWS's limit is on the account, each
@@ -17,7 +23,7 @@ Throttles
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
@@ -25,6 +31,7 @@ from typing import Final
 import anyio
 
 from controller.core.pacing import Pace, SendWindow
+from controller.core.sharing import FairTurns
 from controller.ports import Clock
 
 TOTAL: Final = "total"
@@ -47,6 +54,24 @@ class Purpose(StrEnum):
     TERMINATE = "terminate"
 
 
+SHARES: Final[Mapping[Purpose, float]] = {
+    Purpose.TERMINATE: 0.2,
+    Purpose.SUBMIT: 0.45,
+    Purpose.DESCRIBE: 0.2,
+    Purpose.LIST: 0.15,
+}
+"""Of the total, what each purpose gets at least while it has calls to send. Between equals the first one goes first."""
+assert set(SHARES) == set(Purpose)
+
+WAITING_FOR_BUDGET: Final = {purpose: f"budget_{purpose.value}" for purpose in Purpose}
+WAITING_FOR_TOTAL: Final = "budget_total"
+WAITING_FOR_CREDENTIALS: Final = "credentials"
+
+
+async def _nothing_to_fetch() -> None:
+    pass
+
+
 class _Line:
     """A pace and the callers waiting for it. The lock is fair: it is handed on in the order of arrival."""
 
@@ -56,9 +81,6 @@ class _Line:
         self.pace = pace
         self.lock = anyio.Lock()
         self.waiting = 0
-
-    def wait_s(self, now: float) -> float:
-        return self.pace.wait_s(now)
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -73,9 +95,19 @@ class Budgets:
     """The budgets of one process. All start empty: each first call waits for one spacing."""
 
     def __init__(
-        self, clock: Clock, ceilings: Mapping[Purpose, float], total_per_s: float, *, quiet_s: float = 0.0
+        self,
+        clock: Clock,
+        ceilings: Mapping[Purpose, float],
+        total_per_s: float,
+        *,
+        quiet_s: float = 0.0,
+        fetch_credentials: Callable[[], Awaitable[None]] = _nothing_to_fetch,
+        waited: Callable[[str, float], None] = lambda cause, seconds: None,
     ) -> None:
         """``ceilings`` names every purpose; all rates in calls per second, > 0.
+
+        ``fetch_credentials`` returns once a call can be signed without waiting; ``waited`` is told for how many seconds
+        the first of a line waited for what.
 
         Nothing is sent for ``quiet_s``. The total is not spaced: a predecessor that was killed a moment ago may have
         sent a second's worth at once, and only a second of silence keeps it from being doubled.
@@ -85,32 +117,76 @@ class Budgets:
         self._clock = clock
         self._lines = {purpose: _Line(Pace.start(ceilings[purpose], now=now)) for purpose in Purpose}
         self._total = SendWindow(total_per_s, now=now + quiet_s)
-        self._total_lock = anyio.Lock()
+        self._turns = FairTurns(SHARES)
+        self._turn_changed = {purpose: anyio.Event() for purpose in Purpose}
+        self._fetch_credentials = fetch_credentials
+        self._waited = waited
 
     async def acquire(self, purpose: Purpose) -> None:
-        """Return when one call of this purpose may be sent, which must then happen at once."""
+        """Return when one call of this purpose may be sent, which must then happen at once.
+
+        Raises BadCredentials or Unavailable if there are no credentials to send it with; no slot was spent then.
+        """
         line = self._lines[purpose]
         with line.counted():
             async with line.lock:
-                await self._until_free(line)
-                while not await self._sent_in_total(line):
-                    # A throttle came in the meantime. Waited out here, so that the others need not wait too.
+                with self._timed(WAITING_FOR_BUDGET[purpose]):
                     await self._until_free(line)
+                with self._timed(WAITING_FOR_CREDENTIALS):
+                    await self._fetch_credentials()
+                while not await self._sent_in_total(purpose, line):
+                    # A throttle came in the meantime. Waited out here, so that the others need not wait too.
+                    with self._timed(WAITING_FOR_BUDGET[purpose]):
+                        await self._until_free(line)
 
-    async def _sent_in_total(self, line: _Line) -> bool:
-        """Spend a slot of both as soon as the total has one; False if the purpose has none any more."""
-        async with self._total_lock:
-            await self._until_free(self._total)
-            now = self._clock.monotonic()
-            early_s = line.pace.wait_s(now)
-            if early_s > EARLY_S:
-                return False
-            line.pace = line.pace.sent(now + early_s)
-            self._total.sent(now)
-            return True
+    async def _sent_in_total(self, purpose: Purpose, line: _Line) -> bool:
+        """Spend a slot of both as soon as the total has one for it; False if the purpose has none any more."""
+        with self._timed(WAITING_FOR_TOTAL), self._in_turn(purpose):
+            while True:
+                if self._turns.next() is not purpose:
+                    self._turn_changed[purpose] = changed = anyio.Event()
+                    await changed.wait()
+                    continue
+                now = self._clock.monotonic()
+                wait_s = self._total.wait_s(now)
+                if wait_s > EARLY_S:
+                    # Whoever comes meanwhile may be next; so the question is asked again.
+                    await self._clock.sleep(max(wait_s, SLEEP_S_MIN))
+                    continue
+                early_s = line.pace.wait_s(now)
+                if early_s > EARLY_S:
+                    return False
+                # Once more, since some may have come due while this waited; as a rule it takes no time at all.
+                await self._fetch_credentials()
+                if self._clock.monotonic() - now > EARLY_S:
+                    continue
+                line.pace = line.pace.sent(now + early_s)
+                self._total.sent(now)
+                self._turns.served(purpose)
+                return True
 
-    async def _until_free(self, line: _Line | SendWindow) -> None:
-        while (wait_s := line.wait_s(self._clock.monotonic())) > EARLY_S:
+    @contextmanager
+    def _in_turn(self, purpose: Purpose) -> Iterator[None]:
+        """Wait for the total, however it ends; then it is another's turn."""
+        self._turns.join(purpose)
+        try:
+            yield
+        finally:
+            self._turns.leave(purpose)
+            if (following := self._turns.next()) is not None:
+                self._turn_changed[following].set()
+
+    @contextmanager
+    def _timed(self, cause: str) -> Iterator[None]:
+        since = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            if (waited_s := self._clock.monotonic() - since) > 0:
+                self._waited(cause, waited_s)
+
+    async def _until_free(self, line: _Line) -> None:
+        while (wait_s := line.pace.wait_s(self._clock.monotonic())) > EARLY_S:
             await self._clock.sleep(max(wait_s, SLEEP_S_MIN))
 
     def throttled(self, purpose: Purpose) -> None:

@@ -63,4 +63,5 @@ class IntakeGate:
 
     def pauses(self) -> Mapping[str, bool]:
         """``intake_paused{reason}``: closed set of reasons, each with whether it holds now."""
-        return {"backlog": not all(self._is_open.values()), **self._health.intake_blockers()}
+        is_full = not all(self._is_open.values())
+        return {"backlog": is_full, **self._health.intake_blockers(), **self._health.intake_refusals()}

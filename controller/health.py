@@ -23,11 +23,17 @@ RECEIVE: Final = "sqs:ReceiveMessage"
 INTAKE_CALLS: Final = frozenset({RECEIVE, "sqs:DeleteMessageBatch"})
 """Intake's own calls never stop intake: nothing else would find out that they work again."""
 
+CREDENTIALS: Final = "sts:credentials"
+"""The SDK's look for credentials, from whatever source; no call that IAM knows."""
+
 IAM_ACTIONS: Final[Mapping[str, str]] = {
     "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
     "sqs:SendMessageBatch": "sqs:SendMessage",
 }
 """IAM's name of the action, where it is not the call's."""
+
+INTAKE_REFUSALS: Final[Mapping[str, str]] = {RECEIVE: "receive_refused", "sqs:DeleteMessageBatch": "delete_refused"}
+"""Intake's own calls that are waited for while they are refused, and what ``intake_paused{reason}`` calls that."""
 
 INTAKE_BLOCKERS: Final = ("store", "credentials", "standby")
 """Closed set of the keys of ``intake_blockers``."""
@@ -179,6 +185,12 @@ class Health:
             "standby": self._is_leader is False,
         }
 
+    def intake_refusals(self) -> Mapping[str, bool]:
+        """Of intake's own calls, which are refused now. They do not close the gate: they are tried again by
+        themselves, and nothing is received meanwhile."""
+        refused = {call for call, _ in self._fresh()}
+        return {reason: call in refused for call, reason in INTAKE_REFUSALS.items()}
+
     def _fresh(self) -> Mapping[tuple[str, str], _Refusal]:
         if self._refusals:
             since = self._clock.monotonic() - REFUSAL_FRESH_S
@@ -193,6 +205,8 @@ class Health:
 
 
 def _remedy(call: str) -> str:
+    if call == CREDENTIALS:
+        return "check the source of the credentials (service account, profile, environment)"
     return f"check the credentials and that they allow {IAM_ACTIONS.get(call, call)}"
 
 

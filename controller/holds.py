@@ -2,11 +2,15 @@
 
 Holds are stored with their events and outlive a restart; pauses are in memory, short, and only say "not yet".
 ``stages/admit.py`` and ``stages/submit.py`` ask here, ``stages/submit.py`` puts holds, ``stages/release.py`` ends them.
+
+*Stopped* is more than a pause: credentials are refused, or everything that was tried was denied. Then one request at a
+time finds out whether that is over, and an answer of Batch's own to a request ends it. Nothing is rejected meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import Final
 
 import structlog
@@ -20,6 +24,30 @@ PAIR_PROBE_S_MAX: Final = 900.0
 """A held pair lets one request through after the first, then after twice as long, up to the last."""
 PAIR_ANSWER_S: Final = 60.0
 """If what became of that request says nothing of the pair (a throttle, a drain), another is let through after this."""
+DENIED_PAIRS_MIN: Final = 3
+"""So many pairs denied, and nothing accepted since the first: it is not one producer's mistake but the permissions."""
+DENIED_FOR_S: Final = 60.0
+"""Of fewer pairs: nothing was accepted for so long, and all that was tried was denied."""
+STOPPED_PAUSE_S: Final = 15.0
+"""Between requests that find out whether submission may go on."""
+
+
+class Pause(StrEnum):
+    """Why nothing is admitted, to any job queue or to one."""
+
+    CREDENTIALS = "credentials"
+    """They are expired or invalid."""
+    DENIED = "denied"
+    """Every pair that was tried."""
+    UNREACHABLE = "unreachable"
+    """SubmitJob did not get as far as an answer."""
+    UNSORTED = "unsorted"
+    """A refusal, or a hold, that could not be sorted out or stored yet."""
+
+
+STOPS: Final = frozenset({Pause.CREDENTIALS, Pause.DENIED})
+ACCESS_DENIED: Final = "access_denied"
+"""Reason of a hold."""
 
 Pair = tuple[str, str]
 """(job queue name, job definition as requested); the definition is empty for a whole queue."""
@@ -28,7 +56,16 @@ Pair = tuple[str, str]
 class HoldBook:
     """Holds, mirrored from the store, and pauses."""
 
-    def __init__(self, *, store: JobStore, clock: Clock, on_commit: Callable[[Sequence[Write]], None]) -> None:
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        clock: Clock,
+        on_commit: Callable[[Sequence[Write]], None],
+        counted: Callable[[Hold, str], None] = lambda hold, change: None,
+    ) -> None:
+        """``counted`` is told of each hold that was put or ended, ``held`` or ``released``."""
+        self._counted = counted
         self._store = store
         self._clock = clock
         self._on_commit = on_commit
@@ -38,6 +75,11 @@ class HoldBook:
         self._probed_until: dict[Pair, float] = {}
         """Until when a request that was let through is waited for."""
         self._paused_until: dict[str, float] = {}
+        self._paused_by: dict[str, Pause] = {}
+        self._stopped_by: Pause | None = None
+        self._denied: set[Pair] = set()
+        """Since Batch answered a request otherwise."""
+        self._denied_since = 0.0
         self._log = structlog.get_logger(stage="holds")
 
     async def load(self) -> None:
@@ -92,6 +134,8 @@ class HoldBook:
     async def hold(self, queue: str, definition: str, *, reason: str, detail: str) -> None:
         """Hold a queue or a pair; if a probe of it was due, this was its answer. Raises StoreUnavailable."""
         pair = (queue, definition)
+        if reason == ACCESS_DENIED:
+            self._deny(pair)
         if pair in self._holds:
             self._probe_failed(pair)
             return
@@ -104,6 +148,7 @@ class HoldBook:
         self._remember(hold)
         self._postpone(pair)
         self._log.warning("held", job_queue=queue, job_definition=definition or None, reason=reason, detail=detail)
+        self._counted(hold, "held")
         self._on_commit([write])
 
     async def release(self, queue: str, definition: str, *, detail: str) -> None:
@@ -118,6 +163,7 @@ class HoldBook:
         for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until):
             known.pop(pair, None)
         self._log.info("released", job_queue=queue, job_definition=definition or None, detail=detail)
+        self._counted(hold, "released")
         self._on_commit([write])
 
     def _remember(self, hold: Hold) -> None:
@@ -135,7 +181,9 @@ class HoldBook:
         if not pair[1]:
             after_s = HOLD_PROBE_S
         else:
-            after_s = min(PAIR_PROBE_S_MAX, 2 * self._probe_after_s.get(pair, PAIR_PROBE_S_MIN / 2))
+            # While everything is denied the permissions are at fault, and are mended for all pairs at once.
+            longest_s = PAIR_PROBE_S_MIN if self._stopped_by is Pause.DENIED else PAIR_PROBE_S_MAX
+            after_s = min(longest_s, 2 * self._probe_after_s.get(pair, PAIR_PROBE_S_MIN / 2))
         self._probe_after_s[pair] = after_s
         self._probe_at[pair] = self._clock.monotonic() + after_s
 
@@ -156,17 +204,56 @@ class HoldBook:
 
     # --- pauses ---------------------------------------------------------------------------------------
 
-    def pause(self, seconds: float, *, queue: str = "") -> None:
+    def pause(self, seconds: float, *, reason: Pause, queue: str = "") -> None:
         """No admission to ``queue`` (empty: to any) for so long."""
+        assert not queue or reason not in STOPS, "what stops submission stops all of it"
+        if reason in STOPS and self._stopped_by is not reason:
+            self._stopped_by = reason
+            self._log.error("submission stopped", reason=reason.value)
         until = self._clock.monotonic() + seconds
-        self._paused_until[queue] = max(until, self._paused_until.get(queue, until))
-
-    def unpause(self) -> None:
-        """A call was answered: whatever kept all of submission waiting is over."""
-        self._paused_until.pop("", None)
+        if until >= self._paused_until.get(queue, until):
+            self._paused_until[queue], self._paused_by[queue] = until, reason
 
     def pause_left_s(self, queue: str = "") -> float:
         return max(0.0, self._paused_until.get(queue, 0.0) - self._clock.monotonic())
+
+    def paused_by(self, queue: str = "") -> Pause | None:
+        """Why nothing is admitted at the moment; None: it is not for a pause."""
+        return self._paused_by[queue] if self.pause_left_s(queue) > 0 else None
+
+    @property
+    def stopped_by(self) -> Pause | None:
+        """Why no more than one request at a time may be sent, between pauses too."""
+        return self._stopped_by
+
+    def submission_paused(self) -> Mapping[str, bool]:
+        """``submission_paused{reason}``: whether all of submission waits for this."""
+        return {reason.value: reason in (self._stopped_by, self.paused_by()) for reason in Pause}
+
+    def answered(self) -> None:
+        """Batch has judged a request, whatever it said: nothing stops submission as a whole (any more)."""
+        self._denied.clear()
+        if self._stopped_by is None:
+            return
+        self._log.info("submission goes on", reason=self._stopped_by.value)
+        if self._stopped_by is Pause.DENIED:
+            now = self._clock.monotonic()
+            for pair, hold in self._holds.items():
+                if hold.reason == ACCESS_DENIED:
+                    self._probe_at[pair] = now
+                    self._probe_after_s.pop(pair, None)
+        self._stopped_by = None
+        self._paused_until.pop("", None)
+        self._on_commit([])
+
+    def _deny(self, pair: Pair) -> None:
+        now = self._clock.monotonic()
+        if not self._denied:
+            self._denied_since = now
+        self._denied.add(pair)
+        is_everything = len(self._denied) >= DENIED_PAIRS_MIN or now - self._denied_since >= DENIED_FOR_S
+        if is_everything:
+            self.pause(STOPPED_PAUSE_S, reason=Pause.DENIED)
 
 
 def _event(name: str, hold: Hold, now: float, detail: str) -> Event:

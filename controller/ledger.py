@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
@@ -18,7 +19,7 @@ from controller.core.events import Event
 from controller.core.job import Job, JobState, replace
 from controller.core.lifecycle import Fact, Transition
 from controller.loop import Wake
-from controller.metrics import Metrics
+from controller.metrics import Metrics, Standing
 from controller.ports import DEAD_LETTER, Clock, DeadLetter, JobStore, UpdateJob, Write
 
 CONFLICTS_MAX: Final = 10
@@ -65,6 +66,7 @@ class Ledger:
         self._clock = clock
         self._metrics = metrics
         self._wakes = wakes
+        self._standing = Standing(clock, partial(metrics.waited, "store"))
         self._log = structlog.get_logger(stage="ledger")
         self.on_tracked: Callable[[Job], None] = lambda job: None
         """Told of every job that has become TRACKED, after the commit."""
@@ -98,7 +100,8 @@ class Ledger:
             UpdateJob(job=step.job, events=step.events, dead_letter=_dead_letter(step.job, step.events))
             for _, step in steps.values()
         ]
-        applied = await self._store.commit(writes)
+        with self._standing.waiting():
+            applied = await self._store.commit(writes)
         conflicts: list[int] = []
         committed: list[Write] = []
         for (index, (before, step)), write, is_applied in zip(steps.items(), writes, applied, strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
@@ -20,7 +21,7 @@ from prometheus_client.metrics_core import Metric
 from controller import __version__
 from controller.core.events import HOLD_REASONS
 from controller.core.job import BatchStatus, JobState
-from controller.ports import Hold, UsageRow
+from controller.ports import Clock, Hold, UsageRow
 
 PREFIX: Final = "batch_controller_"
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -42,6 +43,7 @@ OPERATIONS: Final = (
     "GetQueueAttributes",
     "GetCallerIdentity",
 )
+PAUSE_REASONS: Final = ("credentials", "denied", "unreachable", "unsorted")
 CALL_OUTCOMES: Final = (
     "ok",
     "throttled",
@@ -52,6 +54,28 @@ CALL_OUTCOMES: Final = (
     "unexpected",
     "in_doubt",
 )
+
+
+WAIT_CAUSES: Final[Mapping[str, str]] = {
+    "budget_submit": "the first call in line waited for the submit budget",
+    "budget_describe": "the same for DescribeJobs",
+    "budget_list": "the same for ListJobs and DescribeJobQueues",
+    "budget_terminate": "the same for TerminateJob",
+    "budget_total": "a call that its own budget allowed waited for `aws.total_rate_per_s` (counted per kind of call)",
+    "credentials": "credentials were fetched before a call, or submission stood still because they were refused",
+    "denied": "submission stood still because every request that was tried was denied",
+    "unreachable": "submission stood still because SubmitJob did not get as far as an answer",
+    "submit_concurrency": "`submit.concurrency` calls were under way: AWS answers slowly",
+    "describe_concurrency": "the same for `track.concurrency`",
+    "max_in_flight": "a job queue's backlog waited for `max_in_flight`",
+    "max_waiting": "a job queue's backlog waited for `max_waiting`",
+    "held": "a job queue's backlog waited for a hold of the queue, or of its definitions, to end",
+    "paused": "a job queue with a backlog is `paused` by configuration",
+    "in_doubt": "too many submissions are in doubt: one at a time finds out whether Batch answers again",
+    "store": "a commit was waited for, or a store that failed (counted for intake and for the rest)",
+    "sink": "events were being delivered, or could not be, to a sink (counted per sink)",
+}
+"""The closed set of ``wait_seconds_total{cause}``."""
 
 
 class Kind(StrEnum):
@@ -163,6 +187,13 @@ _SPECS: Final = (
         "Rate that a budget allows now: its ceiling, less after throttling.",
         (Label("budget", ("submit", "describe", "list", "terminate", "total")),),
     ),
+    MetricSpec(
+        "wait_seconds_total",
+        Kind.COUNTER,
+        "Seconds in which work that was ready stood still, by what it waited for; a rate of 1 is always. "
+        "`docs/backpressure.md` explains each cause.",
+        (Label("cause", tuple(WAIT_CAUSES)),),
+    ),
     MetricSpec("describe_ids_per_call", Kind.HISTOGRAM, "Job ids in a DescribeJobs call.", (), _IDS_BUCKETS),
     MetricSpec(
         "tracking_staleness_seconds", Kind.GAUGE, "Time since the job in flight that was seen longest ago was seen."
@@ -171,13 +202,25 @@ _SPECS: Final = (
         "intake_paused",
         Kind.GAUGE,
         "1 while nothing is received for this reason.",
-        (Label("reason", ("backlog", "store", "credentials", "standby")),),
+        (Label("reason", ("backlog", "store", "credentials", "standby", "receive_refused", "delete_refused")),),
+    ),
+    MetricSpec(
+        "submission_paused",
+        Kind.GAUGE,
+        "1 while nothing is submitted, to any job queue, for this reason.",
+        (Label("reason", PAUSE_REASONS),),
     ),
     MetricSpec(
         "queue_held",
         Kind.GAUGE,
         "1 while a job queue, or a job definition in it, gets no SubmitJob for this reason.",
         (_QUEUE, Label("reason", HOLD_REASONS)),
+    ),
+    MetricSpec(
+        "queue_hold_changes_total",
+        Kind.COUNTER,
+        "Holds that began and ended, by reason.",
+        (_QUEUE, Label("reason", HOLD_REASONS), Label("change", ("held", "released"))),
     ),
     MetricSpec("outbox_events", Kind.GAUGE, "Events (or dead letters) stored and not yet delivered.", (_SINK,)),
     MetricSpec(
@@ -223,6 +266,7 @@ class LedgerSnapshot:
     """Calls per second in force, by budget."""
     staleness_s: float
     intake_paused: Mapping[str, bool]
+    submission_paused: Mapping[str, bool]
     stage_turns: Mapping[str, float]
     """Seconds since the epoch, by stage."""
     is_leader: bool
@@ -286,6 +330,8 @@ class Metrics:
         self.detection_lag_seconds = self._plain(Histogram, "detection_lag_seconds")
         self.aws_requests_total = self._labelled(Counter, "aws_requests_total")
         self.aws_request_duration_seconds = self._labelled(Histogram, "aws_request_duration_seconds")
+        self.wait_seconds_total = self._labelled(Counter, "wait_seconds_total")
+        self.queue_hold_changes_total = self._labelled(Counter, "queue_hold_changes_total")
         self.describe_ids_per_call = self._plain(Histogram, "describe_ids_per_call")
         self.events_published_total = self._labelled(Counter, "events_published_total")
         self.store_commit_seconds = self._plain(Histogram, "store_commit_seconds")
@@ -306,6 +352,15 @@ class Metrics:
         """The ``job_queue`` label of a job queue: names that only a request has used must not make series."""
         return name if name in self._known_queues else UNKNOWN_QUEUE
 
+    def waited(self, cause: str, seconds: float) -> None:
+        """Work that was ready stood still for so long, for a cause of ``WAIT_CAUSES``."""
+        self.wait_seconds_total.labels(cause=cause).inc(seconds)
+
+    def hold_changed(self, hold: Hold, change: str) -> None:
+        """A hold was ``held`` or ``released``."""
+        queue = self.queue_label(hold.job_queue)
+        self.queue_hold_changes_total.labels(job_queue=queue, reason=hold.reason, change=change).inc()
+
     def observe_call(self, operation: str, outcome: str, seconds: float) -> None:
         """Count one call to AWS and its duration."""
         bound = self._calls.get((operation, outcome))
@@ -320,6 +375,7 @@ class Metrics:
         """Series of closed sets exist from the start, so that a first increase is seen as one."""
         outcomes = METRICS["requests_received_total"].labels[0]
         _start_at_zero(self.requests_received_total, outcomes)
+        _start_at_zero(self.wait_seconds_total, METRICS["wait_seconds_total"].labels[0])
         for sink in self._sinks:
             _start_at_zero(self.events_published_total, METRICS["events_published_total"].labels[1], sink=sink)
 
@@ -355,6 +411,28 @@ class Metrics:
 def _start_at_zero(metric: Labelled[Counter], label: Label, **others: str) -> None:
     for value in label.values:
         metric.labels(**others, **{label.name: value})
+
+
+class Standing:
+    """The time in which at least one task waits for a cause, told when the last one has what it waited for."""
+
+    def __init__(self, clock: Clock, told: Callable[[float], None]) -> None:
+        self._clock = clock
+        self._told = told
+        self._waiting = 0
+        self._since = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        if self._waiting == 0:
+            self._since = self._clock.monotonic()
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            if self._waiting == 0 and (stood_s := self._clock.monotonic() - self._since) > 0:
+                self._told(stood_s)
 
 
 class _Collected:
@@ -399,6 +477,9 @@ def _gauges(
     yield _family("rate_limit_per_second", {(budget,): rate for budget, rate in snapshot.rates.items()})
     yield _family("tracking_staleness_seconds", {(): snapshot.staleness_s})
     yield _family("intake_paused", {(reason,): float(holds) for reason, holds in snapshot.intake_paused.items()})
+    yield _family(
+        "submission_paused", {(reason,): float(holds) for reason, holds in snapshot.submission_paused.items()}
+    )
     yield _family("queue_held", held)
     counts = dict.fromkeys(sinks, 0) | dict(snapshot.outbox)
     yield _family("outbox_events", {(sink,): float(count) for sink, count in counts.items()})

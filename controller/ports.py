@@ -105,6 +105,10 @@ class BatchApi(Protocol):
     raises InDoubt, whenever it is not sure that Batch did not accept the job.
     """
 
+    async def fetch_credentials(self) -> None:
+        """Return once a call can be signed without waiting for credentials; no request to Batch. Called before each
+        call is paced. Raises BadCredentials, Unavailable, Unexpected."""
+
     async def submit_job(self, arguments: Mapping[str, Any], *, timeout_s: float) -> SubmittedJob:
         """SubmitJob; no copy of the request is sent by us after ``timeout_s``."""
 
@@ -322,9 +326,12 @@ class JobStore(Protocol):
     # admission
     async def usage(self) -> Sequence[UsageRow]: ...
 
-    async def backlog(self, job_queue: str, *, limit: int, without_definitions: Sequence[str] = ()) -> Sequence[Job]:
+    async def backlog(
+        self, job_queue: str, *, limit: int, now: float, without_definitions: Sequence[str] = ()
+    ) -> Sequence[Job]:
         """The first ``limit`` QUEUED rows of a job queue, by ``received_at − priority × aging_s``, then key.
-        Rows with a cancel request and rows of the named definitions are left out."""
+        Rows that are to end unsent (cancel requested, or expired by ``now``) and rows of the named definitions are
+        left out: they would stand before those that may be sent."""
 
     async def oldest_backlog(self) -> Mapping[str, float]:
         """``received_at`` of the oldest QUEUED row per job queue."""

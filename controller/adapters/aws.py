@@ -8,9 +8,10 @@ settings (``AWS_ENDPOINT_URL``, ``AWS_ENDPOINT_URL_SQS``, ``AWS_ENDPOINT_URL_BAT
 from __future__ import annotations
 
 import platform
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import aiobotocore
@@ -56,6 +57,8 @@ class Aws:
     batch: Any
     sts: Any
     sqs_by_region: Mapping[str, Any]
+    fetch_credentials: Callable[[], Awaitable[object]]
+    """Has the SDK renew the session's credentials if they are due; every client uses those. Raises the SDK's errors."""
 
     def sqs(self, queue_url: str) -> Any:
         """The client of the queue's own Region; only for queues named when the session was opened."""
@@ -113,10 +116,20 @@ async def open_aws(
                 )
                 for each in sorted({region_of(url) or chosen for url in queue_urls})
             },
+            fetch_credentials=partial(_fetch_credentials, session),
         )
         for paced in (aws.batch_submit, aws.batch):
             await _prepare_connections(paced)
         yield aws
+
+
+async def _fetch_credentials(session: Any) -> object:
+    """The SDK keeps one set per session. It renews them a quarter of an hour before their end, and makes calls wait
+    for that from ten minutes before it."""
+    credentials = await session.get_credentials()
+    if credentials is None:
+        raise sdk.NoCredentialsError
+    return await credentials.get_frozen_credentials()
 
 
 async def _prepare_connections(client: Any) -> None:

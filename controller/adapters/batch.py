@@ -8,7 +8,7 @@ no job is known, or none of that name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import structlog
 
 from controller.adapters import batch_decode
 from controller.adapters.aws_call import READ_DEADLINE_S, Calls, Observe
-from controller.adapters.aws_errors import CALL_FAULTS, classify_submit, values_to_redact
+from controller.adapters.aws_errors import CALL_FAULTS, classify, classify_submit, values_to_redact
 from controller.core.errors import InDoubt, Unavailable
 from controller.core.job import ListedJob, Observation, QueueStatus
 from controller.core.limits import (
@@ -30,6 +30,8 @@ from controller.ports import Clock, ListPage, SubmittedJob
 
 log = structlog.get_logger(__name__)
 
+_CREDENTIALS: Final = "sts:credentials"
+"""How errors call the SDK's look for credentials, wherever they come from."""
 _SKIPPED_NOTED_MAX: Final = 32
 """How many different unusable statuses are logged; each is logged once."""
 
@@ -56,7 +58,7 @@ class Batch:
     """BatchApi on two aiobotocore clients: ``submit_client`` for SubmitJob, ``client`` for everything else.
 
     Neither may have SDK retries. Both belong to whoever opened them. ``read_deadline_s`` bounds each call but
-    SubmitJob, which has its own.
+    SubmitJob, which has its own. ``fetch_credentials`` has the SDK renew those of the clients, if they are due.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Batch:
         client: Any,
         clock: Clock,
         observe: Observe,
+        fetch_credentials: Callable[[], Awaitable[object]],
         read_deadline_s: float = READ_DEADLINE_S,
     ) -> None:
         for each in (submit_client, client):
@@ -73,10 +76,19 @@ class Batch:
         self._submit_client = submit_client
         self._client = client
         self._calls = Calls("batch", clock=clock, observe=observe)
+        self._fetch_credentials = fetch_credentials
         self._read_deadline_s = read_deadline_s
         self._noted_skips: set[str] = set()
         submit_client.meta.events.register("before-send.batch.SubmitJob", _mark_as_begun)
         batch_decode.register(client.meta.events)
+
+    async def fetch_credentials(self) -> None:
+        try:
+            with anyio.fail_after(self._read_deadline_s):
+                await self._fetch_credentials()
+        except CALL_FAULTS as error:
+            kind = classify(error, call=_CREDENTIALS)
+            raise kind from kind.__cause__
 
     async def submit_job(self, arguments: Mapping[str, Any], *, timeout_s: float) -> SubmittedJob:
         """SubmitJob, once, and not after ``timeout_s``.

@@ -16,10 +16,10 @@ Spacing
 
 Recovery
     AWS throttles by token buckets whose rate nobody publishes and which other callers share, so the rate is felt
-    for. A throttle cuts it by 15 %, at most once per second, and the rate at which it happened is remembered. Then
-    the rate comes back in three steps, as CUBIC does (RFC 9438): fast to 90 % of the remembered rate, slowly from
-    there to all of it, because the limit is probably still there, and then, since it evidently is not, ever
-    faster up to the ceiling.
+    for. A throttle cuts it by 15 %, at most once per second, unless it is put down to noise
+    (``core.throttle_noise``), and the rate at which it happened is remembered. Then the rate comes back in three
+    steps, as CUBIC does (RFC 9438): fast to 90 % of the remembered rate, slowly from there to all of it, because the
+    limit is probably still there, and then, since it evidently is not, ever faster up to the ceiling.
 
     The steps advance by calls that succeeded, each worth one spacing, and never faster than time. So a budget that is
     not used, or whose calls fail, stays where it is, and a budget that is used fully is back at its ceiling within
@@ -30,10 +30,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from controller.core.limits import PACING_GUARD
+from controller.core.throttle_noise import ThrottleNoise
 
 CUT: Final = 0.85
 """What a throttle leaves of the rate."""
@@ -44,6 +45,8 @@ FLOOR_PER_S: Final = 0.5
 throttling is over, and costs nothing if it is not."""
 FAST_SHARE: Final = 0.9
 """Share of the throttled rate that is taken back fast."""
+TRIAL_SHARE: Final = 0.93
+"""Up to this share of the throttled rate a limit would be silent: throttles there are looked at as noise."""
 FAST_S: Final = 2.0
 SLOW_S: Final = 18.0
 PROBE_S: Final = 18.0
@@ -52,7 +55,7 @@ second) whose rate drops from 50 to 10 per second and comes back; ``tests/core/t
 RECOVERY_S_MAX: Final = FAST_S + SLOW_S + PROBE_S + (1 + PACING_GUARD) / FLOOR_PER_S
 """From the last cut to the ceiling, in full use: the steps, and one spacing at the slowest rate."""
 
-assert CUT < FAST_SHARE < 1
+assert CUT < FAST_SHARE < TRIAL_SHARE < 1
 assert RECOVERY_S_MAX < 60
 
 
@@ -71,6 +74,7 @@ class Pace:
     """The rate in force when the latest cut was made; None once the ceiling is reached again."""
     recovered_s: float = 0.0
     """Seconds of successful use since the latest cut."""
+    noise: ThrottleNoise = field(default_factory=ThrottleNoise)
 
     @classmethod
     def start(cls, ceiling_per_s: float, *, now: float) -> Pace:
@@ -100,8 +104,10 @@ class Pace:
 
     def throttled(self, now: float) -> Pace:
         """A call was answered with a throttle at ``now``."""
-        if now - self.last_cut_at < CUT_WINDOW_S:
+        if self._belongs_to_cut(now):
             return self
+        if self.noise.is_excusable:
+            return replace(self, noise=self.noise.excused(is_trial=self._is_trial))
         floor = min(FLOOR_PER_S, _whole(self.ceiling_per_s))
         return replace(
             self,
@@ -109,10 +115,26 @@ class Pace:
             last_cut_at=now,
             throttled_rate=self.rate_per_s,
             recovered_s=0.0,
+            noise=self.noise.cut(),
         )
 
     def succeeded(self, now: float) -> Pace:
         """A call was answered at ``now``, and not with a throttle."""
+        if self._belongs_to_cut(now):
+            return self._recovered(now)
+        is_after_cut = self._is_trial and self.throttled_rate is not None
+        noise = self.noise.succeeded(is_trial=self._is_trial, is_after_cut=is_after_cut)
+        return replace(self, noise=noise)._recovered(now)
+
+    def _belongs_to_cut(self, now: float) -> bool:
+        return now - self.last_cut_at < CUT_WINDOW_S
+
+    @property
+    def _is_trial(self) -> bool:
+        """Well below the rate that was throttled, or not throttled at all: what is throttled here is noise."""
+        return self.throttled_rate is None or self.rate_per_s <= TRIAL_SHARE * self.throttled_rate
+
+    def _recovered(self, now: float) -> Pace:
         if self.throttled_rate is None:
             return self
         recovered_s = min(self.recovered_s + self.spacing_s, now - self.last_cut_at)

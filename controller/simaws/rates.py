@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from controller.simaws.limiters import TokenBucket
 from controller.simaws.profile import Profile
 
 ALL = "*"
-
-
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    at: float
 
 
 @dataclass(slots=True)
@@ -20,12 +15,12 @@ class ApiLimits:
     """Whether a Batch call is within the profile's limits; a refused call takes no token."""
 
     profile: Profile
-    _buckets: dict[str, _Bucket] = field(default_factory=dict)
+    _buckets: dict[str, TokenBucket] = field(default_factory=dict)
 
     def take(self, operation: str, now: float, *, factor: float = 1.0) -> bool:
         """Take a token from each bucket that applies; False, and none taken, if one is empty. ``factor``: share of the
         rates that is left."""
-        wanted: list[_Bucket] = []
+        wanted: list[TokenBucket] = []
         profile = self.profile
         if (rate := profile.operation_rates_per_s.get(operation)) is not None:
             wanted.append(self._filled(operation, rate * factor, max(1.0, rate * factor), now))
@@ -37,8 +32,8 @@ class ApiLimits:
             bucket.tokens -= 1.0
         return True
 
-    def _filled(self, name: str, rate_per_s: float, burst: float, now: float) -> _Bucket:
-        bucket = self._buckets.setdefault(name, _Bucket(burst, now))
-        bucket.tokens = min(burst, bucket.tokens + max(0.0, now - bucket.at) * rate_per_s)
-        bucket.at = now
+    def _filled(self, name: str, rate_per_s: float, burst: float, now: float) -> TokenBucket:
+        bucket = self._buckets.setdefault(name, TokenBucket(rate_per_s, burst, at=now))
+        bucket.rate_per_s, bucket.burst = rate_per_s, burst
+        bucket.refill(now)
         return bucket

@@ -7,28 +7,39 @@ is the only stage that adds to what is in flight, so counts read before its comm
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from controller.budgets import Budgets, Purpose
 from controller.core import limits
 from controller.core.admission import (
     AdmissionSnapshot,
+    Plan,
     QueueCounts,
     QueueLimits,
     QueueView,
+    WaitingOn,
     plan_admission,
     queue_counts,
     wanted,
 )
 from controller.core.job import Job, JobState, RowKey
 from controller.core.lifecycle import Admitted
-from controller.holds import HoldBook
+from controller.holds import HoldBook, Pause
 from controller.ledger import Ledger
 from controller.ports import Clock, JobStore
 
 AHEAD_S: Final = 0.5
 """Intents are written for at most this many seconds of sends: each one is in doubt after a crash."""
+
+_CAUSES: Final[Mapping[WaitingOn, str]] = {
+    WaitingOn.IN_FLIGHT: "max_in_flight",
+    WaitingOn.WAITING: "max_waiting",
+    WaitingOn.HELD: "held",
+    WaitingOn.PAUSED: "paused",
+    WaitingOn.DOUBT: "in_doubt",
+}
+"""Of ``wait_seconds_total``."""
 
 
 class Admit:
@@ -44,7 +55,9 @@ class Admit:
         clock: Clock,
         limits_of: Callable[[str], QueueLimits],
         concurrency: int,
+        waited: Callable[[str, float], None] = lambda cause, seconds: None,
     ) -> None:
+        """``waited`` is told for how many seconds a backlog stood still for what."""
         self._store = store
         self._ledger = ledger
         self._holds = holds
@@ -53,24 +66,50 @@ class Admit:
         self._limits_of = limits_of
         self._concurrency = concurrency
         self._credits: Mapping[str, float] = {}
+        self._waited = waited
+        self._standing: frozenset[str] = frozenset()
+        """What backlogs have been waiting for since ``_standing_since`` (monotonic)."""
+        self._standing_since = 0.0
         self._probed: dict[tuple[str, str], RowKey] = {}
         """The request that was let through last, per held pair."""
 
     async def turn(self) -> float | None:
         """Seconds until a pause ends; None: nothing more to admit before something changes."""
-        pause_s = self._holds.pause_left_s()
-        if pause_s > 0:
-            return pause_s
+        if (pause := self._holds.paused_by()) is not None:
+            self._stands(() if pause is Pause.UNSORTED else (pause.value,))
+            return self._holds.pause_left_s()
         snapshot = await self._snapshot()
         plan = plan_admission(snapshot)
+        self._stands(self._causes(plan, snapshot))
         admitted = self._one_per_probe(plan.admit)
-        self._credits = plan.credits
+        if self._holds.stopped_by is None:
+            self._credits = plan.credits
+        else:  # one request at a time finds out whether submission may go on
+            admitted = admitted[: max(0, 1 - snapshot.undoubted)]
         if admitted:
             await self._ledger.record([(job, Admitted()) for job in admitted])
             for job in admitted:
                 if self._holds.is_probe(job.job_queue, job.job_definition):
                     self._holds.probed(job.job_queue, job.job_definition)
         return None
+
+    def _causes(self, plan: Plan, snapshot: AdmissionSnapshot) -> Iterable[str]:
+        """What keeps job queues with a backlog waiting, as far as it is not a budget: those tell of themselves."""
+        if self._holds.stopped_by is not None:
+            return (self._holds.stopped_by.value,)
+        on = {_CAUSES.get(waiting) for name, waiting in plan.waiting_on.items()}
+        if snapshot.undoubted + len(plan.admit) >= self._concurrency and any(
+            view.queued and view.slots for view in snapshot.queues
+        ):
+            on.add("submit_concurrency")
+        return {cause for cause in on if cause is not None}
+
+    def _stands(self, causes: Iterable[str]) -> None:
+        """From now on backlogs wait for these; told for the time since the last turn is what they waited for then."""
+        now = self._clock.monotonic()
+        for cause in self._standing:
+            self._waited(cause, now - self._standing_since)
+        self._standing, self._standing_since = frozenset(causes), now
 
     async def _snapshot(self) -> AdmissionSnapshot:
         usage = await self._store.usage()
@@ -112,7 +151,12 @@ class Admit:
         count = min(free, wanted(view))
         if count <= 0:
             return view
-        head = await self._store.backlog(name, limit=count, without_definitions=self._holds.held_definitions(name))
+        head = await self._store.backlog(
+            name,
+            limit=count,
+            now=self._clock.now(),
+            without_definitions=self._holds.held_definitions(name),
+        )
         return QueueView(
             name=view.name,
             limits=view.limits,

@@ -31,7 +31,7 @@ from controller.health import Health
 from controller.intake import Decider, Verdict
 from controller.ledger import Wakes
 from controller.loop import Backoff, Drain, Wake, guarded
-from controller.metrics import Metrics
+from controller.metrics import Metrics, Standing
 from controller.ports import Clock, JobStore, Message, MessageSource
 
 GROUP_MAX: Final = 100
@@ -86,6 +86,7 @@ class Ingest:
         self._wakes = wakes
         self._chance = chance
         self._gate = gate
+        self._standing = Standing(clock, partial(metrics.waited, "store"))
         self._visibility_timeout_s = visibility_timeout_s
         self._receivers = receivers
         self._receiving = 0
@@ -199,6 +200,7 @@ class Ingest:
         """Nothing is received meanwhile: a received message counts towards its redrive policy."""
         pause_s = backoff.failed()
         self._paused_until = self._clock.monotonic() + max(STORE_PAUSE_S, pause_s)
+        self._metrics.waited("store", pause_s)
         if await self._drain.sleep(pause_s):
             await anyio.sleep(DRAINING_PAUSE_S)
 
@@ -216,7 +218,8 @@ class Ingest:
                 return
             verdicts = await self._decider.decide(undecided, source=self._source.url)
             writes = [verdict.write for verdict in verdicts if verdict.write is not None]
-            applied = iter(await self._store.commit(writes) if writes else ())
+            with self._standing.waiting():
+                applied = iter(await self._store.commit(writes) if writes else ())
             settled, undecided = [], []
             for verdict in verdicts:
                 is_settled = not verdict.is_deferred and (verdict.write is None or next(applied))

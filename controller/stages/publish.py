@@ -5,6 +5,7 @@ Delivered at least once: a crash between the two delivers again, with the same e
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import anyio
@@ -13,7 +14,7 @@ import structlog
 from controller.core.errors import OutwardError, Unavailable
 from controller.health import Health
 from controller.metrics import Metrics
-from controller.ports import DeleteOutbox, EventSink, JobStore
+from controller.ports import Clock, DeleteOutbox, EventSink, JobStore
 
 CHUNK: Final = 200
 SEND: Final = "sqs:SendMessageBatch"
@@ -23,8 +24,12 @@ SEND: Final = "sqs:SendMessageBatch"
 class Publish:
     """One turn publishes one chunk to one sink."""
 
-    def __init__(self, *, store: JobStore, sink: EventSink, metrics: Metrics, health: Health) -> None:
+    def __init__(self, *, store: JobStore, sink: EventSink, clock: Clock, metrics: Metrics, health: Health) -> None:
         self._store = store
+        self._clock = clock
+        self._waited = partial(metrics.waited, "sink")
+        self._stood_since: float | None = None
+        """Monotonic: since when events wait for a sink that does not take them."""
         self._sink = sink
         self._health = health
         self._turning = anyio.Lock()
@@ -42,17 +47,29 @@ class Publish:
     async def _turn(self) -> float | None:
         rows = await self._store.outbox(self._sink.name, limit=CHUNK)
         if not rows:
+            self._stood_since = None
             return None
+        self._stood_since = self._stood_since or self._clock.monotonic()
         try:
             with self._health.watched(SEND, subject=self.sink_name):
                 delivered = await self._sink.publish(rows)
         except OutwardError:
+            self._stood()
             self._failed.inc(len(rows))
             raise
+        self._stood()
         if delivered:
+            self._stood_since = None if len(delivered) == len(rows) else self._stood_since
             await self._store.commit([DeleteOutbox(keys=tuple(delivered))])
             self._published.inc(len(delivered))
         if len(delivered) < len(rows):
             self._failed.inc(len(rows) - len(delivered))
             raise Unavailable(f"{len(rows) - len(delivered)} of {len(rows)} events were not delivered to the sink")
         return 0.0 if len(rows) == CHUNK else None
+
+    def _stood(self) -> None:
+        """Tell of the time that events have waited for the sink up to now."""
+        now = self._clock.monotonic()
+        if self._stood_since is not None and now > self._stood_since:
+            self._waited(now - self._stood_since)
+        self._stood_since = now

@@ -7,6 +7,7 @@ once) is looked up first, and its send follows at once. ``stages/rescue.py`` set
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -36,7 +37,7 @@ from controller.core.lifecycle import (
     RefusedForGood,
 )
 from controller.health import Health
-from controller.holds import HoldBook
+from controller.holds import ACCESS_DENIED, STOPPED_PAUSE_S, HoldBook, Pause
 from controller.ledger import Ledger
 from controller.lookup import LookUp
 from controller.loop import Backoff, Drain, guarded
@@ -46,7 +47,6 @@ from controller.ports import BatchApi, Clock, JobStore
 LOOK_UP_FRESH_S: Final = 5.0
 """A look-up counts as the one before a send only if the send begins within this (or within three slots of a
 slower rate): the wait for the submit budget lies between the two."""
-CREDENTIALS_PAUSE_S: Final = 15.0
 QUEUE_PAUSE_S: Final = 5.0
 """No admission to a queue whose refusal could not be sorted out, for so long."""
 
@@ -121,8 +121,12 @@ class Submit:
     async def _carry_on(self, job: Job, body: str) -> None:
         was_probe = self._holds.is_probe(job.job_queue, job.job_definition)
         fact = await self._outcome(job, body)
+        judged = _judged(fact)
+        if judged is not None:
+            self._holds.answered()
+            self._health.worked("batch:SubmitJob")
         await self._record(job, fact)
-        if was_probe and (judged := _judged(fact)) is not None:
+        if was_probe and judged is not None:
             await self._released(job, judged)
 
     async def _released(self, job: Job, judged: str) -> None:
@@ -140,7 +144,9 @@ class Submit:
                 await self._ledger.record([(job, fact)])
             except StoreUnavailable as error:
                 self._log.warning("answer not stored yet", request_id=job.request_id, reason=str(error))
-                await anyio.sleep(backoff.failed())
+                pause_s = backoff.failed()
+                self._metrics.waited("store", pause_s)
+                await anyio.sleep(pause_s)
             else:
                 return
 
@@ -152,22 +158,29 @@ class Submit:
         if self._goes_back(job):
             return NotAccepted()
         if not job.is_marked:
-            return await self._send(job, arguments) if await self._may_send(job) else NotAccepted()
+            return await self._send_in_turn(job, arguments)
         try:
             found = await self._look_up.find(job)
         except OutwardError as error:
             self._log.warning("look-up before a repeated send failed", request_id=job.request_id, reason=str(error))
-            self._holds.pause(QUEUE_PAUSE_S, queue=job.job_queue)
+            self._holds.pause(QUEUE_PAUSE_S, reason=Pause.UNSORTED, queue=job.job_queue)
             return NotAccepted()
         if found is not None:
             return FoundByName(job_id=found.job_id, job_arn=found.job_arn, created_at=found.created_at)
-        looked_up_at = self._clock.monotonic()
-        if not await self._may_send(job) or self._clock.monotonic() - looked_up_at > self._fresh_s():
-            return NotAccepted()
-        return await self._send(job, arguments)
+        return await self._send_in_turn(job, arguments, by=self._clock.monotonic() + self._fresh_s())
 
     def _fresh_s(self) -> float:
         return max(LOOK_UP_FRESH_S, 3.0 / self._budgets.rates()[Purpose.SUBMIT.value])
+
+    async def _send_in_turn(self, job: Job, arguments: Mapping[str, Any], *, by: float = math.inf) -> Fact:
+        """Send it once the budget has a slot, unless that is after ``by`` (monotonic) or something is against it."""
+        try:
+            may_send = await self._may_send(job)
+        except OutwardError as error:  # there are no credentials to sign it with
+            return await self._sorted(job, error)
+        if not may_send or self._clock.monotonic() > by:
+            return NotAccepted()
+        return await self._send(job, arguments)
 
     async def _may_send(self, job: Job) -> bool:
         """Wait for the budget; False if the row must go back: a drain, a hold, a pause, or it has expired."""
@@ -199,8 +212,6 @@ class Submit:
         self._metrics.submit_duration_seconds.observe(self._clock.monotonic() - began_at)
         self._budgets.succeeded(Purpose.SUBMIT)
         self._unreachable.worked()
-        self._health.worked("batch:SubmitJob")
-        self._health.worked("batch:SubmitJob", subject=f"{job.job_queue} with {job.job_definition}")
         self._count(job, "accepted")
         return Accepted(job_id=answer.job_id, job_arn=answer.job_arn)
 
@@ -220,18 +231,20 @@ class Submit:
                 self._budgets.throttled(Purpose.SUBMIT)
             case Unavailable():
                 self._count(job, "unavailable")
-                self._holds.pause(self._unreachable.failed())
+                self._holds.pause(self._unreachable.failed(), reason=Pause.UNREACHABLE)
             case BadCredentials():
                 self._count(job, "unavailable")
                 self._health.refused("batch:SubmitJob", str(error))
-                self._holds.pause(CREDENTIALS_PAUSE_S)
+                self._holds.pause(STOPPED_PAUSE_S, reason=Pause.CREDENTIALS)
             case NotAllowed():
                 self._count(job, "refused")
-                pair = f"{job.job_queue} with {job.job_definition}"
-                self._health.refused("batch:SubmitJob", str(error), subject=pair, is_permission=True)
-                await self._hold_pair(job, "access_denied", error)
+                await self._hold_pair(job, ACCESS_DENIED, error)
+                if self._holds.stopped_by is Pause.DENIED:
+                    # One pair is its producer's business; all of them are the service's, and are told as such.
+                    self._health.refused("batch:SubmitJob", f"everything is denied: {error}", is_permission=True)
             case Refused():
                 self._count(job, "refused")
+                self._holds.answered()
                 return await self._refused(job, error)
             case _:
                 assert isinstance(error, Unexpected), f"SubmitJob must not raise {type(error).__name__}"
@@ -248,7 +261,7 @@ class Submit:
             await self._holds.hold(queue, definition, reason=reason, detail=detail)
         except StoreUnavailable as error:
             self._log.warning("hold not stored", job_queue=queue, reason=str(error))
-            self._holds.pause(QUEUE_PAUSE_S, queue=queue)
+            self._holds.pause(QUEUE_PAUSE_S, reason=Pause.UNSORTED, queue=queue)
 
     # --- a ClientException ----------------------------------------------------------------------------
 
@@ -258,7 +271,7 @@ class Submit:
             queue = await self._queues.ask(job.job_queue_ref)
         except OutwardError as unanswered:
             self._log.warning("refusal not sorted out", request_id=job.request_id, reason=str(unanswered))
-            self._holds.pause(QUEUE_PAUSE_S, queue=job.job_queue)
+            self._holds.pause(QUEUE_PAUSE_S, reason=Pause.UNSORTED, queue=job.job_queue)
             return NotAccepted()
         if queue is None:
             reason = f"job queue {job.job_queue} does not exist"

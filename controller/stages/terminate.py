@@ -74,10 +74,10 @@ class Terminate:
 
     async def _tell(self, job: Job) -> None:
         assert job.batch_job_id is not None
-        await self._budgets.acquire(Purpose.TERMINATE)
-        now = self._clock.monotonic()
-        self._told_at[job.key] = now
+        now = self._told_at[job.key] = self._clock.monotonic()
         try:
+            await self._budgets.acquire(Purpose.TERMINATE)
+            now = self._told_at[job.key] = self._clock.monotonic()
             await self._batch.terminate_job(job_id=job.batch_job_id, reason=terminate_reason(job))
         except Throttled:
             self._budgets.throttled(Purpose.TERMINATE)

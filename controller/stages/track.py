@@ -133,6 +133,8 @@ class Track:
         if due_at > now:
             return max(WAIT_S_MIN, due_at - now)
         await self._slots.acquire()
+        if (waited_s := self._clock.monotonic() - now) > 0:
+            self._metrics.waited("describe_concurrency", waited_s)
         try:
             await self._budgets.acquire(Purpose.DESCRIBE)
             chunk = self._schedule.take_chunk(self._clock.monotonic(), size=DESCRIBE_JOBS_MAX)

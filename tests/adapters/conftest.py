@@ -88,6 +88,7 @@ def open_batch(open_clients: OpenAws, seen: Seen) -> OpenBatch:
                 client=aws.batch,
                 clock=SystemClock(),
                 observe=seen,
+                fetch_credentials=aws.fetch_credentials,
                 read_deadline_s=read_deadline_s,
             )
 

@@ -49,7 +49,13 @@ class World:
 
     @property
     def batch(self) -> Batch:
-        return Batch(submit_client=self.aws.batch_submit, client=self.aws.batch, clock=SystemClock(), observe=self.seen)
+        return Batch(
+            submit_client=self.aws.batch_submit,
+            client=self.aws.batch,
+            clock=SystemClock(),
+            observe=self.seen,
+            fetch_credentials=self.aws.fetch_credentials,
+        )
 
     @property
     def queue(self) -> Queue:

@@ -74,6 +74,18 @@ def test_not_ready_before_the_start_is_through() -> None:
     json.dumps(why)
 
 
+def test_a_refused_receive_or_delete_has_its_own_reason() -> None:
+    """Each is told while it lasts, whichever queue it is about, and neither closes the gate: they are tried again."""
+    health, _ = ready_one()
+    assert health.intake_refusals() == {"receive_refused": False, "delete_refused": False}
+    health.refused("sqs:ReceiveMessage", "AccessDenied", subject=QUEUE, is_permission=True)
+    assert health.intake_refusals() == {"receive_refused": True, "delete_refused": False}
+    health.worked("sqs:ReceiveMessage", subject=QUEUE)
+    health.refused("sqs:DeleteMessageBatch", "AccessDenied", subject=QUEUE, is_permission=True)
+    assert health.intake_refusals() == {"receive_refused": False, "delete_refused": True}
+    assert not any(health.intake_blockers().values())
+
+
 def test_a_refused_call_is_named_with_its_remedy() -> None:
     """A refusal makes it not ready and says which call was refused and which permission to look at."""
     health, _ = ready_one()

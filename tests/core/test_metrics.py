@@ -27,6 +27,7 @@ def snapshot(*rows: UsageRow, oldest: dict[str, float] | None = None, holds: tup
         rates={"submit": 40.0, "total": 48.0},
         staleness_s=1.5,
         intake_paused={"backlog": True, "store": False},
+        submission_paused={"credentials": False},
         stage_turns={"admit": 990.0},
         is_leader=True,
         now=1_000.0,

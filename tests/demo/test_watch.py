@@ -70,6 +70,7 @@ def test_the_metrics_page_is_understood() -> None:
         rates={"submit": 38.5},
         staleness_s=float("inf"),
         intake_paused={},
+        submission_paused={"credentials": False},
         stage_turns={},
         is_leader=True,
         now=0.0,

@@ -2,8 +2,10 @@
 
 import json
 import random
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,3 +181,22 @@ def test_no_final_event_has_two_ids_and_no_log_line_carries_an_events_name(servi
     assert not {line["event"] for line in lines} & {event["event"] for event in controller.events()}
     finals = [event for event in controller.events() if event["event"] in FINAL]
     assert len({event["event_id"] for event in finals}) == len({event["request_id"] for event in finals}) == 10
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads which signals a process hears from /proc")
+@pytest.mark.parametrize("moment", ["the first handler is there", "the store is there"])
+def test_a_signal_during_the_start_ends_it_as_a_drain(service: Make, moment: str) -> None:
+    """From the first moment at which the process hears SIGTERM, whatever of the start it comes upon, it exits 0."""
+    controller = service()
+    assert controller.process is not None
+    status = Path(f"/proc/{controller.process.pid}/status")
+
+    def hears() -> bool:
+        caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+    wait_for(hears, what="the process hears SIGTERM")
+    if moment == "the store is there":
+        wait_for((controller.directory / "state.db").exists, what="the store is there")
+    assert controller.stop() == 0, controller.log_tail()
+    assert "Traceback" not in controller.log_tail()

@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.limits import PACING_GUARD
@@ -84,8 +84,9 @@ def test_bunching_on_the_way_is_covered_by_the_guard(ceiling: float, delays: lis
         assert sum(first <= at < first + 1.0 - 1e-9 for at in wire) <= max(1, math.floor(ceiling))
 
 
+@settings(deadline=None)
 @given(
-    st.floats(min_value=1.0, max_value=200.0),
+    st.floats(min_value=1.0, max_value=100.0),
     st.lists(st.floats(min_value=0.0, max_value=5.0), min_size=1, max_size=60),
 )
 def test_full_use_is_back_at_the_ceiling_in_bounded_time(ceiling: float, pauses: list[float]) -> None:

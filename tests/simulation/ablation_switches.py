@@ -108,6 +108,10 @@ def sdk_retries() -> Iterator[None]:
         yield
 
 
+async def fetch_nothing(self: application.Application) -> None:
+    pass
+
+
 _SORTED = submit.Submit._sorted
 
 

@@ -255,3 +255,9 @@ def told_too_seldom(scenario: Scenario) -> Scenario:
     made = bend(scenario)
     ids = {sent.request_id for sent in named(made)}
     return replace(made, requests=tuple(sent for sent in made.requests if sent.request_id in ids))
+
+
+def slow_credentials(scenario: Scenario) -> Scenario:
+    """Credentials are renewed for seconds, again and again, while requests come."""
+    made = with_settings(calm(scenario), submit={"rate_per_s": 4.0, "concurrency": 32, "timeout_s": 10.0})
+    return with_disruptions(made, "credentials_slow", 1.5, 8.0, 15.0, for_s=5.0)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from controller import application
 from controller.adapters import batch
 from controller.core import polling
 from controller.core.pacing import Pace
@@ -552,6 +553,15 @@ ABLATIONS: Final = (
         off=off.start_full,
         bend=killed(8),
         seed=3,
+    ),
+    Ablation(
+        name="credentials-first",
+        safeguard="Credentials are fetched before a slot is spent",
+        where="budgets.py",
+        without="paced calls wait for them inside the SDK, and leave together",
+        promise=checkers.RATES,
+        off=put(application.Application, "_fetch_credentials", off.fetch_nothing),
+        bend=worlds.slow_credentials,
     ),
     Ablation(
         name="total",

@@ -79,6 +79,12 @@ def _credentials_expired(world: SimWorld, d: Disruption) -> End:
     return lambda: setattr(plan, "are_credentials_expired", False)
 
 
+def _credentials_slow(world: SimWorld, d: Disruption) -> End:
+    """The SDK renews its credentials, and that takes its time."""
+    world.network.credentials_at = world.loop.time() + d.for_s
+    return None
+
+
 def _denied(what: Callable[[Disruption], str]) -> Callable[[SimWorld, Disruption], End]:
     def deny(world: SimWorld, d: Disruption) -> End:
         operation = what(d)
@@ -230,6 +236,7 @@ _KINDS: dict[str, Callable[[SimWorld, Disruption], End]] = {
     "queue_disabled": _queue_disabled,
     "queue_invalid": _queue_invalid,
     "credentials_expired": _credentials_expired,
+    "credentials_slow": _credentials_slow,
     "submit_denied": _denied(lambda d: "SubmitJob"),
     "pair_denied": _denied(lambda d: f"SubmitJob/{d.what}/work"),
     "delete_denied": _denied(lambda d: "DeleteMessageBatch"),

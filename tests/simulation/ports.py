@@ -100,10 +100,18 @@ class SimClient:
         setattr(self, name, call)
         return call
 
+    async def fetch_credentials(self) -> None:
+        """The SDK's look for credentials: those that are due are renewed, and everybody waits for that."""
+        network = self._world.network
+        self._world.check_alive("credentials")
+        while (wait_s := network.credentials_at - self._world.loop.time()) > 0:
+            await asyncio.sleep(wait_s)
+
     async def _call(self, operation: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         world = self._world
         world.check_alive(operation)
         network = world.network
+        await self.fetch_credentials()
         if network.is_drawn(network.no_credentials_p):
             raise sdk.CredentialRetrievalError(provider="sim", error_msg="the metadata service did not answer")
         for handler in self._handlers.get(f"before-send.batch.{operation}", ()):
@@ -126,6 +134,8 @@ class Network:
         self.no_credentials_p = 0.0
         """The SDK can't refresh its credentials; nothing is sent."""
         self.connect_refused_p = 0.0
+        self.credentials_at = 0.0
+        """When the credentials that are being renewed will be there, on the loop's clock."""
 
     def is_drawn(self, probability: float) -> bool:
         return probability > 0 and self.rng.random() < probability

@@ -241,7 +241,13 @@ async def controller(world: SimWorld, pod: Pod) -> None:
     ports = Ports(
         clock=clock,
         store=store,
-        batch=Batch(submit_client=client, client=client, clock=clock, observe=observe),
+        batch=Batch(
+            submit_client=client,
+            client=client,
+            clock=clock,
+            observe=observe,
+            fetch_credentials=client.fetch_credentials,
+        ),
         account=Account(client=client, clock=clock, observe=observe),
         sources=[Queue(url=url, client=client, clock=clock, observe=observe) for url in settings.intake.queue_urls],
         sinks=_sinks(world, client, clock, observe, runner),

@@ -19,6 +19,7 @@ from tests.stages.test_long_turns import request
 def sample(metrics: Metrics, line: str) -> float:
     snapshot = LedgerSnapshot(
         usage=(), oldest_received_at={}, outbox={}, holds=(), rates={}, staleness_s=0.0, intake_paused={},
+            submission_paused={},
         stage_turns={}, is_leader=True, now=0.0,
     )  # fmt: skip
     for each in metrics.render(snapshot).decode().splitlines():

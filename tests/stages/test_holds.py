@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from controller.adapters.store.sqlite import SqliteStore
-from controller.holds import PAIR_ANSWER_S, PAIR_PROBE_S_MIN, HoldBook
+from controller.holds import DENIED_FOR_S, PAIR_ANSWER_S, PAIR_PROBE_S_MIN, STOPPED_PAUSE_S, HoldBook, Pause
 from tests.stages.conftest import ManualClock
 
 PAIR = ("high", "bwa:3")
@@ -38,9 +38,10 @@ async def test_many_refusals_at_once_are_one_hold_with_one_event_and_the_first_i
 
 
 async def test_a_refused_probe_waits_twice_as_long(holds: HoldBook, clock: ManualClock) -> None:
-    """Each probe that is refused doubles the time to the next."""
+    """Each probe that is refused doubles the time to the next, as long as other requests are accepted."""
     await refused(holds)
     clock.move(PAIR_PROBE_S_MIN)
+    holds.answered()
     holds.probed(*PAIR)
     await refused(holds)
     clock.move(2 * PAIR_PROBE_S_MIN - 1)
@@ -72,3 +73,84 @@ async def test_a_release_forgets_the_intervals(holds: HoldBook, clock: ManualClo
     await refused(holds)
     clock.move(PAIR_PROBE_S_MIN + 1)
     assert holds.probing() == {PAIR}
+
+
+# --- what stops all of submission -----------------------------------------------------------------------
+
+
+async def denied(holds: HoldBook, *pairs: tuple[str, str]) -> None:
+    for pair in pairs:
+        await holds.hold(*pair, reason="access_denied", detail="no")
+
+
+async def test_one_denied_pair_stops_nobody_else(holds: HoldBook, clock: ManualClock) -> None:
+    """A producer whose definition is denied, again and again, pauses nothing as long as others are accepted."""
+    for _ in range(5):
+        await denied(holds, ("high", "theirs"), ("low", "theirs"))
+        assert holds.stopped_by is None
+        assert holds.pause_left_s() == 0
+        holds.answered()
+        clock.move(DENIED_FOR_S)
+
+
+async def test_denial_of_everything_stops_submission(holds: HoldBook, clock: ManualClock) -> None:
+    """With three pairs denied and nothing accepted since the first, all of submission is paused, and says so."""
+    await denied(holds, ("high", "a"), ("high", "b"))
+    assert holds.stopped_by is None
+    await denied(holds, ("low", "a"))
+    assert holds.stopped_by is Pause.DENIED
+    assert holds.pause_left_s() == STOPPED_PAUSE_S
+    assert holds.submission_paused()["denied"]
+    clock.move(STOPPED_PAUSE_S)
+    assert holds.pause_left_s() == 0
+    assert holds.submission_paused()["denied"], "between two tries it is still stopped"
+
+
+async def test_a_single_pair_that_is_denied_for_a_minute_is_everything(holds: HoldBook, clock: ManualClock) -> None:
+    """Where nothing else was tried, one pair that stays denied is all there is."""
+    await denied(holds, ("high", "a"))
+    clock.move(DENIED_FOR_S)
+    await denied(holds, ("high", "a"))
+    assert holds.stopped_by is Pause.DENIED
+
+
+async def test_one_answer_of_batch_s_own_ends_it_for_all_pairs(holds: HoldBook, clock: ManualClock) -> None:
+    """Permissions are mended for all at once: every denied pair is put to the test again without waiting."""
+    pairs = [("high", "a"), ("high", "b"), ("low", "a")]
+    await denied(holds, *pairs)
+    holds.answered()
+    assert holds.stopped_by is None
+    assert holds.pause_left_s() == 0
+    assert not any(holds.submission_paused().values())
+    assert holds.probing() == set(pairs)
+
+
+async def test_refused_credentials_stop_submission_until_a_request_is_answered(
+    holds: HoldBook, clock: ManualClock
+) -> None:
+    """They stay the reason after their pause too; a pause of one job queue stops only that."""
+    holds.pause(5.0, reason=Pause.UNSORTED, queue="low")
+    assert (holds.pause_left_s("low"), holds.pause_left_s()) == (5.0, 0.0)
+    assert not any(holds.submission_paused().values())
+    holds.pause(STOPPED_PAUSE_S, reason=Pause.CREDENTIALS)
+    clock.move(STOPPED_PAUSE_S + 1)
+    assert holds.submission_paused()["credentials"]
+    holds.answered()
+    assert not holds.submission_paused()["credentials"]
+
+
+async def test_each_hold_and_release_is_counted_once(store: SqliteStore, clock: ManualClock) -> None:
+    """However many requests are refused, one hold is counted, with its reason, and one release."""
+    counted: list[tuple[str, str]] = []
+    holds = HoldBook(
+        store=store,
+        clock=clock,
+        on_commit=lambda writes: None,
+        counted=lambda hold, change: counted.append((hold.reason, change)),
+    )
+    for _ in range(3):
+        await holds.hold("high", "", reason="queue_disabled", detail="DISABLED")
+    for _ in range(2):
+        await holds.release("high", "", detail="ENABLED and VALID")
+    assert counted == [("queue_disabled", "held"), ("queue_disabled", "released")]
+    assert [row.name for row in await store.outbox("log", limit=10)] == ["job_queue.held", "job_queue.released"]

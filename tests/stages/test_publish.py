@@ -44,10 +44,10 @@ def health(clock: ManualClock) -> Health:
 
 
 @pytest.fixture
-async def publish(store: SqliteStore, sink: Sink, metrics: Metrics, health: Health) -> Publish:
+async def publish(store: SqliteStore, sink: Sink, clock: ManualClock, metrics: Metrics, health: Health) -> Publish:
     job = request(1)
     await store.commit([InsertJob(job=job, body="{}", events=lifecycle.accepted(job, 1.0).events)])
-    return Publish(store=store, sink=sink, metrics=metrics, health=health)
+    return Publish(store=store, sink=sink, clock=clock, metrics=metrics, health=health)
 
 
 async def test_turns_at_the_same_time_publish_each_row_once(publish: Publish, sink: Sink) -> None:

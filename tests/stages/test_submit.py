@@ -11,11 +11,11 @@ import pytest
 from controller.adapters.store.sqlite import SqliteStore
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
-from controller.core.errors import NotAllowed, Refused
-from controller.core.job import JobState, QueueStatus
+from controller.core.errors import BadCredentials, NotAllowed, Refused
+from controller.core.job import JobState, QueueStatus, replace
 from controller.core.lifecycle import Admitted
 from controller.health import Health
-from controller.holds import PAIR_PROBE_S_MIN, HoldBook
+from controller.holds import PAIR_PROBE_S_MIN, STOPPED_PAUSE_S, HoldBook, Pause
 from controller.ledger import Ledger
 from controller.lookup import LookUp
 from controller.loop import Drain
@@ -33,6 +33,11 @@ class Batch:
     def __init__(self) -> None:
         self.sent: list[str] = []
         self.failure: Exception | None = None
+        self.no_credentials: Exception | None = None
+
+    async def fetch_credentials(self) -> None:
+        if self.no_credentials is not None:
+            raise self.no_credentials
 
     async def submit_job(self, arguments: Mapping[str, Any], *, timeout_s: float) -> SubmittedJob:
         self.sent.append(arguments["jobName"])
@@ -53,7 +58,8 @@ class Bench:
         self.batch = Batch()
         api: Any = self.batch
         health = Health(clock)
-        budgets = Budgets(clock, dict.fromkeys(Purpose, rate), 2 * rate)
+        budgets = Budgets(clock, dict.fromkeys(Purpose, rate), 2 * rate, fetch_credentials=self.batch.fetch_credentials)
+        self.health = health
         self.holds = HoldBook(store=store, clock=clock, on_commit=lambda writes: None)
         self.admit = Admit(
             store=store,
@@ -166,3 +172,50 @@ async def test_the_next_probe_of_a_held_pair_is_another_request(
         await bench.turn()
         assert len(bench.batch.sent) == probe + 1
     assert all(first != second for first, second in zip(bench.batch.sent, bench.batch.sent[1:], strict=False))
+
+
+async def test_without_credentials_nothing_is_sent_and_nothing_is_rejected(
+    bench: Bench, store: SqliteStore, clock: ManualClock
+) -> None:
+    """Rows go back, submission stops and says so; then one request at a time finds out, and one that is accepted lets
+    the others follow."""
+    await store.commit([InsertJob(job=request(n), body="{}") for n in range(6)])
+    bench.batch.no_credentials = BadCredentials("expired", call="sts:credentials")
+    await bench.turn()
+    assert bench.batch.sent == []
+    assert bench.holds.stopped_by is Pause.CREDENTIALS
+    assert not bench.health.is_ready()[0]
+    assert {row.state for row in await store.usage()} == {JobState.QUEUED}
+    await bench.turn()
+    assert bench.batch.sent == [], "paused"
+    clock.move(STOPPED_PAUSE_S)
+    bench.batch.no_credentials = None
+    await bench.turn(admissions=3)
+    assert len(bench.batch.sent) == 1
+    assert bench.holds.stopped_by is None
+    await bench.turn()
+    assert len(bench.batch.sent) == 6
+
+
+async def test_denial_of_everything_is_told_as_not_ready_and_of_one_pair_is_not(
+    bench: Bench, store: SqliteStore, clock: ManualClock
+) -> None:
+    """One denied pair is its producer's business; three with nothing accepted between are the service's."""
+    bench.health.leads(is_leader=True)
+    bench.health.store_ok()
+    bench.batch.failure = NotAllowed("batch:SubmitJob: AccessDeniedException")
+    for number, definition in enumerate(("a:1", "b:1", "c:1")):
+        assert bench.health.is_ready()[0], definition
+        await store.commit([InsertJob(job=replace(request(number), job_definition=definition), body="{}")])
+        await bench.turn()
+    assert bench.holds.stopped_by is Pause.DENIED
+    assert not bench.health.is_ready()[0]
+    assert {row.state for row in await store.usage()} == {JobState.QUEUED}
+    bench.batch.failure = None
+    clock.move(STOPPED_PAUSE_S)
+    await store.commit([InsertJob(job=replace(request(9), job_definition="d:1"), body="{}")])
+    await bench.turn()
+    assert bench.holds.stopped_by is None
+    assert bench.health.is_ready()[0]
+    await bench.turn()
+    assert len(bench.batch.sent) == 7, "every denied pair is tried again at once"

@@ -118,7 +118,7 @@ async def test_failed_reads_are_store_unavailable(engine: SqliteEngine, failure:
     questions = (
         store.usage,
         lambda: store.load([job.key]),
-        lambda: store.backlog("high", limit=1),
+        lambda: store.backlog("high", limit=1, now=0.0),
         store.oldest_backlog,
         lambda: store.tracked(after=job.key, limit=1),
         lambda: store.closing(0.0, limit=1),
@@ -149,7 +149,7 @@ async def test_aging_that_was_not_stored_is_not_used(engine: SqliteEngine) -> No
 
     await insert(store, queued(2, job_name="new", received_at=100.0, priority=1))
 
-    assert [job.job_name for job in await store.backlog("high", limit=9)] == ["old", "new"]
+    assert [job.job_name for job in await store.backlog("high", limit=9, now=0.0)] == ["old", "new"]
 
 
 async def test_full_disk(engine: SqliteEngine) -> None:

@@ -152,7 +152,9 @@ async def compare(store: AuditedStore, model: Model) -> None:
     for job_queue in ("q0", "q1"):
         here = [row for row in waiting if row.job_queue == job_queue]
         ranked = sorted(here, key=lambda row: (row.received_at - row.priority * 7.0, row.key))
-        assert await store.backlog(job_queue, limit=99) == [row for row in ranked if row.cancel_requested_at is None]
+        assert await store.backlog(job_queue, limit=99, now=0.0) == [
+            row for row in ranked if row.cancel_requested_at is None
+        ]
         oldest = (await store.oldest_backlog()).get(job_queue)
         assert oldest == min((row.received_at for row in here), default=None)
     assert await store.submitting() == [row for row in rows if row.state is JobState.SUBMITTING]

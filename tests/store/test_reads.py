@@ -26,7 +26,7 @@ from tests.store.engines import (
 
 
 async def order(store: AuditedStore, job_queue: str = "high", **options) -> list[str]:
-    return [job.job_name for job in await store.backlog(job_queue, **({"limit": 100} | options))]
+    return [job.job_name for job in await store.backlog(job_queue, **({"limit": 100, "now": 0.0} | options))]
 
 
 async def test_backlog_ranks_priority_against_waiting(store: AuditedStore) -> None:
@@ -46,6 +46,19 @@ async def test_backlog_ranks_priority_against_waiting(store: AuditedStore) -> No
     assert await order(store, limit=2) == ["urgent", "old"]
     assert await order(store, "low") == ["elsewhere"]
     assert await order(store, "unknown") == []
+
+
+async def test_the_backlog_leaves_out_what_has_expired(store: AuditedStore) -> None:
+    """Expired rows do not take the places of those that may be sent, however far ahead they stand."""
+    await insert(
+        store,
+        *(queued(n, job_name="expired", priority=9, expires_at=NOON + 10) for n in range(1, 6)),
+        queued(6, job_name="in time", expires_at=NOON + 11),
+        queued(7, job_name="whenever"),
+    )
+
+    assert sorted(await order(store, now=NOON + 10, limit=2)) == ["in time", "whenever"]
+    assert len(await order(store, now=NOON + 9)) == 7
 
 
 async def test_aging_ranks_what_is_stored_again(engine: SqliteEngine) -> None:

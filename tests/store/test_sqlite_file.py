@@ -313,5 +313,5 @@ async def test_unused_definitions_are_forgotten(tmp_path: Path) -> None:
     connection.close()
 
     store = await open_store(path)
-    assert [job.job_definition for job in await store.backlog("high", limit=9)] == ["d:0", "d:1"]
+    assert [job.job_definition for job in await store.backlog("high", limit=9, now=0.0)] == ["d:0", "d:1"]
     await store.close()

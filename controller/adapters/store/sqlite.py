@@ -63,7 +63,7 @@ _FIND_REQUESTS: Final = _select("WHERE request_id IN (:these)")
 _LOAD: Final = _select("WHERE key IN (:these)")
 _BACKLOG: Final = _select(
     "INDEXED BY jobs_backlog WHERE job_queue = ? AND state = 0 AND cancel_requested_at IS NULL "
-    "AND job_definition NOT IN (:these) ORDER BY rank, key LIMIT ?"
+    "AND (expires_at IS NULL OR expires_at > ?) AND job_definition NOT IN (:these) ORDER BY rank, key LIMIT ?"
 )
 _SUBMITTING: Final = _select("INDEXED BY jobs_in_flight WHERE state = 1 ORDER BY key")
 _CANCELLED: Final = _select(
@@ -319,7 +319,9 @@ class SqliteStore:
             for source, job_queue, state, status, is_in_doubt, is_array, count in await self._rows(sql)
         ]
 
-    async def backlog(self, job_queue: str, *, limit: int, without_definitions: Sequence[str] = ()) -> Sequence[Job]:
+    async def backlog(
+        self, job_queue: str, *, limit: int, now: float, without_definitions: Sequence[str] = ()
+    ) -> Sequence[Job]:
         def read() -> list[Job]:
             queue = self._names.job_queues.find(job_queue)
             if queue is None:
@@ -327,7 +329,7 @@ class SqliteStore:
             found = [self._names.job_definitions.find(name) for name in without_definitions]
             excluded = [identifier for identifier in found if identifier is not None]
             sql = _BACKLOG.replace(":these", ", ".join("?" * len(excluded)))
-            return self._decoded(self._connection.execute(sql, (queue, *excluded, limit)))
+            return self._decoded(self._connection.execute(sql, (queue, now, *excluded, limit)))
 
         return await self._run(read)
 
