@@ -272,8 +272,10 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return "time"
     if schema["type"] == "array" and "properties" in schema.get("items", {}):
         return "list of objects: " + ", ".join(f"`{name}`" for name in schema["items"]["properties"])
-    if schema["type"] == "object" and "additionalProperties" in schema:
+    if schema["type"] == "object" and schema.get("additionalProperties"):
         return f"object of {schema['additionalProperties']['type']}s"
+    if "properties" in schema:
+        return "object: " + ", ".join(f"`{name}`" for name in schema["properties"])
     return str(schema["type"])
 
 
