@@ -217,8 +217,8 @@ def _failed(name: str, meaning: str) -> FieldSpec:
         schema,
         f"{meaning} `count` were found; `indexes` are ranges such as `0-3,7`; `reason` is that of the first of its "
         "group. At most 20 groups with 200 ranges each (`is_cut`: it has more) are told, the rest is counted in "
-        "`other_groups` and `other_children`. With `incomplete` (`deadline`, `denied`, `failed`, `lagging`, `too_many`) some may be "
-        "missing, and `array_summary` tells how many failed.",
+        "`other_groups` and `other_children`. With `incomplete` (`deadline`, `denied`, `failed`, `lagging`, "
+        "`too_many`) some may be missing, and `array_summary` tells how many failed.",
     )
 
 
@@ -340,9 +340,9 @@ CATALOGUE: Final[Mapping[str, EventSpec]] = {
         EventSpec("job_queue.released", "Submission to it goes on.", _QUEUE, ("job_queue", "reason")),
         EventSpec(
             "job.stuck",
-            "A job is RUNNABLE for longer than `queues.<name>.stuck_after_s`. Told once each time that it is; of a queue, "
-            "each time that AWS is asked about it, at most the 10 jobs nearest its head, and the metric `stuck_jobs` "
-            "counts all.",
+            "A job is RUNNABLE for longer than `queues.<name>.stuck_after_s`. Told once each time that it is; of a "
+            "queue, each time that AWS is asked about it, at most the 10 jobs nearest its head, and the metric "
+            "`stuck_jobs` counts all.",
             (
                 *IDENTITY_FIELDS,
                 _CAUSE,

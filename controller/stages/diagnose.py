@@ -3,7 +3,7 @@
 One turn looks through the tracking schedule, which costs no call, and then asks AWS about the job queues that are
 due: DescribeJobQueues and DescribeComputeEnvironments once for all of them, GetJobQueueSnapshot and one DescribeJobs
 (of the jobs at the front, the first of which carries Batch's own reason) for each. AWS is asked per queue, never per
-job, about ``QUEUES_PER_TURN`` queues a turn, each after ``ASK_S_MIN`` at first and ever more seldom up to ``ASK_S_MAX``.
+job, about ``QUEUES_PER_TURN`` queues a turn, each after ``ASK_S_MIN``, then ever more seldom up to ``ASK_S_MAX``.
 
 What it tells is bounded too: of each queue, each time that it is asked about, the ``JOBS_TOLD_MAX`` stuck jobs nearest
 its head, each job once per time of being RUNNABLE; the others are only counted. A job is told as stuck only if an
