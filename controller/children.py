@@ -10,7 +10,7 @@ budget. What can't be found in time is left out, and the event says so; nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import anyio
@@ -83,9 +83,12 @@ class ChildLookUp:
             if attempt:
                 await self._clock.sleep(LAG_S)
             incomplete = await self._all_pages(seen, found)
-            if incomplete is not None or len(found) >= expected:
+            if incomplete is not None or self._is_enough(found, expected):
                 return incomplete
         return "lagging"
+
+    def _is_enough(self, found: Mapping[int, FailedChild], expected: int) -> bool:
+        return len(found) >= expected
 
     async def _all_pages(self, seen: Observation, found: dict[int, FailedChild]) -> str | None:
         token: str | None = None

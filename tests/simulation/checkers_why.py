@@ -40,10 +40,11 @@ def children_are_true(view: _View) -> Iterator[str]:
         }
         wrong = sorted(index for index, how in found.items() if truth.get(index) != how)
         if wrong:
-            yield f"{WHY}: array {job.id} tells {[(n, found[n]) for n in wrong]}, true is {[truth.get(n) for n in wrong]}"
+            true = [truth.get(index) for index in wrong]
+            yield f"{WHY}: array {job.id} tells {[(index, found[index]) for index in wrong]}, true is {true}"
         is_whole = "incomplete" not in told and "other_children" not in told
         if is_whole and found.keys() != truth.keys():
-            yield f"{WHY}: array {job.id} tells the children {sorted(found)} as all that failed, true is {sorted(truth)}"
+            yield f"{WHY}: array {job.id}: children {sorted(found)} are told as all that failed, {sorted(truth)} did"
 
 
 def _failed_children(job: Any) -> dict[int, tuple[int | None, str]]:

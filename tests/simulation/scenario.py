@@ -307,7 +307,7 @@ class _Draw:
         }
 
     def any_queue(self) -> dict[str, Any]:
-        return {"*": {"stuck_after_s": self.why.choice((2.0, 3.0, 6.0))}} if self.asks_why else {}
+        return {"*": {"stuck_after_s": self.why.choice((1.5, 3.0, 5.0))}} if self.asks_why else {}
 
     def more_failures(self, profile: Profile) -> Profile:
         """So that most arrays have a child that failed, and some in more ways than one."""
