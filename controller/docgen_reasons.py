@@ -67,8 +67,8 @@ container, the task or the pod says; then the exit code. The first match decides
 
 When an array job has failed, its failed children are looked up with ListJobs before its end is told, 1,000 a call,
 within the list budget and {deadline:g} s: so long may the end of an array be told later than it was seen.
-`job.finished` carries `array_summary` (children by status) and `failed_children`: groups of equal exit code and reason, with their
-indexes as ranges.
+`job.finished` carries `array_summary` (children by status) and `failed_children`: groups of equal exit code and
+reason, with their indexes as ranges.
 
 ```json
 {{"event":"job.finished","outcome":"failed","reason_class":"array_child_failed","array_size":100,

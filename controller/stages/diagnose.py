@@ -39,15 +39,16 @@ from controller.ports import BatchApi, Block, Clock, EndBlock, JobStore, PutBloc
 LOOK_S: Final = 30.0
 """How often the schedule is looked through, or as often as the least ``stuck_after_s``."""
 LOOK_S_MIN: Final = 1.0
-SLICE: Final = 20_000
-"""Rows of the schedule looked at before others get their turn: about 2 ms."""
+SLICE: Final = 10_000
+"""Rows of the schedule looked at before others get their turn: 1 to 2 ms."""
 COUNTED_MAX: Final = 100_000
 """Jobs that are counted as stuck; each costs some 200 bytes."""
 LEARNED_PER_TURN: Final = 5_000
 LOAD_PAGE: Final = 500
 ASK_S_MIN: Final = 120.0
 ASK_S_MAX: Final = 900.0
-QUEUES_PER_TURN: Final = 5
+QUEUES_PER_TURN: Final = 3
+"""Two calls each and two for all of them, none longer than 15 s: a turn stays below what ``/livez`` allows."""
 JOBS_TOLD_MAX: Final = 10
 HEARD_S: Final = 300.0
 """How long it counts that Batch called a job the one that blocks its queue, without saying so again."""
@@ -115,6 +116,7 @@ class Diagnose:
         self._heard: dict[RowKey, tuple[str, float]] = {}
         self._told: set[tuple[RowKey, int]] = set()
         self._denied_until: dict[str, float] = {}
+        self._counts: Mapping[tuple[str, str], int] = {}
         self._settled_at = clock.monotonic() + SETTLED_S
         self._log = structlog.get_logger(stage="diagnose")
 
@@ -132,11 +134,20 @@ class Diagnose:
 
     def stuck(self) -> Mapping[tuple[str, str], int]:
         """Stuck jobs by (job queue, cause)."""
+        return self._counts
+
+    def _count(self) -> None:
+        """Once a turn, so that the metrics cost nothing when they are read."""
         counts: Counter[tuple[str, str]] = Counter()
         for name, queue in self._queues.items():
-            for each in queue.stuck.values():
-                counts[name, queue.cause_of(each.job_id).name] += 1
-        return counts
+            if queue.cause is not None:
+                counts[name, queue.cause.name] = len(queue.stuck)
+                continue
+            known = [each.job_id for each in queue.stuck.values() if each.job_id in queue.position_of]
+            for job_id in known:
+                counts[name, queue.cause_of(job_id).name] += 1
+            counts[name, queue.cause_of("").name] += len(queue.stuck) - len(known)
+        self._counts = +counts
 
     async def turn(self) -> float | None:
         """Seconds until it looks again; None: nothing ever counts as stuck."""
@@ -153,6 +164,7 @@ class Diagnose:
                     await self._ask([name for _, name in due[:QUEUES_PER_TURN]])
                 finally:
                     self._drain.forget(asking.cancel)
+        self._count()
         return 0.0 if len(due) > QUEUES_PER_TURN else max(LOOK_S_MIN, min(LOOK_S, self._least_s))
 
     # --- who is stuck ---------------------------------------------------------------------------------
@@ -170,17 +182,20 @@ class Diagnose:
         self._heard = {key: (text, at) for key, (text, at) in self._heard.items() if now - at < HEARD_S}
         self._told = {(key, attempts) for key, attempts in self._told if key in found}
         await self._learn([*found, *self._heard])
+        await anyio.lowlevel.checkpoint()
+        after_s = {name: self._limits_of(name).stuck_after_s for name in set(self._queue_of.values())}
         stuck: dict[str, dict[RowKey, Lasting]] = {}
         for key, each in found.items():
             name = self._queue_of.get(key)
-            if name is not None and 0 < self._limits_of(name).stuck_after_s <= each.for_s:
+            if name is not None and 0 < after_s[name] <= each.for_s:
                 stuck.setdefault(name, {})[key] = each
         heard = {
             name: text
             for key, (text, _) in self._heard.items()
-            if (name := self._queue_of.get(key)) is not None and self._limits_of(name).stuck_after_s > 0
+            if (name := self._queue_of.get(key)) is not None and after_s[name] > 0
         }
         self._regroup(stuck, heard)
+        await anyio.lowlevel.checkpoint()
 
     async def _learn(self, keys: Sequence[RowKey]) -> None:
         """Which job queue each is in; the schedule does not know."""

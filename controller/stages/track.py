@@ -233,22 +233,21 @@ class Track:
 
     async def _notice(self, chunk: Sequence[Tracked], seen: Mapping[str, Observation]) -> None:
         """What an unchanged job may tell too: how far an array has come, why a job waits."""
-        new = []
+        arrays: dict[RowKey, Mapping[str, int]] = {}
         for row in chunk:
             found = seen.get(row.job_id)
             if found is None:
                 continue
-            if found.array_summary is not None and row.key not in self.arrays:
-                new.append(row.key)
+            if found.array_summary is not None:
+                arrays[row.key] = found.array_summary
             elif found.status is BatchStatus.RUNNABLE and found.status_reason:
                 self.on_waiting(row.key, found.status_reason)
+        new = [key for key in arrays if key not in self.arrays]
         for key, job in (await self._store.load(new)).items() if new else ():
             if job.state is JobState.TRACKED:
                 self.arrays.add(key, job.job_queue)
-        for row in chunk:
-            found = seen.get(row.job_id)
-            if found is not None and found.array_summary is not None:
-                self.arrays.seen(row.key, found.array_summary)
+        for key, summary in arrays.items():
+            self.arrays.seen(key, summary)
 
     async def _end_parent(self, row: Tracked, seen: Observation) -> None:
         """Look up the children of an ended parent, then store its end."""
