@@ -331,7 +331,13 @@ class Metrics:
         if name in self._known_queues:
             return
         self._known_queues.add(name)
-        for metric in (self.submissions_total, self.status_changes_total, self.jobs_finished_total):
+        counters = (
+            self.submissions_total,
+            self.status_changes_total,
+            self.jobs_finished_total,
+            self.job_failures_total,
+        )
+        for metric in counters:
             _start_at_zero(metric, METRICS[metric.spec.name].labels[1], job_queue=name)
 
     def queue_label(self, name: str) -> str:
