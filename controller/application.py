@@ -19,7 +19,8 @@ import anyio
 import structlog
 
 from controller.budgets import Budgets, Purpose
-from controller.config import Settings, routes
+from controller.children import ChildLookUp
+from controller.config import ANY_QUEUE, Settings, routes
 from controller.core.admission import IntakeMarks
 from controller.core.errors import BadCredentials, OutwardError, StoreUnavailable
 from controller.core.job import Job, RowKey
@@ -47,6 +48,7 @@ from controller.ports import (
     Write,
 )
 from controller.stages.admit import Admit
+from controller.stages.diagnose import Diagnose
 from controller.stages.discover import Discover
 from controller.stages.expire import Expire
 from controller.stages.ingest import Ingest
@@ -203,7 +205,22 @@ class Application:
             schedule=self.schedule,
             concurrency=settings.track.concurrency,
             lost_after_s=settings.track.lost_after_s,
+            children=ChildLookUp(batch=batch, budgets=budgets, clock=clock, health=self.health, chance=ports.chance),
+            drain=self.drain,
         )
+        self.diagnose = Diagnose(
+            store=store,
+            ledger=ledger,
+            batch=batch,
+            budgets=budgets,
+            clock=clock,
+            drain=self.drain,
+            schedule=self.schedule,
+            limits_of=settings.queue_limits,
+            queue_names=(*settings.queues, ANY_QUEUE),
+            on_commit=self._wakes.published_soon,
+        )
+        self.track.on_waiting = self.diagnose.heard
         self.terminate = Terminate(store=store, batch=batch, budgets=budgets, clock=clock, health=self.health)
         self.release = Release(holds=self.holds, batch=batch, budgets=budgets, health=self.health)
         self.discover = Discover(
@@ -293,6 +310,7 @@ class Application:
             self.holds.load,
             self.rescue.recover,
             self.track.load,
+            self.diagnose.load,
             self.gate.refresh,
         )
         for step in steps:
@@ -382,6 +400,7 @@ class Application:
             tasks.start_soon(self._loop("release", 1.0).run, self.release.turn)
             tasks.start_soon(self._loop("prune", 60.0).run, self.prune.turn)
             tasks.start_soon(self._loop("discover", 1.0).run, self.discover.turn)
+            tasks.start_soon(self._loop("diagnose", 30.0).run, self.diagnose.turn)
             if self._account is None:
                 tasks.start_soon(self._learn_account)
 
@@ -484,6 +503,8 @@ class Application:
             stage_turns=self.health.last_turns(),
             is_leader=self.health.is_leader,
             now=now,
+            stuck=self.diagnose.stuck(),
+            array_children=self.track.arrays.totals(),
         )
         return self.metrics.render(snapshot)
 

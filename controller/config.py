@@ -194,6 +194,12 @@ class QueueSettings(Section):
     weight: Number = _key(_LIMITS.weight, "Share of the submissions relative to other job queues.", gt=0)
     paused: bool = _key(_LIMITS.paused, "Submit nothing to it; its requests wait.")
     aging_s: Number = _key(_LIMITS.aging_s, "Waiting so long weighs as much as one step of priority.", unit="s", gt=0)
+    stuck_after_s: Number = _key(
+        _LIMITS.stuck_after_s,
+        "A job RUNNABLE for longer is stuck: why is looked for and told (`job.stuck`, `job_queue.blocked`). 0: never.",
+        unit="s",
+        ge=0,
+    )
 
 
 class PolicySettings(Section):

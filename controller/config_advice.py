@@ -20,6 +20,8 @@ SQS_RETENTION_S_MAX: Final = 1_209_600
 """14 days: the longest time that an SQS queue can be told to keep a message."""
 LOST_AFTER_S_WISE: Final = 60.0
 """Batch has been seen not to know a job for some time right after SubmitJob."""
+STUCK_AFTER_S_WISE: Final = 300.0
+"""Scaling a compute environment up from nothing takes some minutes."""
 INTERVAL_S_WISE: Final = 3_600.0
 """Far below the time for which Batch keeps ended jobs (a day in the oldest reports, 7 days as documented)."""
 
@@ -106,6 +108,11 @@ def _about_queues(settings: Settings) -> Iterator[str]:
         limits = settings.queue_limits(name)
         if limits.max_waiting > limits.max_in_flight:
             yield f'queues."{name}".max_waiting: is above max_in_flight and never reached'
+        if 0 < limits.stuck_after_s < STUCK_AFTER_S_WISE:
+            yield (
+                f'queues."{name}".stuck_after_s: {limits.stuck_after_s:g} s is short; '
+                "instances alone take some minutes to come up, and every job would be told as stuck"
+            )
 
 
 def _about_policy(settings: Settings) -> Iterator[str]:

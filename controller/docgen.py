@@ -1,8 +1,8 @@
 """The reference pages, made from the tables in the code: settings, metrics, events and their schemas.
 
 ``python -m controller.docgen`` writes ``docs/configuration.md``, ``docs/metrics.md``, ``docs/events.md``,
-``docs/states.md`` and ``docs/schemas/``; with ``--check`` it writes nothing and ends with exit code 1 if a page
-differs from its table.
+``docs/states.md``, ``docs/reasons.md`` and ``docs/schemas/``; with ``--check`` it writes nothing and ends with exit
+code 1 if a page differs from its table.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from controller import docgen_reasons
 from controller.config import keys
 from controller.config_table import JSON_KINDS, KeySpec
 from controller.core.events import CATALOGUE, COMMON_FIELDS, EventSpec, FieldSpec, json_schema
@@ -31,6 +32,7 @@ def pages() -> Mapping[str, str]:
         "metrics.md": metrics(),
         "events.md": events(),
         "states.md": states(),
+        "reasons.md": docgen_reasons.page(_MADE),
         **schemas,
     }
 
@@ -272,8 +274,10 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return "time"
     if schema["type"] == "array" and "properties" in schema.get("items", {}):
         return "list of objects: " + ", ".join(f"`{name}`" for name in schema["items"]["properties"])
-    if schema["type"] == "object" and "additionalProperties" in schema:
+    if schema["type"] == "object" and schema.get("additionalProperties"):
         return f"object of {schema['additionalProperties']['type']}s"
+    if "properties" in schema:
+        return "object: " + ", ".join(f"`{name}`" for name in schema["properties"])
     return str(schema["type"])
 
 

@@ -184,6 +184,9 @@ class Ledger:
         queue = self._metrics.queue_label(job.job_queue)
         outcome = OUTCOMES[job.state]
         self._metrics.jobs_finished_total.labels(job_queue=queue, outcome=outcome).inc()
+        if job.state is JobState.FAILED:
+            reason_class = job.reason_class or "unknown"
+            self._metrics.job_failures_total.labels(job_queue=queue, reason_class=reason_class).inc()
         if job.stopped_at is None or job.state not in (JobState.SUCCEEDED, JobState.FAILED):
             return
         if job.started_at is not None:

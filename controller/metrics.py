@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
@@ -19,7 +19,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from controller import __version__
-from controller.core.events import HOLD_REASONS
+from controller.core.events import HOLD_REASONS, REASON_CLASSES, WAIT_CAUSES
 from controller.core.job import BatchStatus, JobState
 from controller.ports import Clock, Hold, UsageRow
 
@@ -34,6 +34,8 @@ OPERATIONS: Final = (
     "DescribeJobs",
     "ListJobs",
     "DescribeJobQueues",
+    "DescribeComputeEnvironments",
+    "GetJobQueueSnapshot",
     "TerminateJob",
     "ReceiveMessage",
     "DeleteMessageBatch",
@@ -56,7 +58,7 @@ CALL_OUTCOMES: Final = (
 )
 
 
-WAIT_CAUSES: Final[Mapping[str, str]] = {
+WAITS: Final[Mapping[str, str]] = {
     "budget_submit": "the first call in line waited for the submit budget",
     "budget_describe": "the same for DescribeJobs",
     "budget_list": "the same for ListJobs and DescribeJobQueues",
@@ -148,6 +150,31 @@ _SPECS: Final = (
     ),
     MetricSpec("jobs_finished_total", Kind.COUNTER, "Requests that ended, by outcome.", (_QUEUE, _FINISHED)),
     MetricSpec(
+        "job_failures_total",
+        Kind.COUNTER,
+        "Jobs that Batch reported FAILED, by why; see [reasons](reasons.md).",
+        (_QUEUE, Label("reason_class", REASON_CLASSES)),
+    ),
+    MetricSpec(
+        "stuck_jobs",
+        Kind.GAUGE,
+        "Jobs RUNNABLE for longer than `queues.<name>.stuck_after_s`, by why; see [reasons](reasons.md). Counted up to "
+        "100,000.",
+        (_QUEUE, Label("cause", WAIT_CAUSES)),
+    ),
+    MetricSpec(
+        "inflight_arrays",
+        Kind.GAUGE,
+        "Array jobs in flight; in `inflight_jobs` each is one job, PENDING for as long as its children wait or run.",
+        (_QUEUE,),
+    ),
+    MetricSpec(
+        "array_children",
+        Kind.GAUGE,
+        "Children of the array jobs in flight, by their status when the array was last described.",
+        (_QUEUE, Label("batch_status", _BATCH_STATUSES)),
+    ),
+    MetricSpec(
         "job_wait_seconds",
         Kind.HISTOGRAM,
         "From the receipt of a request to the start of its job, as Batch reports it.",
@@ -192,7 +219,7 @@ _SPECS: Final = (
         Kind.COUNTER,
         "Seconds in which work that was ready stood still, by what it waited for; a rate of 1 is always. "
         "`docs/backpressure.md` explains each cause.",
-        (Label("cause", tuple(WAIT_CAUSES)),),
+        (Label("cause", tuple(WAITS)),),
     ),
     MetricSpec("describe_ids_per_call", Kind.HISTOGRAM, "Job ids in a DescribeJobs call.", (), _IDS_BUCKETS),
     MetricSpec(
@@ -272,6 +299,10 @@ class LedgerSnapshot:
     is_leader: bool
     now: float
     """Seconds since the epoch."""
+    stuck: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Jobs RUNNABLE for too long, by (job queue, cause)."""
+    array_children: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By (job queue, status)."""
 
 
 # --- counting -----------------------------------------------------------------------------------------
@@ -325,6 +356,7 @@ class Metrics:
         self.submit_duration_seconds = self._plain(Histogram, "submit_duration_seconds")
         self.status_changes_total = self._labelled(Counter, "status_changes_total")
         self.jobs_finished_total = self._labelled(Counter, "jobs_finished_total")
+        self.job_failures_total = self._labelled(Counter, "job_failures_total")
         self.job_wait_seconds = self._labelled(Histogram, "job_wait_seconds")
         self.job_run_seconds = self._labelled(Histogram, "job_run_seconds")
         self.detection_lag_seconds = self._plain(Histogram, "detection_lag_seconds")
@@ -345,15 +377,24 @@ class Metrics:
         if name in self._known_queues:
             return
         self._known_queues.add(name)
-        for metric in (self.submissions_total, self.status_changes_total, self.jobs_finished_total):
+        counters = (
+            self.submissions_total,
+            self.status_changes_total,
+            self.jobs_finished_total,
+            self.job_failures_total,
+        )
+        for metric in counters:
             _start_at_zero(metric, METRICS[metric.spec.name].labels[1], job_queue=name)
+        for change in ("held", "released"):
+            reasons = METRICS["queue_hold_changes_total"].labels[1]
+            _start_at_zero(self.queue_hold_changes_total, reasons, job_queue=name, change=change)
 
     def queue_label(self, name: str) -> str:
         """The ``job_queue`` label of a job queue: names that only a request has used must not make series."""
         return name if name in self._known_queues else UNKNOWN_QUEUE
 
     def waited(self, cause: str, seconds: float) -> None:
-        """Work that was ready stood still for so long, for a cause of ``WAIT_CAUSES``."""
+        """Work that was ready stood still for so long, for a cause of ``WAITS``."""
         self.wait_seconds_total.labels(cause=cause).inc(seconds)
 
     def hold_changed(self, hold: Hold, change: str) -> None:
@@ -454,6 +495,7 @@ def _gauges(
     statuses = METRICS["inflight_jobs"].labels[1].values
     backlog: _Series = defaultdict(float, {(queue,): 0.0 for queue in known_queues})
     in_flight: _Series = defaultdict(float, {(queue, status): 0.0 for queue in known_queues for status in statuses})
+    arrays: _Series = defaultdict(float, {(queue,): 0.0 for queue in known_queues})
     in_doubt = 0
     for row in snapshot.usage:
         queue = queue_label(row.job_queue)
@@ -463,6 +505,7 @@ def _gauges(
             status = UNSUBMITTED if row.batch_status is None else row.batch_status.value
             in_flight[queue, status] += row.count
             in_doubt += row.count if row.is_in_doubt else 0
+            arrays[queue,] += row.count if row.is_array else 0
     oldest: _Series = {(queue,): 0.0 for queue in known_queues}
     for name, received_at in snapshot.oldest_received_at.items():
         queue = queue_label(name)
@@ -473,6 +516,9 @@ def _gauges(
     yield _family("backlog_jobs", backlog)
     yield _family("backlog_oldest_seconds", oldest)
     yield _family("inflight_jobs", in_flight)
+    yield _family("stuck_jobs", _counted(snapshot.stuck, known_queues, "stuck_jobs", queue_label))
+    yield _family("inflight_arrays", arrays)
+    yield _family("array_children", _counted(snapshot.array_children, known_queues, "array_children", queue_label))
     yield _family("submissions_in_doubt", {(): float(in_doubt)})
     yield _family("rate_limit_per_second", {(budget,): rate for budget, rate in snapshot.rates.items()})
     yield _family("tracking_staleness_seconds", {(): snapshot.staleness_s})
@@ -485,6 +531,20 @@ def _gauges(
     yield _family("outbox_events", {(sink,): float(count) for sink, count in counts.items()})
     yield _family("stage_last_turn_timestamp_seconds", {(stage,): at for stage, at in snapshot.stage_turns.items()})
     yield _family("leader", {(): float(snapshot.is_leader)})
+
+
+def _counted(
+    counts: Mapping[tuple[str, str], int],
+    known_queues: Sequence[str],
+    name: str,
+    queue_label: Callable[[str], str],
+) -> _Series:
+    """Counts by job queue and one more label."""
+    values = METRICS[name].labels[1].values
+    series: _Series = defaultdict(float, {(queue, value): 0.0 for queue in known_queues for value in values})
+    for (queue, value), count in counts.items():
+        series[queue_label(queue), value] += count
+    return series
 
 
 def _family(name: str, series: Mapping[tuple[str, ...], float]) -> Metric:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
+from controller.core.children import FailedChild
 from controller.core.events import Event
 from controller.core.job import (
     BatchStatus,
@@ -21,6 +22,7 @@ from controller.core.job import (
     QueueStatus,
     RowKey,
 )
+from controller.core.waiting import ComputeEnvironment
 
 T = TypeVar("T")
 
@@ -98,6 +100,14 @@ class ListPage:
     next_token: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildPage:
+    """One page of the FAILED children of an array job, or nodes of a multi-node job."""
+
+    children: Sequence[FailedChild]
+    next_token: str | None = None
+
+
 class BatchApi(Protocol):
     """AWS Batch. One call here is at most one request on the wire: no SDK retries anywhere.
 
@@ -121,6 +131,17 @@ class BatchApi(Protocol):
 
     async def describe_job_queues(self, job_queues: Sequence[str]) -> Sequence[QueueStatus]:
         """Up to 100 names or ARNs; unknown ones are missing from the answer."""
+
+    async def list_failed_children(
+        self, *, job_id: str, is_multi_node: bool, next_token: str | None = None
+    ) -> ChildPage:
+        """One page of the FAILED children of an array job, or of the FAILED nodes of a multi-node job."""
+
+    async def describe_compute_environments(self, names: Sequence[str]) -> Sequence[ComputeEnvironment]:
+        """Up to 100 names or ARNs; unknown ones are missing from the answer."""
+
+    async def queue_front(self, job_queue: str) -> Sequence[str]:
+        """Ids of the first 100 RUNNABLE jobs of a job queue, in their order (GetJobQueueSnapshot)."""
 
     async def terminate_job(self, *, job_id: str, reason: str) -> None:
         """TerminateJob; ``reason`` is cut to Batch's 1,024 characters."""
@@ -247,6 +268,32 @@ class ReleaseHold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A Batch job queue that is known to place no jobs."""
+
+    job_queue: str
+    cause: str
+    """Closed set, see ``core.events.WAIT_CAUSES``."""
+    blocked_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutBlock:
+    """Always applied; what was said of the job queue before is replaced."""
+
+    block: Block
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndBlock:
+    """Not applied if the job queue is not blocked."""
+
+    job_queue: str
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteOutbox:
     """Rows of one sink that were delivered."""
 
@@ -256,7 +303,17 @@ class DeleteOutbox:
 DEAD_LETTER: Final = "dead_letter"
 """Sink and event name of dead letters in the outbox."""
 
-Write = InsertJob | UpdateJob | InsertRejection | RememberCancel | PutHold | ReleaseHold | DeleteOutbox
+Write = (
+    InsertJob
+    | UpdateJob
+    | InsertRejection
+    | RememberCancel
+    | PutHold
+    | ReleaseHold
+    | PutBlock
+    | EndBlock
+    | DeleteOutbox
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +397,8 @@ class JobStore(Protocol):
         """Seconds of waiting that weigh as much as one step of priority, per job queue. Re-ranks what is stored."""
 
     async def holds(self) -> Sequence[Hold]: ...
+
+    async def blocks(self) -> Sequence[Block]: ...
 
     # submission and rescue
     async def load(self, keys: Sequence[RowKey]) -> Mapping[RowKey, Job]: ...

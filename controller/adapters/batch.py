@@ -15,18 +15,21 @@ from typing import Any, Final
 import anyio
 import structlog
 
-from controller.adapters import batch_decode
+from controller.adapters import batch_decode, batch_rows
 from controller.adapters.aws_call import READ_DEADLINE_S, Calls, Observe
 from controller.adapters.aws_errors import CALL_FAULTS, classify, classify_submit, values_to_redact
 from controller.core.errors import InDoubt, Unavailable
 from controller.core.job import ListedJob, Observation, QueueStatus
 from controller.core.limits import (
+    DESCRIBE_ENVIRONMENTS_MAX,
     DESCRIBE_JOBS_MAX,
     DESCRIBE_QUEUES_MAX,
     LIST_JOBS_FILTERED_PAGE_MAX,
+    LIST_JOBS_PAGE_MAX,
     TERMINATE_REASON_LENGTH_MAX,
 )
-from controller.ports import Clock, ListPage, SubmittedJob
+from controller.core.waiting import ComputeEnvironment
+from controller.ports import ChildPage, Clock, ListPage, SubmittedJob
 
 log = structlog.get_logger(__name__)
 
@@ -155,6 +158,50 @@ class Batch:
 
         return await self._calls.send("DescribeJobQueues", call, deadline_s=self._read_deadline_s)
 
+    async def list_failed_children(
+        self, *, job_id: str, is_multi_node: bool, next_token: str | None = None
+    ) -> ChildPage:
+        arguments: dict[str, Any] = {
+            "multiNodeJobId" if is_multi_node else "arrayJobId": job_id,
+            "jobStatus": "FAILED",
+            "maxResults": LIST_JOBS_PAGE_MAX,
+        }
+        if next_token is not None:
+            arguments["nextToken"] = next_token
+
+        async def call() -> ChildPage:
+            answer = await self._client.list_jobs(**arguments)
+            found = [batch_rows.failed_child(row) for row in _entries(answer, "jobSummaryList", "ListJobs")]
+            children = [child for child in found if child is not None]
+            if len(children) < len(found):
+                raise _no_answer("ListJobs", "the index of a child")
+            return ChildPage(children=children, next_token=answer.get("nextToken") or None)
+
+        return await self._calls.send("ListJobs", call, deadline_s=self._read_deadline_s)
+
+    async def describe_compute_environments(self, names: Sequence[str]) -> Sequence[ComputeEnvironment]:
+        assert 1 <= len(names) <= DESCRIBE_ENVIRONMENTS_MAX, "an empty list means every environment to Batch"
+
+        async def call() -> Sequence[ComputeEnvironment]:
+            answer = await self._client.describe_compute_environments(
+                computeEnvironments=list(names), maxResults=DESCRIBE_ENVIRONMENTS_MAX
+            )
+            rows = _entries(answer, "computeEnvironments", "DescribeComputeEnvironments")
+            return [found for row in rows if (found := batch_rows.compute_environment(row)) is not None]
+
+        return await self._calls.send("DescribeComputeEnvironments", call, deadline_s=self._read_deadline_s)
+
+    async def queue_front(self, job_queue: str) -> Sequence[str]:
+        async def call() -> Sequence[str]:
+            answer = await self._client.get_job_queue_snapshot(jobQueue=job_queue)
+            front = answer.get("frontOfQueue")
+            if not isinstance(front, Mapping):
+                raise _no_answer("GetJobQueueSnapshot", "frontOfQueue")
+            rows = [] if front.get("jobs") is None else _entries(front, "jobs", "GetJobQueueSnapshot")
+            return [job_id for row in rows if (job_id := batch_rows.job_id_in(row)) is not None]
+
+        return await self._calls.send("GetJobQueueSnapshot", call, deadline_s=self._read_deadline_s)
+
     async def terminate_job(self, *, job_id: str, reason: str) -> None:
         cut = reason[:TERMINATE_REASON_LENGTH_MAX] or "cancelled"
 
@@ -209,6 +256,7 @@ def _queue(row: Mapping[str, Any]) -> QueueStatus:
         state=str(row.get("state") or ""),
         status=str(row.get("status") or ""),
         status_reason=str(row.get("statusReason") or ""),
+        compute_environments=batch_rows.environments_of(row),
     )
 
 

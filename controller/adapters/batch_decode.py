@@ -64,6 +64,10 @@ class _Array(msgspec.Struct, gc=False, rename="camel"):
     status_summary: dict[str, int] | None = None
 
 
+class _Nodes(msgspec.Struct, gc=False, rename="camel"):
+    num_nodes: int | None = None
+
+
 class JobDetail(msgspec.Struct, gc=False, rename="camel"):
     """What is read of Batch's JobDetail; the members are named as Batch names them, but for the case."""
 
@@ -79,6 +83,7 @@ class JobDetail(msgspec.Struct, gc=False, rename="camel"):
     ecs_properties: _EcsProperties | None = None
     eks_attempts: list[_EksAttempt] | None = None
     array_properties: _Array | None = None
+    node_properties: _Nodes | None = None
     is_cancelled: bool | None = None
     is_terminated: bool | None = None
     tags: dict[str, str] | None = None
@@ -245,7 +250,8 @@ def _observation(job: JobDetail, job_id: str, status: BatchStatus) -> Observatio
         exit_code=container.exit_code,
         container_reason=container.reason,
         log_stream=container.log_stream_name,
-        array_summary=(array.status_summary or None) if array is not None and array.size else None,
+        array_summary=(array.status_summary or {}) if array is not None and array.size else None,
+        nodes=job.node_properties.num_nodes if job.node_properties is not None else None,
         is_cancelled=bool(job.is_cancelled),
         is_terminated=bool(job.is_terminated),
         tags=job.tags or {},
@@ -283,11 +289,18 @@ def _containers(tasks: Sequence[_Task] | None) -> list[_Container]:
 
 
 def _principal(containers: Sequence[_Container]) -> _Container:
-    """The container of several that says most of how a task ended: the first that failed, else the first that
-    ended, else the first that says anything."""
+    """The container of several that says most of how a task ended: the first that failed, preferably with a reason,
+    else the first that ended if none tells a reason (one whose image could not be pulled has no exit code), else the
+    first that says anything."""
     return (
-        next((c for c in containers if c.exit_code), None)
-        or next((c for c in containers if c.exit_code is not None), None)
-        or next((c for c in containers if c.reason or c.log_stream_name), None)
+        next((c for c in containers if c.exit_code and c.reason), None)
+        or next((c for c in containers if c.exit_code), None)
+        or next((c for c in containers if c.exit_code is not None and not _has_reason(containers)), None)
+        or next((c for c in containers if c.reason), None)
+        or next((c for c in containers if c.log_stream_name), None)
         or _NO_CONTAINER
     )
+
+
+def _has_reason(containers: Sequence[_Container]) -> bool:
+    return any(c.reason for c in containers)

@@ -42,6 +42,8 @@ class QueueLimits:
     """Nothing of this queue is submitted."""
     aging_s: float = 60.0
     """Seconds of waiting that weigh as much as one step of priority, > 0. The store ranks by it."""
+    stuck_after_s: float = 1_800.0
+    """A job that is RUNNABLE for longer is stuck; 0: none ever is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,7 @@ HOLD_REASONS: Final = ("queue_disabled", "queue_invalid", "access_denied", "unex
 """Why a queue, or a (queue, definition) pair, is held."""
 REASON_CLASSES: Final = (
     "application_exit_code",
+    "array_child_failed",
     "cancelled",
     "dependency_failed",
     "expired",
@@ -112,13 +113,29 @@ REASON_CLASSES: Final = (
     "conflict",
     "lost",
     "out_of_memory",
+    "overrides_too_long",
+    "queue_deleted",
     "refused",
     "spot_reclaim",
     "start_failed",
+    "terminated",
+    "time_limit",
     "timeout",
     "unknown",
 )
-"""Closed set of ``reason_class``."""
+"""Closed set of ``reason_class``; what each means is in ``core.reasons.MEANINGS``."""
+WAIT_CAUSES: Final = (
+    "insufficient_capacity",
+    "misconfigured_resources",
+    "service_role",
+    "compute_environment_invalid",
+    "compute_environment_disabled",
+    "job_queue_invalid",
+    "max_vcpus_reached",
+    "behind_other_jobs",
+    "undetermined",
+)
+"""Closed set of the ``cause`` of a job that waits; what each means is in ``core.waiting.MEANINGS``."""
 
 IDENTITY_FIELDS: Final = (
     FieldSpec("request_id", _STRING, "The request's id."),
@@ -167,6 +184,44 @@ _ATTEMPTS: Final = FieldSpec(
     },
     "Every attempt that Batch lists, in order.",
 )
+
+
+def _failed(name: str, meaning: str) -> FieldSpec:
+    group = {
+        "type": "object",
+        "properties": {
+            "indexes": _STRING,
+            "count": _INTEGER,
+            "reason_class": {"type": "string", "enum": list(REASON_CLASSES)},
+            "exit_code": _INTEGER,
+            "reason": _STRING,
+            "is_cut": {"type": "boolean"},
+        },
+        "required": ["indexes", "count", "reason_class"],
+        "additionalProperties": False,
+    }
+    schema = {
+        "type": "object",
+        "properties": {
+            "count": _INTEGER,
+            "groups": {"type": "array", "items": group},
+            "other_groups": _INTEGER,
+            "other_children": _INTEGER,
+            "incomplete": {"type": "string"},
+        },
+        "required": ["count", "groups"],
+        "additionalProperties": False,
+    }
+    return FieldSpec(
+        name,
+        schema,
+        f"{meaning} `count` were found; `indexes` are ranges such as `0-3,7`; `reason` is that of the first of its "
+        "group. At most 20 groups with 200 ranges each (`is_cut`: it has more) are told, the rest is counted in "
+        "`other_groups` and `other_children`. With `incomplete` (`deadline`, `denied`, `failed`, `lagging`, "
+        "`too_many`) some may be missing, and `array_summary` tells how many failed.",
+    )
+
+
 _END: Final = (
     FieldSpec("exit_code", _INTEGER, "Exit code of the last attempt's container."),
     FieldSpec("log_stream", _STRING, "Log stream of the last attempt."),
@@ -176,6 +231,13 @@ _END: Final = (
         {"type": "object", "additionalProperties": {"type": "integer"}},
         "Children per Batch status, array parents only.",
     ),
+    _failed("failed_children", "The children of an array job that failed, grouped by exit code and reason."),
+    FieldSpec(
+        "unaccounted_children",
+        _INTEGER,
+        "Children that Batch counts neither as SUCCEEDED nor as FAILED though the array job has ended.",
+    ),
+    _failed("failed_nodes", "The nodes of a multi-node job that failed, likewise."),
     FieldSpec("tags", {"type": "object", "additionalProperties": _STRING}, "The job's tags."),
 )
 _QUEUE: Final = (
@@ -183,6 +245,15 @@ _QUEUE: Final = (
     FieldSpec("job_definition", _STRING, "Job definition, if only its requests are held."),
     FieldSpec("reason", {"type": "string", "enum": list(HOLD_REASONS)}, "Why it is held."),
     FieldSpec("detail", _STRING, "What the service said."),
+)
+_CAUSE: Final = FieldSpec("cause", {"type": "string", "enum": list(WAIT_CAUSES)}, "Why it waits, from a closed set.")
+_BLOCK: Final = (
+    FieldSpec("job_queue", _STRING, "Name of the Batch job queue."),
+    _CAUSE,
+    FieldSpec("detail", _STRING, "What Batch says of it."),
+    FieldSpec("head_job_id", _STRING, "The job at the head of the queue, ours or not."),
+    FieldSpec("stuck_jobs", _INTEGER, "Jobs of ours that are RUNNABLE for longer than `queues.<name>.stuck_after_s`."),
+    FieldSpec("blocked_at", _TIME, "Since when it is known to be blocked."),
 )
 
 CATALOGUE: Final[Mapping[str, EventSpec]] = {
@@ -267,6 +338,33 @@ CATALOGUE: Final[Mapping[str, EventSpec]] = {
             ("job_queue", "reason"),
         ),
         EventSpec("job_queue.released", "Submission to it goes on.", _QUEUE, ("job_queue", "reason")),
+        EventSpec(
+            "job.stuck",
+            "A job is RUNNABLE for longer than `queues.<name>.stuck_after_s`. Told once each time that it is; of a "
+            "queue, each time that AWS is asked about it, at most the 10 jobs nearest its head, and the metric "
+            "`stuck_jobs` counts all.",
+            (
+                *IDENTITY_FIELDS,
+                _CAUSE,
+                FieldSpec("detail", _STRING, "What Batch says of it."),
+                FieldSpec("position", _INTEGER, "Its place in the job queue, from 1, if it is among the first 100."),
+                FieldSpec("attempt", _INTEGER, "Number of attempts that Batch lists."),
+                FieldSpec("runnable_for_s", _NUMBER, "For how long it has been seen RUNNABLE."),
+            ),
+            ("request_id", "job_id", "batch_status", "cause", "runnable_for_s"),
+        ),
+        EventSpec(
+            "job_queue.blocked",
+            "No job of this queue is being placed, for this cause. Told again if the cause changes.",
+            _BLOCK,
+            ("job_queue", "cause", "blocked_at"),
+        ),
+        EventSpec(
+            "job_queue.unblocked",
+            "It is no longer known to be blocked.",
+            _BLOCK,
+            ("job_queue", "cause", "blocked_at"),
+        ),
     )
 }
 

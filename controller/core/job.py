@@ -146,6 +146,8 @@ class Job:
 
 if TYPE_CHECKING:
     from dataclasses import replace as replace
+
+    from controller.core.children import FailedChildren
 else:
     _SETTERS = {each.name: getattr(Job, each.name).__set__ for each in fields(Job)}
     _VALUES = attrgetter(*_SETTERS)
@@ -191,7 +193,11 @@ class Observation:
     container_reason: str | None = None
     log_stream: str | None = None
     array_summary: dict[str, int] | None = None
-    """Children per status of an array parent."""
+    """Children per status of an array parent; empty if Batch does not say. None: it is not one."""
+    nodes: int | None = None
+    """Number of nodes of a multi-node job."""
+    children: FailedChildren | None = None
+    """What a look-up found of the children or nodes that failed."""
     is_cancelled: bool = False
     is_terminated: bool = False
     tags: dict[str, str] = field(default_factory=dict)
@@ -219,6 +225,8 @@ class QueueStatus:
     status: str
     """CREATING, UPDATING, DELETING, DELETED, VALID or INVALID."""
     status_reason: str = ""
+    compute_environments: tuple[str, ...] = ()
+    """ARNs or names, in the order in which they are tried."""
 
     @property
     def accepts_jobs(self) -> bool:

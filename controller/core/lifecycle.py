@@ -99,6 +99,18 @@ class Described:
     seen: Observation
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundStuck:
+    """The job has been RUNNABLE for longer than its job queue's ``stuck_after_s``, and a cause was looked for."""
+
+    attempts: int
+    """When that was seen; a job that has run since is not stuck."""
+    runnable_for_s: float
+    cause: str
+    detail: str
+    position: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Missed:
     """A successful DescribeJobs answer did not show the job."""
@@ -121,6 +133,7 @@ Fact = (
     | Expired
     | NeverFound
     | Described
+    | FoundStuck
     | Missed
     | Forgotten
 )
@@ -329,10 +342,42 @@ def _finished(job: Job, seen: Observation, now: float) -> Event:
         "exit_code": seen.exit_code,
         "log_stream": seen.log_stream,
         "attempts": [_attempt(attempt) for attempt in seen.attempts],
-        "array_summary": seen.array_summary,
+        "array_summary": seen.array_summary or None,
         "tags": seen.tags or None,
+        **_children(job, seen),
     }
     return Event(name="job.finished", time=now, data=data, serial=FINAL)
+
+
+def _children(job: Job, seen: Observation) -> dict[str, JSON]:
+    """What is told of children and nodes."""
+    members: dict[str, JSON] = {}
+    if job.array_size is not None and seen.array_summary:
+        ended = sum(seen.array_summary.get(status, 0) for status in ("SUCCEEDED", "FAILED"))
+        members["unaccounted_children"] = max(0, job.array_size - ended) or None
+    if seen.children is None:
+        return members
+    told = seen.children.as_json()
+    if seen.nodes is None:
+        return {**members, "failed_children": told}
+    if seen.exit_code is None and seen.children.main_exit_code is not None:
+        members["exit_code"] = seen.children.main_exit_code
+    return {**members, "failed_nodes": told}
+
+
+def _tell_stuck(job: Job, fact: FoundStuck, now: float) -> Transition:
+    """Writes nothing but the event, whose serial is the number of attempts: one for each time of being RUNNABLE."""
+    if job.batch_status is not BatchStatus.RUNNABLE or job.attempts != fact.attempts:
+        return Transition(job, is_changed=False)
+    data = {
+        **identity(job),
+        "cause": fact.cause,
+        "detail": fact.detail or None,
+        "position": fact.position,
+        "attempt": fact.attempts,
+        "runnable_for_s": round(fact.runnable_for_s, 3),
+    }
+    return Transition(job, (Event(name="job.stuck", time=now, data=data, serial=str(fact.attempts)),))
 
 
 def _miss(job: Job, _: Missed, now: float) -> Transition:
@@ -425,6 +470,7 @@ TABLE: Final[Mapping[tuple[JobState, type], Step]] = {
     (JobState.SUBMITTING, CancelAsked): _ask_cancel,
     (JobState.TRACKED, CancelAsked): _ask_cancel,
     (JobState.TRACKED, Described): _describe,
+    (JobState.TRACKED, FoundStuck): _tell_stuck,
     (JobState.TRACKED, Missed): _miss,
     (JobState.TRACKED, Forgotten): _forget,
 }
@@ -447,6 +493,7 @@ LEADS_TO: Final[Mapping[tuple[JobState, type], tuple[JobState, ...]]] = {
     (_S, CancelAsked): (_S,),
     (_T, CancelAsked): (_T,),
     (_T, Described): (_T, JobState.SUCCEEDED, JobState.FAILED),
+    (_T, FoundStuck): (_T,),
     (_T, Missed): (_T,),
     (_T, Forgotten): (JobState.LOST,),
 }

@@ -13,6 +13,11 @@ BATCH_API_RATE_PER_S: Final = 50
 DESCRIBE_JOBS_MAX: Final = 100
 DESCRIBE_QUEUES_MAX: Final = 100
 LIST_JOBS_FILTERED_PAGE_MAX: Final = 100
+LIST_JOBS_PAGE_MAX: Final = 1_000
+"""Of children in a status: no filter applies to them."""
+DESCRIBE_ENVIRONMENTS_MAX: Final = 100
+QUEUE_FRONT_MAX: Final = 100
+"""Jobs that GetJobQueueSnapshot tells."""
 JOB_NAME_LENGTH_MAX: Final = 128
 ARRAY_SIZE_MIN: Final = 2
 ARRAY_SIZE_MAX: Final = 10_000

@@ -27,7 +27,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from controller.core.job import BatchStatus, RowKey
 from controller.core.limits import DESCRIBE_JOBS_MAX, LOST_MISSES_MIN
@@ -96,6 +96,16 @@ class Tracked:
     @property
     def is_missed(self) -> bool:
         return self.misses > 0
+
+
+class Lasting(NamedTuple):
+    """A job that was in one status whenever it was seen, for so long."""
+
+    key: RowKey
+    job_id: str
+    attempts: int
+    for_s: float
+    """From when it was first seen in it to when it was last: the least that it can have been."""
 
 
 _STATUSES: Final = tuple(BatchStatus)
@@ -307,6 +317,21 @@ class Schedule:
     def staleness_s(self, now: float) -> float:
         """Age of the oldest answer about any job (0 if there is none). Looks at every job: about 1 ms per 100,000."""
         return max(0.0, now - min(self._seen_at, default=now)) if self._slot_of_id else 0.0
+
+    @property
+    def slots(self) -> int:
+        """Rows to look through with ``lasting``."""
+        return len(self._ids)
+
+    def lasting(self, status: BatchStatus, *, for_s: float, first: int, count: int) -> list[Lasting]:
+        """Those among ``count`` rows from ``first`` on that have been in ``status`` for ``for_s``; 0.1 µs a row."""
+        number = _STATUS_NUMBERS[status]
+        seen_at, changed_at, misses = self._seen_at, self._changed_at, self._misses
+        return [
+            Lasting(RowKey(self._keys[slot]), self._ids[slot], self._attempts[slot], seen_at[slot] - changed_at[slot])
+            for slot, found in enumerate(self._status[first : first + count], start=first)
+            if found == number and seen_at[slot] - changed_at[slot] >= for_s and not misses[slot] and self._ids[slot]
+        ]
 
     def sweep_s(self, rate_per_s: float) -> float:
         """Seconds in which every job is described once at this many calls per second."""

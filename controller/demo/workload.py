@@ -264,7 +264,7 @@ def _environment(wishes: dict[str, str]) -> Body:
 def _broken_endings() -> Iterator[tuple[str, Ending]]:
     yield "out-of-memory", Ending(outcome="failed", reason_class="out_of_memory", exit_code=137, attempts=1)
     yield "image-pull", Ending(outcome="failed", reason_class="image_pull")
-    yield "spot", Ending(outcome="failed", reason_class="host_lost")
+    yield "spot", Ending(outcome="failed", reason_class="spot_reclaim")
 
 
 def _without(body: Body, name: str) -> Body:

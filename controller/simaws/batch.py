@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from controller.core import limits
@@ -19,7 +20,7 @@ from controller.simaws.answers import client_error
 from controller.simaws.batch_arrays import ArrayChildren
 from controller.simaws.batch_listing import list_children, list_queue
 from controller.simaws.batch_requests import check_submission, require_list, run_spec, vcpus_of
-from controller.simaws.batch_resources import Definition, Definitions, Job, JobQueue, Place
+from controller.simaws.batch_resources import Definition, Definitions, Environment, Job, JobQueue, Place
 from controller.simaws.batch_schedule import WHOLE, Scheduler
 from controller.simaws.batch_timeline import FINAL, PENDING, RUNNABLE, SUBMITTED, Stop, draw, draw_attempts
 from controller.simaws.batch_timeline import status_at as execution_status_at
@@ -49,6 +50,8 @@ class Batch:
         self.place = place
         self.profile = profile
         self.queues: dict[str, JobQueue] = {}
+        self.environments: dict[str, Environment] = {}
+        """Those that are not as they are by default."""
         self.definitions = Definitions(place)
         self.jobs: dict[str, Job] = {}
         self.scheduler = Scheduler(on_planned)
@@ -100,6 +103,7 @@ class Batch:
             if found is not None and not self._omits(reference):
                 job, index = found
                 shapes.append(views.detail(job, now) if index == WHOLE else views.child_detail(job, index, now))
+        self._explain_heads(shapes, now)
         return {"jobs": shapes}
 
     def list_jobs(self, request: Request, now: float) -> Shape:
@@ -109,7 +113,9 @@ class Batch:
             raise client_error("Error executing request, Exception : Exactly one of jobQueue, arrayJobId is required.")
         self.scheduler.run_until(now)
         if selectors == ["jobQueue"]:
-            return list_queue(request, self.find_queue(request["jobQueue"]), now, is_listed=self.is_listed)
+            answer = list_queue(request, self.find_queue(request["jobQueue"]), now, is_listed=self.is_listed)
+            self._explain_heads(answer["jobSummaryList"], now)
+            return answer
         job = self.jobs.get(str(request.get("arrayJobId")))
         if job is None or job.children is None or not self.is_listed(job, now):
             return {"jobSummaryList": []}
@@ -193,14 +199,14 @@ class Batch:
                 "computeEnvironmentName": name,
                 "computeEnvironmentArn": self.place.arn("compute-environment", name),
                 "type": "MANAGED",
-                "state": "ENABLED",
-                "status": "VALID",
-                "statusReason": "ComputeEnvironment Healthy",
+                "state": (environment := self.environments.get(name, _USUAL)).state,
+                "status": environment.status,
+                "statusReason": environment.status_reason,
                 "computeResources": {
                     "type": "EC2",
                     "minvCpus": 0,
-                    "maxvCpus": 10_000,
-                    "desiredvCpus": 0,
+                    "maxvCpus": environment.vcpus_max,
+                    "desiredvCpus": environment.vcpus_desired,
                     "subnets": [],
                 },
             }
@@ -233,14 +239,26 @@ class Batch:
         """GetJobQueueSnapshot: the first 100 RUNNABLE jobs of a queue."""
         self.scheduler.run_until(now)
         queue = self.find_queue(str(request.get("jobQueue", "")))
-        front = []
+        front = [
+            {"jobArn": self.place.arn("job", job.id), "earliestTimeAtPosition": views.millis(job.ready_at)}
+            for job in islice(self._runnable(queue, now), limits.QUEUE_FRONT_MAX)
+        ]
+        return {"frontOfQueue": {"jobs": front, "lastUpdatedAt": views.millis(now)}}
+
+    def _runnable(self, queue: JobQueue, now: float) -> Iterator[Job]:
         for job in queue.jobs:
             if job.children is None and self.is_listed(job, now) and job.status_at(now) == RUNNABLE:
-                arn, since = self.place.arn("job", job.id), views.millis(job.ready_at)
-                front.append({"jobArn": arn, "earliestTimeAtPosition": since})
-                if len(front) == limits.DESCRIBE_JOBS_MAX:
-                    break
-        return {"frontOfQueue": {"jobs": front, "lastUpdatedAt": views.millis(now)}}
+                yield job
+
+    def _explain_heads(self, shapes: list[Shape], now: float) -> None:
+        """Of a blocked queue the RUNNABLE job at the head tells why; no other job does."""
+        for queue in self.queues.values():
+            if queue.blocked_reason is None:
+                continue
+            head = next(self._runnable(queue, now), None)
+            for shape in shapes:
+                if head is not None and shape["jobId"] == head.id and shape["status"] == RUNNABLE:
+                    shape["statusReason"] = queue.blocked_reason
 
     # --- inner parts ----------------------------------------------------------------------------------------
 
@@ -345,6 +363,9 @@ class Batch:
             self.scheduler.forget(job)
         for queue in {job.queue.name: job.queue for job in gone}.values():
             queue.forget(job for job in gone if job.queue is queue)
+
+
+_USUAL: Final = Environment()
 
 
 def _queue_shape(queue: JobQueue) -> Shape:

@@ -108,6 +108,17 @@ class Job(Execution):
         return NEVER if end is None else end.at
 
 
+@dataclass(slots=True)
+class Environment:
+    """A compute environment; every member may be changed at any time. It decides nothing, it only tells."""
+
+    state: str = "ENABLED"
+    status: str = "VALID"
+    status_reason: str = "ComputeEnvironment Healthy"
+    vcpus_max: int = 10_000
+    vcpus_desired: int = 0
+
+
 _NO_TAGS: Mapping[str, str] = {}
 
 
@@ -121,6 +132,8 @@ class JobQueue:
     status: str = "VALID"
     priority: int = 1
     compute_environments: tuple[str, ...] = ()
+    blocked_reason: str | None = None
+    """What Batch says of the RUNNABLE job at its head, which it does not place."""
     capacity: Capacity | None = None
     jobs: list[Job] = field(default_factory=list)
     """In order of submission."""

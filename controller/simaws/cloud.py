@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Any, Final
 
 from controller.simaws.answers import Answer, AwsError, Delivery
 from controller.simaws.batch import Batch
-from controller.simaws.batch_resources import Place
+from controller.simaws.batch_resources import Environment, Place
 from controller.simaws.events import EventBridge, Rule
 from controller.simaws.faults import Fault, FaultPlan
 from controller.simaws.history import AcceptedJob, History
@@ -99,6 +100,18 @@ class SimAws:
     def set_job_queue_slots(self, name: str, slots: float | None) -> None:
         """Change a job queue's vCPUs; None: no limit."""
         self.batch.scheduler.limit(self.batch.queues[name], slots, self.now)
+
+    def block_job_queue(self, name: str, reason: str | None) -> None:
+        """Place no job of a queue any more, and let the one at its head tell why; None: go on, without a limit."""
+        queue = self.batch.queues[name]
+        queue.blocked_reason = reason
+        self.set_job_queue_slots(name, None if reason is None else 0.0)
+
+    def set_compute_environment(self, name: str, **members: Any) -> None:
+        """Change what a compute environment says of itself (members of ``Environment``). Queues without one of their
+        own share one called ``simulated``."""
+        known = self.batch.environments.get(name, Environment())
+        self.batch.environments[name] = replace(known, **members)
 
     def add_job_definition(self, name: str, body: Mapping[str, Any] | None = None) -> None:
         self.batch.add_definition(name, body)

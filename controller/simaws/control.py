@@ -17,7 +17,7 @@ from controller.simaws.profile import PROFILES, changed
 Json = dict[str, Any]
 T = TypeVar("T")
 PAGE_MAX: Final = 10_000
-_QUEUE_MEMBERS: Final = frozenset({"name", "slots", "state", "status"})
+_QUEUE_MEMBERS: Final = frozenset({"name", "slots", "state", "status", "blocked_reason"})
 
 
 def control(sim: SimAws, method: str, path: str, query: Mapping[str, str], body: Json) -> tuple[int, Any]:
@@ -71,7 +71,15 @@ def _put_job_queue(sim: SimAws, query: Mapping[str, str], body: Json) -> Json:
     if "slots" in body:
         sim.set_job_queue_slots(name, None if body["slots"] is None else float(body["slots"]))
     sim.set_job_queue(name, state=body.get("state"), status=body.get("status"))
+    if "blocked_reason" in body:
+        sim.block_job_queue(name, None if body["blocked_reason"] is None else str(body["blocked_reason"]))
     return {"name": name, "arn": sim.batch.queues[name].arn}
+
+
+def _put_compute_environment(sim: SimAws, query: Mapping[str, str], body: Json) -> Json:
+    name = str(body.pop("name"))
+    sim.set_compute_environment(name, **body)
+    return {"name": name}
 
 
 def _put_job_definition(sim: SimAws, query: Mapping[str, str], body: Json) -> Json:
@@ -181,6 +189,7 @@ _ROUTES: Final[Mapping[tuple[str, str], Callable[[SimAws, Mapping[str, str], Jso
     ("GET", "health"): _health,
     ("GET", "stats"): _stats,
     ("POST", "job-queues"): _put_job_queue,
+    ("POST", "compute-environments"): _put_compute_environment,
     ("POST", "job-definitions"): _put_job_definition,
     ("POST", "sqs-queues"): _put_sqs_queue,
     ("POST", "rules"): _put_rule,

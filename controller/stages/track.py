@@ -2,18 +2,25 @@
 
 The schedule of who is due lives in memory and is rebuilt at start. A call carries 100 ids whenever 100 jobs are in
 flight. Unchanged answers write nothing; a missing id is an observation; a failed chunk waits as a chunk.
+
+The end of an array job or multi-node job of which something failed is not stored with its chunk: the job is set aside
+until ``controller/children.py`` has found which children failed, for a bounded time, and stored then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import anyio
 import anyio.abc
 import structlog
 
+from controller.arrays import ArrayProgress
 from controller.budgets import Budgets, Purpose
+from controller.children import ChildLookUp, wants_look_up
 from controller.core.errors import BadCredentials, NotAllowed, OutwardError, StoreUnavailable, Throttled
 from controller.core.job import BatchStatus, Job, JobState, Observation, RowKey
 from controller.core.lifecycle import Described, Fact, Forgotten, Missed
@@ -21,7 +28,7 @@ from controller.core.limits import DESCRIBE_JOBS_MAX
 from controller.core.polling import Schedule, Tracked, is_lost
 from controller.health import Health
 from controller.ledger import Ledger
-from controller.loop import Backoff, guarded
+from controller.loop import Backoff, Drain, guarded
 from controller.metrics import Metrics
 from controller.ports import BatchApi, Clock, JobStore, TrackedRow
 
@@ -50,6 +57,8 @@ class Track:
         schedule: Schedule,
         concurrency: int,
         lost_after_s: float,
+        children: ChildLookUp,
+        drain: Drain,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -62,6 +71,11 @@ class Track:
         self._slots = anyio.Semaphore(concurrency)
         self._lost_after_s = lost_after_s
         self._backoff = Backoff(chance)
+        self._children = children
+        self._drain = drain
+        self._aside: set[RowKey] = set()
+        """Ended parents whose children are being looked up: in hands, but no longer their chunk's."""
+        self.arrays = ArrayProgress()
         self._missing_since: dict[RowKey, float] = {}
         """Monotonic: first miss of rows that this process saw go missing. A wall clock that jumps makes none lost."""
         self._reconcile_at = 0.0
@@ -70,6 +84,8 @@ class Track:
         """ARN of a job that was accepted by this process: tells the account where STS does not."""
         self.on_returned: Callable[[], None] = lambda: None
         """Told when a chunk is back in the schedule: while every job was in hands, nobody knew when to look again."""
+        self.on_waiting: Callable[[RowKey, str], None] = lambda key, status_reason: None
+        """Told of each RUNNABLE job that has a status reason."""
         self._log = structlog.get_logger(stage="track")
 
     # --- the schedule ---------------------------------------------------------------------------------
@@ -144,25 +160,34 @@ class Track:
         if not chunk:
             self._slots.release()
         else:
-            tasks.start_soon(self._observe, chunk, name="describe jobs")
+            tasks.start_soon(self._observe, chunk, tasks, name="describe jobs")
         return 0.0
 
-    async def _observe(self, chunk: Sequence[Tracked]) -> None:
+    async def _observe(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> None:
         """One call and what it says; whatever happens, every job of the chunk is back in the schedule or ended."""
 
         async def later(error: Exception) -> None:
             self._give_back(chunk, self._backoff.failed())
 
         try:
-            await guarded(lambda: self._observe_chunk(chunk), stage="track", on_error=later)
+            await guarded(lambda: self._observe_chunk(chunk, tasks), stage="track", on_error=later)
         finally:
             self._slots.release()
             self.on_returned()
 
-    async def _observe_chunk(self, chunk: Sequence[Tracked]) -> None:
+    async def _observe_chunk(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> None:
         seen = await self._described(chunk)
         if seen is None:
             return
+        for row in chunk:
+            found = seen.get(row.job_id)
+            if found is not None and found.status is BatchStatus.FAILED and wants_look_up(found):
+                self._aside.add(row.key)
+                tasks.start_soon(self._end_parent, row, found, name="look up children")
+        await self._notice(chunk, seen)
+        await self._store_chunk([row for row in chunk if row.key not in self._aside], seen)
+
+    async def _store_chunk(self, chunk: Sequence[Tracked], seen: Mapping[str, Observation]) -> None:
         changed = [row for row in chunk if self._is_changed(row, seen.get(row.job_id))]
         jobs = await self._store.load([row.key for row in changed])
         try:
@@ -176,6 +201,7 @@ class Track:
             observation = seen.get(row.job_id)
             if row.key in ended:
                 self._schedule.remove(row.key)
+                self.arrays.remove(row.key)
             elif observation is None:
                 self._schedule.missed(row.key, now=now)
             elif observation.status is None:
@@ -205,10 +231,59 @@ class Track:
             return {observation.job_id: observation for observation in answer}
         return None
 
+    # --- parents --------------------------------------------------------------------------------------
+
+    async def _notice(self, chunk: Sequence[Tracked], seen: Mapping[str, Observation]) -> None:
+        """What an unchanged job may tell too: how far an array has come, why a job waits."""
+        arrays: dict[RowKey, Mapping[str, int]] = {}
+        for row in chunk:
+            found = seen.get(row.job_id)
+            if found is None:
+                continue
+            if found.array_summary is not None:
+                arrays[row.key] = found.array_summary
+            elif found.status is BatchStatus.RUNNABLE and found.status_reason:
+                self.on_waiting(row.key, found.status_reason)
+        new = [key for key in arrays if key not in self.arrays]
+        for key, job in (await self._store.load(new)).items() if new else ():
+            if job.state is JobState.TRACKED:
+                self.arrays.add(key, job.job_queue)
+        for key, summary in arrays.items():
+            self.arrays.seen(key, summary)
+
+    async def _end_parent(self, row: Tracked, seen: Observation) -> None:
+        """Look up the children of an ended parent, then store its end."""
+
+        async def later(error: Exception) -> None:
+            self._aside.discard(row.key)
+            self._give_back([row], self._backoff.failed())
+
+        try:
+            found = await self._with_children(seen)
+            self._aside.discard(row.key)
+            if found is None:
+                self._give_back([row], 0.0)
+            else:
+                await guarded(partial(self._store_chunk, [row], {row.job_id: found}), stage="track", on_error=later)
+        finally:
+            self._aside.discard(row.key)
+            self.on_returned()
+
+    async def _with_children(self, seen: Observation) -> Observation | None:
+        """None: a drain cut it short. The row is TRACKED still, and the next process asks again."""
+        with anyio.CancelScope() as looking:
+            self._drain.on_request(looking.cancel)
+            try:
+                return replace(seen, children=await self._children.find(seen))
+            finally:
+                self._drain.forget(looking.cancel)
+        return None
+
     def _give_back(self, chunk: Sequence[Tracked], delay_s: float) -> None:
         now = self._clock.monotonic()
         for row in chunk:
-            self._schedule.returned(row.key, now=now, delay=delay_s)
+            if row.key not in self._aside:
+                self._schedule.returned(row.key, now=now, delay=delay_s)
 
     @staticmethod
     def _is_changed(row: Tracked, seen: Observation | None) -> bool:

@@ -53,10 +53,25 @@ async def terminate(batch: Batch) -> object:
     return None
 
 
+async def children(batch: Batch) -> object:
+    return await batch.list_failed_children(job_id="j-1", is_multi_node=False)
+
+
+async def environments(batch: Batch) -> object:
+    return await batch.describe_compute_environments(["ce"])
+
+
+async def front(batch: Batch) -> object:
+    return await batch.queue_front("q")
+
+
 READS: list[tuple[Read, str]] = [
     (describe, "DescribeJobs"),
     (find, "ListJobs"),
     (queues, "DescribeJobQueues"),
+    (children, "ListJobs"),
+    (environments, "DescribeComputeEnvironments"),
+    (front, "GetJobQueueSnapshot"),
     (terminate, "TerminateJob"),
 ]
 
@@ -108,7 +123,7 @@ async def test_fault_is_one_request_and_its_kind(
 async def test_answer_without_its_list_is_no_answer(open_batch: OpenBatch, seen: Seen, body: bytes) -> None:
     """A 200 that says nothing is an error: read as empty, it would mean that no such job or queue exists."""
     async with faulty_server(answer(200, body)) as server, open_batch(server.url) as batch:
-        for read, _ in READS[:3]:
+        for read, _ in READS[:6]:
             with pytest.raises(Unavailable):
                 await read(batch)
     assert {outcome for _, outcome in seen.calls} == {"unavailable"}
@@ -226,6 +241,81 @@ async def test_queue_status_is_read_verbatim(open_batch: OpenBatch) -> None:
         "x",
     )
     assert not found.accepts_jobs
+
+
+async def test_failed_children_are_asked_for_by_status_and_read_with_what_little_is_there(
+    open_batch: OpenBatch,
+) -> None:
+    """1,000 a page; the index is taken from the id where its member is missing."""
+    rows = [
+        {
+            "jobId": "j:4",
+            "status": "FAILED",
+            "arrayProperties": {"index": 4},
+            "container": {"exitCode": 1, "reason": "r"},
+        },
+        {"jobId": "j:7", "status": "FAILED", "statusReason": "Host EC2 (instance i-1) terminated."},
+        {"jobId": "j:8", "isTerminated": True},
+    ]
+    page = answer(200, {"jobSummaryList": rows, "nextToken": "t2"})
+    async with faulty_server(page) as server, open_batch(server.url) as batch:
+        found = await batch.list_failed_children(job_id="j", is_multi_node=False, next_token="t1")
+    assert json.loads(server.requests[0][2]) == {
+        "arrayJobId": "j",
+        "jobStatus": "FAILED",
+        "maxResults": 1000,
+        "nextToken": "t1",
+    }
+    assert found.next_token == "t2"
+    assert [(c.index, c.exit_code, c.reason, c.reason_class) for c in found.children] == [
+        (4, 1, "r", "application_exit_code"),
+        (7, None, None, "spot_reclaim"),
+        (8, None, None, "terminated"),
+    ]
+
+
+async def test_nodes_are_asked_for_by_their_job(open_batch: OpenBatch) -> None:
+    """A node tells whether it is the main one."""
+    node = {"jobId": "j#0", "nodeProperties": {"nodeIndex": 0, "isMainNode": True}, "container": {"exitCode": 2}}
+    async with faulty_server(answer(200, {"jobSummaryList": [node]})) as server, open_batch(server.url) as batch:
+        (main,) = (await batch.list_failed_children(job_id="j", is_multi_node=True)).children
+    assert json.loads(server.requests[0][2])["multiNodeJobId"] == "j"
+    assert (main.index, main.is_main_node, main.exit_code) == (0, True, 2)
+
+
+async def test_a_child_without_an_index_spoils_the_answer(open_batch: OpenBatch) -> None:
+    """Left out, the look-up would seem complete."""
+    async with faulty_server(answer(200, {"jobSummaryList": [{"jobId": "j"}]})) as server, open_batch(server.url) as b:
+        with pytest.raises(Unavailable):
+            await b.list_failed_children(job_id="j", is_multi_node=False)
+
+
+async def test_environments_and_front_of_a_queue_are_read(open_batch: OpenBatch) -> None:
+    """States verbatim, vCPUs where Batch tells them, ids of jobs and children from their ARNs in order."""
+    whole = {
+        "computeEnvironments": [
+            {
+                "computeEnvironmentName": "ce",
+                "computeEnvironmentArn": "arn:ce",
+                "state": "ENABLED",
+                "status": "INVALID",
+                "statusReason": "CLIENT_ERROR",
+                "computeResources": {"maxvCpus": 16, "desiredvCpus": 16},
+            },
+            {"computeEnvironmentName": "fargate", "computeResources": {"maxvCpus": 16}},
+        ],
+        "frontOfQueue": {"jobs": [{"jobArn": "arn:aws:batch:r:1:job/a"}, {"jobArn": "arn:aws:batch:r:1:job/b:3"}, {}]},
+    }
+    async with faulty_server(answer(200, whole)) as server, open_batch(server.url) as batch:
+        first, second = await batch.describe_compute_environments(["ce", "fargate"])
+        assert list(await batch.queue_front("q")) == ["a", "b:3"]
+    assert (first.status, first.status_reason, first.is_full, first.is_usable) == (
+        "INVALID",
+        "CLIENT_ERROR",
+        True,
+        False,
+    )
+    assert not second.is_full
 
 
 async def test_terminate_reason_is_cut(open_batch: OpenBatch) -> None:

@@ -156,6 +156,16 @@ async def test_queues_are_told_apart_by_presence(batch_world: World) -> None:
     assert queue.arn.endswith("job-queue/jobs")
 
 
+async def test_a_queue_leads_to_its_compute_environments(batch_world: World) -> None:
+    """By the ARNs that DescribeJobQueues gives. (moto knows no GetJobQueueSnapshot.)"""
+    (queue,) = await batch_world.batch.describe_job_queues(["jobs"])
+    (environment,) = await batch_world.batch.describe_compute_environments(queue.compute_environments)
+    assert environment.arn == queue.compute_environments[0]
+    assert (environment.name, environment.state, environment.status) == ("compute", "ENABLED", "VALID")
+    assert environment.is_usable
+    assert not environment.is_full
+
+
 async def test_unknown_queue_is_refused(batch_world: World) -> None:
     """Batch's ClientException is a refusal, with its words."""
     with pytest.raises(Refused, match="absent"):

@@ -45,6 +45,7 @@ KEYS: dict[str, Any] = {
     "queues.<name>.weight": 1,
     "queues.<name>.paused": False,
     "queues.<name>.aging_s": 60,
+    "queues.<name>.stuck_after_s": 1_800,
     "policy.allowed_job_queues": ("*",),
     "policy.allowed_job_definitions": ("*",),
     "policy.allowed_overrides": None,
@@ -58,6 +59,41 @@ KEYS: dict[str, Any] = {
     "log.level": "info",
     "log.format": "json",
 }
+
+REASON_CLASSES = (
+    "application_exit_code",
+    "array_child_failed",
+    "cancelled",
+    "dependency_failed",
+    "expired",
+    "host_lost",
+    "image_pull",
+    "invalid_request",
+    "not_allowed",
+    "conflict",
+    "lost",
+    "out_of_memory",
+    "overrides_too_long",
+    "queue_deleted",
+    "refused",
+    "spot_reclaim",
+    "start_failed",
+    "terminated",
+    "time_limit",
+    "timeout",
+    "unknown",
+)
+WAIT_CAUSES = (
+    "insufficient_capacity",
+    "misconfigured_resources",
+    "service_role",
+    "compute_environment_invalid",
+    "compute_environment_disabled",
+    "job_queue_invalid",
+    "max_vcpus_reached",
+    "behind_other_jobs",
+    "undetermined",
+)
 
 METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     "requests_received_total": {"outcome": ("accepted", "duplicate", "rejected", "conflict", "cancel")},
@@ -90,6 +126,13 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
         "job_queue": (),
         "outcome": ("succeeded", "failed", "lost", "cancelled", "rejected"),
     },
+    "job_failures_total": {"job_queue": (), "reason_class": REASON_CLASSES},
+    "stuck_jobs": {"job_queue": (), "cause": WAIT_CAUSES},
+    "inflight_arrays": {"job_queue": ()},
+    "array_children": {
+        "job_queue": (),
+        "batch_status": ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED"),
+    },
     "job_wait_seconds": {"job_queue": ()},
     "job_run_seconds": {"job_queue": (), "outcome": ("succeeded", "failed", "lost")},
     "detection_lag_seconds": {},
@@ -99,6 +142,8 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
             "DescribeJobs",
             "ListJobs",
             "DescribeJobQueues",
+            "DescribeComputeEnvironments",
+            "GetJobQueueSnapshot",
             "TerminateJob",
             "ReceiveMessage",
             "DeleteMessageBatch",
@@ -125,6 +170,8 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
             "DescribeJobs",
             "ListJobs",
             "DescribeJobQueues",
+            "DescribeComputeEnvironments",
+            "GetJobQueueSnapshot",
             "TerminateJob",
             "ReceiveMessage",
             "DeleteMessageBatch",
@@ -190,6 +237,9 @@ EVENTS = (
     "submission.adopted",
     "job_queue.held",
     "job_queue.released",
+    "job.stuck",
+    "job_queue.blocked",
+    "job_queue.unblocked",
 )
 FINAL_EVENTS = ("request.rejected", "job.finished", "job.lost", "job.cancelled")
 

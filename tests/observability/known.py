@@ -11,13 +11,6 @@ COMING: Final[Mapping[str, frozenset[str]]] = {
     "batch_events_received_total": frozenset({"outcome"}),
     "events_missed_ratio": frozenset(),
     "tracking_staleness_bound_seconds": frozenset(),
-    "stuck_jobs": frozenset({"job_queue", "cause"}),
-    "job_failures_total": frozenset({"job_queue", "reason_class"}),
-    "inflight_arrays": frozenset({"job_queue"}),
-    "array_children": frozenset({"job_queue", "batch_status"}),
-    "wait_seconds_total": frozenset({"cause"}),
-    "submission_paused": frozenset({"reason"}),
-    "queue_hold_changes_total": frozenset({"job_queue", "reason", "change"}),
     "event_loop_stall_seconds": frozenset(),
 }
 """Metrics with rules and panels already, that the controller does not export yet, with their labels. A name is taken

@@ -20,6 +20,7 @@ from controller.core.lifecycle import (
     Expired,
     Forgotten,
     FoundByName,
+    FoundStuck,
     LeftInDoubt,
     Missed,
     NeverFound,
@@ -104,6 +105,7 @@ def _facts() -> list[Any]:
         NeverFound(),
         Missed(),
         Forgotten(),
+        *(FoundStuck(attempts=n, runnable_for_s=1.0, cause="undetermined", detail="", position=None) for n in (0, 1)),
         *seen,
     ]
 

@@ -18,7 +18,7 @@ import aiohttp
 import anyio
 from botocore import exceptions as sdk
 
-from controller import application, gate, holds, intake, ledger, lookup
+from controller import application, children, gate, holds, intake, ledger, lookup
 from controller.adapters import aws_errors, batch
 from controller.adapters.store import sqlite, writes
 from controller.adapters.store.rows import encode_keyed
@@ -29,7 +29,7 @@ from controller.core.job import Job, JobState, ListedJob
 from controller.core.lifecycle import Accepted, Admitted, CancelAsked, Described, NotAccepted, NotFound, Transition
 from controller.core.limits import LOST_MISSES_MIN
 from controller.loop import Drain
-from controller.ports import DeleteOutbox, ListPage
+from controller.ports import ChildPage, DeleteOutbox, ListPage
 from controller.stages import admit, expire, ingest, publish, rescue, submit, terminate, track
 from tests.simulation.disk import Disk, SimRunner
 from tests.simulation.ports import SimClient
@@ -483,3 +483,21 @@ any_age = put(lookup, "ADOPTION_SKEW_S", math.inf)
 no_total = put(pacing.SendWindow, "wait_s", lambda self, now: 0.0)
 no_guard = put(pacing, "PACING_GUARD", 0.0)
 no_doubt_bound = both(put(limits, "IN_DOUBT_MAX", math.inf), put(admission, "IN_DOUBT_MAX", math.inf))
+
+
+async def ended_without_children(self: Any, seen: Any) -> Any:
+    await anyio.lowlevel.checkpoint()
+    return seen
+
+
+def first_children_only() -> AbstractContextManager[object]:
+    """The first page looks like the last."""
+    asked = batch.Batch.list_failed_children
+
+    async def first_page(self: Any, **arguments: Any) -> ChildPage:
+        return replace(await asked(self, **arguments), next_token=None)
+
+    return both(
+        put(batch.Batch, "list_failed_children", first_page),
+        put(children.ChildLookUp, "_is_enough", lambda self, found, expected: True),
+    )()

@@ -261,3 +261,29 @@ def slow_credentials(scenario: Scenario) -> Scenario:
     """Credentials are renewed for seconds, again and again, while requests come."""
     made = with_settings(calm(scenario), submit={"rate_per_s": 4.0, "concurrency": 32, "timeout_s": 10.0})
     return with_disruptions(made, "credentials_slow", 1.5, 8.0, 15.0, for_s=5.0)
+
+
+def failing_arrays(scenario: Scenario) -> Scenario:
+    """Every request is an array, of which most children fail."""
+    made = with_settings(calm(scenario), list={"rate_per_s": 5.0})
+    requests = []
+    for sent in made.requests:
+        if sent.kind == "submit":
+            body = {**orjson.loads(sent.body), "arrayProperties": {"size": 6}}
+            body.pop("retryStrategy", None)
+            requests.append(replace(sent, body=orjson.dumps(body).decode()))
+    profile = replace(made.profile, application_failure_p=0.6, spot_reclaim_p=0.2)
+    return replace(made, requests=tuple(requests), profile=profile)
+
+
+def gone_meanwhile(scenario: Scenario) -> Scenario:
+    """Jobs wait for a short time; then nothing runs for a while, and afterwards they are described ever so slowly."""
+    made = with_settings(
+        calm(scenario),
+        queues={"*": {"stuck_after_s": 5.0}},
+        track={"rate_per_s": 1.0, "interval_s_min": 0.5, "interval_s_max": 1.0},
+        list={"rate_per_s": 20.0},
+    )
+    profile = replace(made.profile, runnable_s=(1.0, 3.0), running_s=(30.0, 40.0))
+    made = replace(made, profile=profile, faults_end_s=40.0, job_queues=dict.fromkeys(made.job_queues))
+    return with_disruptions(made, "outage", *(3.0 + 11.0 * n for n in range(3)), for_s=8.0)

@@ -23,14 +23,16 @@ from controller.core.pacing import Pace
 from controller.holds import HoldBook
 from controller.lookup import LookUp
 from controller.stages import track
+from controller.stages.diagnose import Diagnose
 from controller.stages.expire import Expire
 from controller.stages.ingest import Ingest
 from controller.stages.publish import Publish
 from controller.stages.rescue import Rescue
 from controller.stages.submit import Submit
+from controller.stages.track import Track
 from tests.simulation import ablation_switches as off
 from tests.simulation import ablation_worlds as worlds
-from tests.simulation import checkers, checkers_extra
+from tests.simulation import checkers, checkers_extra, checkers_why
 from tests.simulation.ablation_switches import Switch, put
 from tests.simulation.ablation_worlds import Bend, called, calm, disrupted, killed, slow_store, tight
 from tests.simulation.scenario import Scenario, draw_common, flooded
@@ -60,6 +62,7 @@ NUMBERS: Final[Mapping[str, str]] = {
     checkers.SLOTS: "3",
     checkers_extra.LEFT_ALONE: "3",
     checkers.TRUTH: "4",
+    checkers_why.WHY: "4",
     checkers.REPORTED: "5",
     checkers.ONE_FINAL: "5",
     ENDS: "5",
@@ -562,6 +565,38 @@ ABLATIONS: Final = (
         promise=checkers.RATES,
         off=put(application.Application, "_fetch_credentials", off.fetch_nothing),
         bend=worlds.slow_credentials,
+    ),
+    Ablation(
+        name="children-first",
+        safeguard="The children that failed are looked up before the end of their array is stored",
+        where="stages/track.py, children.py",
+        without="the end is stored without them",
+        promise=checkers_why.WHY,
+        off=put(Track, "_with_children", off.ended_without_children),
+        bend=worlds.failing_arrays,
+    ),
+    Ablation(
+        name="children-all-pages",
+        safeguard="The failed children are paged to the end",
+        where="children.py",
+        without="the first page is all",
+        promise=checkers_why.WHY,
+        off=off.first_children_only,
+        bend=worlds.failing_arrays,
+        inside=put(batch, "LIST_JOBS_PAGE_MAX", 2),
+        note="a page holds 2 children",
+    ),
+    Ablation(
+        name="stuck-confirmed",
+        safeguard="A job is told as stuck only if an answer of that moment shows it RUNNABLE",
+        where="stages/diagnose.py",
+        without="as soon as the schedule takes it for RUNNABLE",
+        promise=checkers_why.WHY,
+        off=put(Diagnose, "_is_stuck_still", lambda self, each, seen: True),
+        bend=worlds.gone_meanwhile,
+        seed=8,
+        inside=put(track, "DESCRIBE_JOBS_MAX", 1),
+        note="a call of the tracking stage describes one job",
     ),
     Ablation(
         name="total",

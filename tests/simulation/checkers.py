@@ -17,6 +17,7 @@ import orjson
 from controller.core.limits import IN_DOUBT_MAX, REQUEST_ID_TAG
 from controller.simaws.batch_timeline import FINAL, PENDING, RUNNABLE, SUBMITTED
 from controller.simaws.history import BATCH_OPERATIONS
+from tests.simulation import checkers_why
 from tests.simulation.scenario import CANARY, EPOCH
 from tests.simulation.world import DEAD_QUEUE, EVENTS_QUEUE, Line, SimWorld
 
@@ -26,6 +27,8 @@ SERIES_MAX = 1_200
 RELOADED = "schedule lacks jobs; loading it again"
 OWN_MISTAKES = ("piece of work failed", "stage failed", RELOADED)
 """Log lines that only a mistake of ours makes."""
+
+LIST_BUDGET = ["ListJobs", "DescribeJobQueues", "DescribeComputeEnvironments", "GetJobQueueSnapshot"]
 
 EXACTLY_ONE = "one request, one job"
 NOTHING_LOST = "nothing is lost"
@@ -207,7 +210,7 @@ def rates_hold(view: _View) -> Iterator[str]:
     kinds: Mapping[str, tuple[float, list[str]]] = {
         "submit": (settings.submit.rate_per_s, ["SubmitJob"]),
         "describe": (settings.track.rate_per_s, ["DescribeJobs"]),
-        "list": (settings.list.rate_per_s, ["ListJobs", "DescribeJobQueues"]),
+        "list": (settings.list.rate_per_s, LIST_BUDGET),
         "terminate": (settings.terminate.rate_per_s, ["TerminateJob"]),
         "total": (settings.aws.total_rate_per_s, sorted(BATCH_OPERATIONS)),
     }
@@ -318,6 +321,9 @@ CHECKERS: tuple[Callable[[_View], Iterator[str]], ...] = (
     dead_letters,
     statuses_are_true,
     finals_are_true,
+    checkers_why.children_are_true,
+    checkers_why.stuck_jobs_are_stuck,
+    checkers_why.blocks_end_once,
     rates_hold,
     slots_hold,
     no_secret_is_shown,

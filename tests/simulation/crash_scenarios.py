@@ -203,6 +203,36 @@ SMALL_WORLDS: Final = (
         shows=("job.lost",),
     ),
     SmallWorld(
+        stage="track, array",
+        what="children of an array fail; the first ListJobs for them is throttled, the second loses its answer",
+        scenario=replace(
+            _BASE,
+            requests=(
+                _request("one", arrayProperties={"size": 3}, environment={"SIM_ENDING": "application"}),
+                _request("two", arrayProperties={"size": 2}),
+            ),
+            scripted={"ListJobs": ("throttle", "reset_after")},
+            faults_end_s=5.0,
+        ),
+        shows=("ListJobs throttle", "ListJobs reset_after", "ListJobs ok", "job.finished"),
+    ),
+    SmallWorld(
+        stage="diagnose",
+        what="a queue is blocked for some seconds, while GetJobQueueSnapshot fails once and then is denied",
+        scenario=replace(
+            _BASE,
+            requests=(_request("one"), _request("two")),
+            settings=_with(queues={"*": {"stuck_after_s": 1.0}}),
+            scripted={"GetJobQueueSnapshot": ("reset", None)},
+            disruptions=(
+                Disruption(at=0.0, kind="queue_blocked", what="batch-0", for_s=9.5),
+                Disruption(at=6.0, kind="snapshot_denied", for_s=4.0),
+            ),
+            faults_end_s=10.0,
+        ),
+        shows=("GetJobQueueSnapshot reset", "GetJobQueueSnapshot ok", "job.stuck", "job_queue.blocked", "job.finished"),
+    ),
+    SmallWorld(
         stage="terminate",
         what="a running job is cancelled; the first TerminateJob is throttled",
         scenario=replace(

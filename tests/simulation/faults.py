@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from controller.simaws.faults import Fault
 from tests.simulation.disk import Trouble
 from tests.simulation.pods import Pod, terminate
+from tests.simulation.scenario import BLOCKED_REASONS
 
 if TYPE_CHECKING:
     from tests.simulation.scenario import Disruption
@@ -43,6 +44,7 @@ def heal(world: SimWorld) -> None:
         terminate(world, pod)
     for name in world.sim.batch.queues:
         world.sim.set_job_queue(name, state="ENABLED", status="VALID")
+        _unblock(world, name)
 
 
 def begin(world: SimWorld, disruption: Disruption) -> None:
@@ -71,6 +73,18 @@ def _queue_disabled(world: SimWorld, d: Disruption) -> End:
 def _queue_invalid(world: SimWorld, d: Disruption) -> End:
     world.sim.set_job_queue(d.what, status="UPDATING")
     return lambda: world.sim.set_job_queue(d.what, status="VALID")
+
+
+def _queue_blocked(world: SimWorld, d: Disruption) -> End:
+    """Batch places no job of the queue, and says why of the one at its head."""
+    world.sim.block_job_queue(d.what, BLOCKED_REASONS[int(d.size * len(BLOCKED_REASONS))])
+    return lambda: _unblock(world, d.what)
+
+
+def _unblock(world: SimWorld, name: str) -> None:
+    if world.sim.batch.queues[name].blocked_reason is not None:
+        world.sim.block_job_queue(name, None)
+        world.sim.set_job_queue_slots(name, world.scenario.job_queues[name])
 
 
 def _credentials_expired(world: SimWorld, d: Disruption) -> End:
@@ -235,6 +249,10 @@ def _amnesia(world: SimWorld, d: Disruption) -> End:
 _KINDS: dict[str, Callable[[SimWorld, Disruption], End]] = {
     "queue_disabled": _queue_disabled,
     "queue_invalid": _queue_invalid,
+    "queue_blocked": _queue_blocked,
+    "snapshot_denied": _denied(lambda d: "GetJobQueueSnapshot"),
+    "environments_denied": _denied(lambda d: "DescribeComputeEnvironments"),
+    "list_denied": _denied(lambda d: "ListJobs"),
     "credentials_expired": _credentials_expired,
     "credentials_slow": _credentials_slow,
     "submit_denied": _denied(lambda d: "SubmitJob"),

@@ -42,6 +42,8 @@ _OPERATIONS = {
     "describe_jobs": "DescribeJobs",
     "list_jobs": "ListJobs",
     "describe_job_queues": "DescribeJobQueues",
+    "describe_compute_environments": "DescribeComputeEnvironments",
+    "get_job_queue_snapshot": "GetJobQueueSnapshot",
     "terminate_job": "TerminateJob",
     "receive_message": "ReceiveMessage",
     "delete_message_batch": "DeleteMessageBatch",

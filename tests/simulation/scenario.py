@@ -194,6 +194,14 @@ DISRUPTIONS = (
     "other_account",
 )  # fmt: skip
 
+WHY_DISRUPTIONS = ("queue_blocked", "snapshot_denied", "environments_denied", "list_denied")
+BLOCKED_REASONS = (
+    "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested for instance type [x]",
+    "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement (vCPU/memory/GPU) is too high",
+    "ACTION_REQUIRED - CE(s) associated with the job queue are invalid.",
+    "UNDETERMINED - Batch job is blocked, root cause is undetermined.",
+)
+
 
 class _Draw:
     """Draws one scenario."""
@@ -214,6 +222,10 @@ class _Draw:
         self.sources = tuple(f"source-{n}" for n in range(self.rng.choice((1, 1, 1, 2))))
         self.definitions = ("work", "other")
         self.has_retries = self.rng.random() < 0.4
+        self.why = random.Random(f"{seed}/why")
+        """Draws of its own: seeds in which nobody asks why stay as they were."""
+        self.asks_why = self.why.random() < 0.35
+        """Jobs count as stuck soon, queues are blocked, more children fail."""
 
     def uniform(self, least: float, most: float) -> float:
         return least + (most - least) * self.rng.random()
@@ -231,11 +243,11 @@ class _Draw:
             sources=self.sources,
             job_queues={name: self.rng.choice((None, None, 3.0, 10.0)) for name in self.queues},
             job_definitions=self.definitions,
-            profile=self.profile(),
-            call_faults=self.call_faults(),
+            profile=self.more_failures(self.profile()),
+            call_faults=self.call_faults() | self.why_faults(),
             service_faults=self.service_faults(),
             network_faults=self.network_faults(),
-            disruptions=self.disruptions(),
+            disruptions=tuple(sorted((*self.disruptions(), *self.blocks()), key=lambda each: each.at)),
             foreign=self.foreign(requests),
             kill_at_steps=tuple(int(10 ** self.uniform(0.5, 3.7)) for _ in range(lives)),
             restart_s=self.rng.choice((0.01, 0.5, 3.0)),
@@ -278,7 +290,7 @@ class _Draw:
             },
             "list": {"rate_per_s": rng.choice((1.0, 5.0))},
             "terminate": {"rate_per_s": rng.choice((1.0, 10.0))},
-            "queues": {name: self.queue_settings() for name in self.queues if rng.random() < 0.7},
+            "queues": {name: self.queue_settings() for name in self.queues if rng.random() < 0.7} | self.any_queue(),
             "sinks": [
                 {"type": "log"},
                 {"type": "sqs", "queue_url": QUEUE_URL + "events-out"},
@@ -293,6 +305,37 @@ class _Draw:
             "weight": rng.choice((1.0, 1.0, 3.0)),
             "aging_s": rng.choice((1.0, 60.0)),
         }
+
+    def any_queue(self) -> dict[str, Any]:
+        return {"*": {"stuck_after_s": self.why.choice((1.5, 3.0, 5.0))}} if self.asks_why else {}
+
+    def more_failures(self, profile: Profile) -> Profile:
+        """So that most arrays have a child that failed, and some in more ways than one."""
+        if not self.asks_why:
+            return profile
+        return replace(profile, application_failure_p=0.2, spot_reclaim_p=0.1, out_of_memory_p=0.05)
+
+    def why_faults(self) -> dict[str, dict[str, float]]:
+        if not self.asks_why or self.is_calm:
+            return {}
+        drawn = {}
+        for operation in ("GetJobQueueSnapshot", "DescribeComputeEnvironments"):
+            if self.why.random() < self.share:
+                drawn[operation] = dict.fromkeys(self.why.sample(_READ_FAULTS, 3), 0.1)
+        return drawn
+
+    def blocks(self) -> list[Disruption]:
+        """Queues that place no jobs for a while, and reads that are not allowed."""
+        drawn: list[Disruption] = []
+        if not self.asks_why or self.is_calm:
+            return drawn
+        for kind in WHY_DISRUPTIONS:
+            if self.why.random() < 0.6:
+                at = self.faults_end_s * 0.6 * self.why.random()
+                for_s = min(4.0 + 12.0 * self.why.random(), self.faults_end_s - at)
+                what = self.why.choice(self.queues)
+                drawn.append(Disruption(at=at, kind=kind, for_s=for_s, what=what, size=self.why.random()))
+        return drawn
 
     def profile(self) -> Profile:
         fails = 0.1 if self.has_retries else 0.03

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
+import anyio
 import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
@@ -191,6 +193,63 @@ async def test_describe_job_queues_leaves_out_unknown_names(batch: Any) -> None:
     assert seen["jobQueueArn"] == f"arn:aws:batch:us-east-1:{ACCOUNT}:job-queue/jobs"
 
 
+async def control(simaws: Target, path: str, body: dict[str, Any]) -> None:
+    """Change SimAWS from outside."""
+    async with aiohttp.ClientSession() as session, session.post(f"{simaws.url}/_sim/{path}", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def test_a_queue_names_compute_environments_that_can_be_described(batch: Any) -> None:
+    """With state and status; unknown ones are left out."""
+    (queue,) = (await batch.describe_job_queues(jobQueues=["jobs"]))["jobQueues"]
+    (order,) = queue["computeEnvironmentOrder"]
+    asked = [order["computeEnvironment"]]
+    (environment,) = (await batch.describe_compute_environments(computeEnvironments=asked))["computeEnvironments"]
+    assert (environment["state"], environment["status"]) == ("ENABLED", "VALID")
+    assert order["computeEnvironment"] in (environment["computeEnvironmentName"], environment["computeEnvironmentArn"])
+
+
+async def test_a_blocked_queue_says_why_of_the_job_at_its_head(simaws: Target, only_simaws: Any) -> None:
+    """In DescribeJobs, ListJobs and the queue's snapshot, which moto does not have; no other job says anything."""
+    reason = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested"
+    await control(simaws, "job-queues", {"name": "blocked", "blocked_reason": reason})
+    submit = {"jobQueue": "blocked", "jobDefinition": "work"}
+    ids = [(await only_simaws.submit_job(jobName=f"j{n}", **submit))["jobId"] for n in range(2)]
+    for _ in range(200):
+        front = (await only_simaws.get_job_queue_snapshot(jobQueue="blocked"))["frontOfQueue"]["jobs"]
+        if len(front) == 2:
+            break
+        await anyio.sleep(0.05)
+    assert [each["jobArn"].rpartition("/")[2] for each in front] == ids
+    jobs = (await only_simaws.describe_jobs(jobs=ids))["jobs"]
+    assert {job["jobId"]: job.get("statusReason") for job in jobs} == {ids[0]: reason, ids[1]: None}
+    listed = (await only_simaws.list_jobs(jobQueue="blocked", jobStatus="RUNNABLE"))["jobSummaryList"]
+    assert {row["jobId"]: row.get("statusReason") for row in listed} == {ids[0]: reason, ids[1]: None}
+    await control(simaws, "job-queues", {"name": "blocked", "blocked_reason": None})
+    for _ in range(400):
+        jobs = (await only_simaws.describe_jobs(jobs=ids))["jobs"]
+        if {job["status"] for job in jobs} <= {"STARTING", "RUNNING", "SUCCEEDED", "FAILED"}:
+            break
+        await anyio.sleep(0.05)
+    assert reason not in {job.get("statusReason") for job in jobs}
+
+
+async def test_compute_environments_tell_what_they_were_told(simaws: Target, only_simaws: Any) -> None:
+    """State, status, reason and vCPUs are whatever a test says."""
+    change = {"name": "simulated", "status": "INVALID", "status_reason": "CLIENT_ERROR", "vcpus_max": 4}
+    await control(simaws, "compute-environments", change)
+    (found,) = (await only_simaws.describe_compute_environments(computeEnvironments=["simulated"]))[
+        "computeEnvironments"
+    ]
+    back = {"name": "simulated", "status": "VALID", "status_reason": "ComputeEnvironment Healthy", "vcpus_max": 10_000}
+    await control(simaws, "compute-environments", back)
+    assert (found["status"], found["statusReason"], found["computeResources"]["maxvCpus"]) == (
+        "INVALID",
+        "CLIENT_ERROR",
+        4,
+    )
+
+
 async def test_definitions_are_registered_with_rising_revisions(batch: Any) -> None:
     """Each RegisterJobDefinition makes a revision; DescribeJobDefinitions shows them."""
     name = unique()
@@ -268,8 +327,6 @@ async def test_a_body_that_is_not_json_parses_to_nothing(simaws: Target, only_si
 
 async def _struck(simaws: Target, batch: Any, fault: str) -> Any:
     """One SubmitJob that meets a fault; the plan is clear again afterwards."""
-    import aiohttp
-
     async with aiohttp.ClientSession() as session:
         body = {"calls": {"SubmitJob": {fault: 1.0}}}
         async with session.post(f"{simaws.url}/_sim/faults", json=body) as answer:

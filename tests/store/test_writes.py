@@ -12,11 +12,14 @@ from controller.core.errors import StoreMismatch
 from controller.core.events import Event, event_id
 from controller.core.job import BatchStatus, JobState
 from controller.ports import (
+    Block,
     DeadLetter,
     DeleteOutbox,
+    EndBlock,
     Hold,
     InsertJob,
     InsertRejection,
+    PutBlock,
     PutHold,
     ReleaseHold,
     RememberCancel,
@@ -268,6 +271,23 @@ async def test_holds_are_put_and_released_once(store: AuditedStore) -> None:
     assert list(await store.commit([release, release])) == [True, False]
     assert await store.holds() == [pair]
     assert await store.outbox_counts() == {"log": 2}
+
+
+async def test_a_blocked_queue_is_put_again_and_ended_once(store: AuditedStore) -> None:
+    """What is said of a blocked queue is replaced; an end that ends nothing is not reported."""
+
+    def event(serial: str) -> Event:
+        return Event(name="job_queue.blocked", time=NOON, subject="block:high", serial=serial)
+
+    first = Block(job_queue="high", cause="insufficient_capacity", blocked_at=NOON)
+    second = dataclasses.replace(first, cause="service_role")
+    assert list(await store.commit([PutBlock(block=first, events=(event("1"),))])) == [True]
+    assert list(await store.commit([PutBlock(block=second, events=(event("2"),))])) == [True]
+    assert list(await store.blocks()) == [second]
+    assert list(await store.commit([EndBlock(job_queue="high", events=(event("3"),))])) == [True]
+    assert list(await store.commit([EndBlock(job_queue="high", events=(event("4"),))])) == [False]
+    assert list(await store.blocks()) == []
+    assert len(await store.outbox("log", limit=10)) == 3
 
 
 async def test_events_go_to_their_sinks_in_order(engine: SqliteEngine) -> None:

@@ -29,6 +29,7 @@ from controller.adapters.store.writes import Changes, Context, Sequences, rows_i
 from controller.core.errors import StoreMismatch, StoreUnavailable
 from controller.core.job import Job, RowKey
 from controller.ports import (
+    Block,
     Hold,
     OutboxRow,
     RememberCancel,
@@ -360,6 +361,10 @@ class SqliteStore:
             Hold(job_queue=job_queue, job_definition=job_definition, reason=reason, held_at=held_at)
             for job_queue, job_definition, reason, held_at in await self._rows(sql)
         ]
+
+    async def blocks(self) -> Sequence[Block]:
+        sql = "SELECT job_queue, cause, blocked_at FROM blocked_queues"
+        return [Block(job_queue=name, cause=cause, blocked_at=at) for name, cause, at in await self._rows(sql)]
 
     # --- submission and rescue
 

@@ -41,8 +41,10 @@ from controller.ports import (
     DEAD_LETTER,
     DeadLetter,
     DeleteOutbox,
+    EndBlock,
     InsertJob,
     InsertRejection,
+    PutBlock,
     PutHold,
     ReleaseHold,
     RememberCancel,
@@ -147,6 +149,10 @@ class Changes:
             return self._remember_cancel(write)
         if isinstance(write, PutHold):
             return self._put_hold(write)
+        if isinstance(write, PutBlock):
+            return self._put_block(write)
+        if isinstance(write, EndBlock):
+            return self._end_block(write)
         return self._release_hold(write)
 
     def flush(self) -> None:
@@ -260,6 +266,22 @@ class Changes:
         done = self._connection.execute(
             "DELETE FROM holds WHERE job_queue = ? AND job_definition = ?", (write.job_queue, write.job_definition)
         )
+        if done.rowcount == 0:
+            return False
+        self._report(write.events, None)
+        return True
+
+    def _put_block(self, write: PutBlock) -> bool:
+        block = write.block
+        self._connection.execute(
+            "INSERT OR REPLACE INTO blocked_queues (job_queue, cause, blocked_at) VALUES (?, ?, ?)",
+            (block.job_queue, block.cause, block.blocked_at),
+        )
+        self._report(write.events, None)
+        return True
+
+    def _end_block(self, write: EndBlock) -> bool:
+        done = self._connection.execute("DELETE FROM blocked_queues WHERE job_queue = ?", (write.job_queue,))
         if done.rowcount == 0:
             return False
         self._report(write.events, None)

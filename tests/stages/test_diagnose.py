@@ -1,0 +1,304 @@
+"""Why jobs wait: who is asked, how often, what is told, and what a denied permission does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from orjson import loads
+
+from controller.adapters.store.sqlite import SqliteStore
+from controller.budgets import Budgets, Purpose
+from controller.core.admission import QueueLimits
+from controller.core.errors import NotAllowed, Throttled
+from controller.core.job import Attempt, BatchStatus, Job, Observation, QueueStatus, RowKey, replace
+from controller.core.lifecycle import Accepted, Admitted, Described
+from controller.core.polling import Schedule
+from controller.core.waiting import ComputeEnvironment
+from controller.ledger import Ledger
+from controller.loop import Drain
+from controller.ports import InsertJob
+from controller.stages.diagnose import ASK_S_MAX, DENIED_S, JOBS_TOLD_MAX, SETTLED_S, Diagnose
+from tests.stages.conftest import ManualClock
+from tests.stages.test_long_turns import request
+
+STUCK_S = 600.0
+CAPACITY = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested"
+
+
+class Batch:
+    """A queue with RUNNABLE jobs in it."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.failures: dict[str, Exception] = {}
+        self.jobs: dict[str, Observation] = {}
+        self.front: list[str] | None = None
+        self.environments = [ComputeEnvironment(name="ce", arn="arn:ce", state="ENABLED", status="VALID")]
+
+    def called(self, operation: str) -> None:
+        self.calls[operation] += 1
+        if operation in self.failures:
+            raise self.failures[operation]
+
+    async def describe_job_queues(self, names: Sequence[str]) -> Sequence[QueueStatus]:
+        self.called("DescribeJobQueues")
+        return [
+            QueueStatus(name=name, arn="", state="ENABLED", status="VALID", compute_environments=("arn:ce",))
+            for name in names
+        ]
+
+    async def describe_compute_environments(self, names: Sequence[str]) -> Sequence[ComputeEnvironment]:
+        self.called("DescribeComputeEnvironments")
+        return self.environments
+
+    async def queue_front(self, job_queue: str) -> Sequence[str]:
+        self.called("GetJobQueueSnapshot")
+        return list(self.jobs)[:100] if self.front is None else self.front
+
+    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Observation]:
+        self.called("DescribeJobs")
+        return [self.jobs[job_id] for job_id in job_ids if job_id in self.jobs]
+
+
+class Bench:
+    """The stage on a real store and schedule, with jobs that are RUNNABLE."""
+
+    def __init__(self, store: SqliteStore, ledger: Ledger, clock: ManualClock) -> None:
+        self.store, self.ledger, self.clock = store, ledger, clock
+        self.batch = Batch()
+        self.schedule = Schedule(interval_s_min=1.0, interval_s_max=60.0)
+        self.limits: dict[str, QueueLimits] = {}
+        self.diagnose = self.made()
+
+    def made(self) -> Diagnose:
+        api: Any = self.batch
+        return Diagnose(
+            store=self.store,
+            ledger=self.ledger,
+            batch=api,
+            budgets=Budgets(self.clock, dict.fromkeys(Purpose, 100.0), 400.0),
+            clock=self.clock,
+            drain=Drain(),
+            schedule=self.schedule,
+            limits_of=lambda name: self.limits.get(name, QueueLimits(stuck_after_s=STUCK_S)),
+            queue_names=("*", *self.limits),
+            on_commit=lambda writes: None,
+        )
+
+    async def runnable(self, *numbers: int, **members: Any) -> list[Job]:
+        """Jobs that Batch shows RUNNABLE from now on."""
+        found = []
+        for number in numbers:
+            new = replace(request(number), **members)
+            await self.store.commit([InsertJob(job=new, body="{}")])
+            (job,) = await self.store.backlog(new.job_queue, now=self.clock.now(), limit=1)
+            (job,) = await self.ledger.record([(job, Admitted())])
+            (job,) = await self.ledger.record([(job, Accepted(job_id=f"id-{number}", job_arn=None))])
+            self.batch.jobs[f"id-{number}"] = Observation(job_id=f"id-{number}", status=BatchStatus.RUNNABLE)
+            (job,) = await self.ledger.record([(job, Described(seen=self.batch.jobs[f"id-{number}"]))])
+            found.append(job)
+        for row in await self.store.tracked(after=RowKey(0), limit=1_000):
+            if row.job_id not in self.schedule:
+                self.schedule.add(row, due_at=self.clock.monotonic())
+        return found
+
+    async def wait(self, seconds: float) -> None:
+        """Time passes, and the tracking stage sees every job as it is."""
+        self.clock.move(seconds)
+        while chunk := self.schedule.take_chunk(self.clock.monotonic()):
+            for row in chunk:
+                seen = self.batch.jobs[row.job_id]
+                assert seen.status is not None
+                self.schedule.observed(
+                    row.key, status=seen.status, attempts=len(seen.attempts), now=self.clock.monotonic()
+                )
+
+    async def told(self, name: str) -> list[dict[str, Any]]:
+        return [loads(row.body) for row in await self.store.outbox("log", limit=1_000) if row.name == name]
+
+
+@pytest.fixture
+def bench(store: SqliteStore, ledger: Ledger, clock: ManualClock) -> Bench:
+    return Bench(store, ledger, clock)
+
+
+async def test_nobody_is_asked_while_no_job_waits_too_long(bench: Bench) -> None:
+    """Looking costs no call."""
+    await bench.runnable(1)
+    await bench.wait(STUCK_S - 1)
+    await bench.diagnose.turn()
+    assert bench.batch.calls == {}
+    assert bench.diagnose.stuck() == {}
+
+
+async def test_a_stuck_job_is_told_once_with_the_cause_that_batch_states(bench: Bench) -> None:
+    """And its queue as blocked; another turn says nothing more."""
+    (job,) = await bench.runnable(1)
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
+    await bench.wait(STUCK_S)
+    for _ in range(3):
+        await bench.diagnose.turn()
+        await bench.wait(ASK_S_MAX)
+    (stuck,) = await bench.told("job.stuck")
+    assert (stuck["job_id"], stuck["cause"], stuck["detail"]) == ("id-1", "insufficient_capacity", CAPACITY)
+    assert stuck["position"] == 1
+    assert stuck["runnable_for_s"] >= STUCK_S
+    (blocked,) = await bench.told("job_queue.blocked")
+    assert (blocked["job_queue"], blocked["cause"], blocked["head_job_id"]) == (
+        job.job_queue,
+        "insufficient_capacity",
+        "id-1",
+    )
+    assert bench.diagnose.stuck() == {(job.job_queue, "insufficient_capacity"): 1}
+
+
+async def test_a_flood_is_asked_about_per_queue_and_told_at_its_head(bench: Bench) -> None:
+    """300 stuck jobs are one call of each kind, ten events, and a count."""
+    (job, *_) = await bench.runnable(*range(300))
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    assert bench.batch.calls == {
+        "DescribeJobQueues": 1,
+        "DescribeComputeEnvironments": 1,
+        "GetJobQueueSnapshot": 1,
+        "DescribeJobs": 1,
+    }
+    stuck = await bench.told("job.stuck")
+    assert [event.get("position") for event in stuck] == list(range(1, JOBS_TOLD_MAX + 1))
+    assert bench.diagnose.stuck() == {
+        (job.job_queue, "undetermined"): 1,
+        (job.job_queue, "behind_other_jobs"): 299,
+    }
+    assert await bench.told("job_queue.blocked") == []
+
+
+async def test_a_queue_is_asked_about_ever_more_seldom(bench: Bench) -> None:
+    """In a day of being stuck, about once in a quarter of an hour."""
+    await bench.runnable(1)
+    await bench.wait(STUCK_S)
+    for _ in range(24 * 60):
+        await bench.diagnose.turn()
+        await bench.wait(60.0)
+    assert 90 <= bench.batch.calls["GetJobQueueSnapshot"] <= 105
+
+
+async def test_a_job_that_has_moved_on_is_not_told(bench: Bench) -> None:
+    """The schedule may be some seconds old; the answer of the moment decides."""
+    await bench.runnable(1)
+    await bench.wait(STUCK_S)
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.STARTING)
+    await bench.diagnose.turn()
+    assert await bench.told("job.stuck") == []
+
+
+async def test_a_job_that_waits_for_its_retry_is_told_anew(bench: Bench) -> None:
+    """Each time of being RUNNABLE is one of its own."""
+    (job,) = await bench.runnable(1)
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    again = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, attempts=(Attempt(),))
+    bench.batch.jobs["id-1"] = again
+    (job,) = (await bench.store.load([job.key])).values()
+    await bench.ledger.record([(job, Described(seen=again))])
+    await bench.wait(60.0)
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    first, second = await bench.told("job.stuck")
+    assert (first["attempt"], second["attempt"]) == (0, 1)
+    assert first["event_id"] != second["event_id"]
+
+
+@pytest.mark.parametrize("operation", ["GetJobQueueSnapshot", "DescribeComputeEnvironments", "DescribeJobQueues"])
+async def test_a_denied_read_makes_the_cause_less_certain_and_nothing_else(bench: Bench, operation: str) -> None:
+    """The job is told all the same; the read is tried again after an hour."""
+    await bench.runnable(1)
+    bench.batch.failures[operation] = NotAllowed("AccessDenied", call=f"batch:{operation}")
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    (stuck,) = await bench.told("job.stuck")
+    assert stuck["cause"] == "undetermined"
+    asked = bench.batch.calls[operation]
+    for _ in range(3):
+        await bench.wait(ASK_S_MAX)
+        await bench.diagnose.turn()
+    assert bench.batch.calls[operation] == asked == 1
+    await bench.wait(DENIED_S)
+    await bench.diagnose.turn()
+    assert bench.batch.calls[operation] == 2
+
+
+async def test_a_throttled_read_slows_its_budget_and_ends_the_turn(bench: Bench) -> None:
+    """The loop backs off; the queue keeps its next time."""
+    await bench.runnable(1)
+    bench.batch.failures["GetJobQueueSnapshot"] = Throttled("429")
+    await bench.wait(STUCK_S)
+    with pytest.raises(Throttled):
+        await bench.diagnose.turn()
+    await bench.diagnose.turn()
+    assert bench.batch.calls["GetJobQueueSnapshot"] == 1
+
+
+async def test_a_queue_without_stuck_jobs_is_told_as_unblocked(bench: Bench) -> None:
+    """Once, under the same time of being blocked."""
+    await bench.runnable(1)
+    bench.batch.environments = [ComputeEnvironment(name="ce", arn="arn:ce", state="DISABLED", status="VALID")]
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    (blocked,) = await bench.told("job_queue.blocked")
+    assert blocked["cause"] == "compute_environment_disabled"
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNING)
+    await bench.wait(60.0)
+    for _ in range(2):
+        await bench.diagnose.turn()
+    (unblocked,) = await bench.told("job_queue.unblocked")
+    assert unblocked["blocked_at"] == blocked["blocked_at"]
+    assert list(await bench.store.blocks()) == []
+
+
+async def test_a_block_outlives_a_restart(bench: Bench) -> None:
+    """It is not told again, and its end is, once there was time to see every job again."""
+    (job,) = await bench.runnable(1)
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    again = bench.made()
+    await again.load()
+    await again.turn()
+    assert len(await bench.told("job_queue.blocked")) == 1
+    bench.schedule.remove(job.key)
+    again = bench.made()
+    await again.load()
+    await again.turn()
+    assert await bench.told("job_queue.unblocked") == []
+    bench.clock.move(SETTLED_S)
+    await again.turn()
+    assert len(await bench.told("job_queue.unblocked")) == 1
+
+
+async def test_batch_s_own_word_of_a_job_makes_its_queue_due_before_the_threshold(bench: Bench) -> None:
+    """The tracking stage saw it, as after a blocked event; the job itself is not told as stuck yet."""
+    (job,) = await bench.runnable(1)
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
+    bench.diagnose.heard(job.key, "Host EC2 (instance i-1) terminated.")
+    await bench.diagnose.turn()
+    assert bench.batch.calls == {}
+    bench.diagnose.heard(job.key, CAPACITY)
+    await bench.diagnose.turn()
+    (blocked,) = await bench.told("job_queue.blocked")
+    assert (blocked["cause"], blocked["stuck_jobs"]) == ("insufficient_capacity", 0)
+    assert await bench.told("job.stuck") == []
+
+
+async def test_where_it_is_off_nothing_is_looked_for(bench: Bench) -> None:
+    """For one queue, or for all."""
+    await bench.runnable(1, job_queue="quiet", job_queue_ref="quiet")
+    bench.limits["quiet"] = QueueLimits(stuck_after_s=0.0)
+    bench.diagnose = bench.made()
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    assert (bench.batch.calls, bench.diagnose.stuck()) == ({}, {})
+    bench.limits = {"*": QueueLimits(stuck_after_s=0.0)}
+    assert await bench.made().turn() is None
