@@ -15,7 +15,7 @@ from typing import Any, Final
 import anyio
 import structlog
 
-from controller.adapters import batch_decode
+from controller.adapters import batch_decode, list_decode
 from controller.adapters.aws_call import READ_DEADLINE_S, Calls, Observe
 from controller.adapters.aws_errors import CALL_FAULTS, classify_submit, values_to_redact
 from controller.core.errors import InDoubt, Unavailable
@@ -77,6 +77,7 @@ class Batch:
         self._noted_skips: set[str] = set()
         submit_client.meta.events.register("before-send.batch.SubmitJob", _mark_as_begun)
         batch_decode.register(client.meta.events)
+        list_decode.register(client.meta.events)
 
     async def submit_job(self, arguments: Mapping[str, Any], *, timeout_s: float) -> SubmittedJob:
         """SubmitJob, once, and not after ``timeout_s``.
