@@ -126,10 +126,10 @@ async def _run(settings: Settings) -> None:
             ready=health.is_ready,
         )
         await stack.enter_async_context(server)
-        stack.enter_context(watched_loop(metrics.event_loop_stall_seconds.observe))
         # What was made until now stays for good: a full collection need not look at it again.
         gc.collect()
         gc.freeze()
+        stack.enter_context(watched_loop(metrics.event_loop_stall_seconds.observe))
         await _serve(application, port=server.port)
 
 
