@@ -10,7 +10,7 @@ from benchmarks.exposition import exposition
 from benchmarks.measure import Table
 from benchmarks.path import whole_path
 from benchmarks.restart import backlog, restart
-from benchmarks.tracking import million, sweep_of_many
+from benchmarks.in_flight import million, sweep_of_many
 
 
 def main() -> None:

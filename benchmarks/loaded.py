@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import watched_steps
-from benchmarks.tracking import open_store, tracking
+from benchmarks.in_flight import open_store, tracking
 from controller.adapters.runner import ThreadRunner
 from controller.core.job import RowKey
 
