@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from benchmarks.calls import calls
 from benchmarks.exposition import exposition
+from benchmarks.in_flight import million, sweep_of_many
 from benchmarks.measure import Table
 from benchmarks.path import whole_path
 from benchmarks.restart import backlog, restart
-from benchmarks.in_flight import million, sweep_of_many
 
 
 def main() -> None:

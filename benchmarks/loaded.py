@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import watched_steps
 from benchmarks.in_flight import open_store, tracking
+from benchmarks.measure import watched_steps
 from controller.adapters.runner import ThreadRunner
 from controller.core.job import RowKey
 
