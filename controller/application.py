@@ -16,7 +16,9 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 import structlog
+from prometheus_client.metrics_core import Metric
 
 from controller.budgets import Budgets, Purpose
 from controller.children import ChildLookUp
@@ -35,7 +37,7 @@ from controller.intake import Decider
 from controller.ledger import Ledger, Wakes
 from controller.lookup import LookUp
 from controller.loop import Backoff, Drain, StageLoop, Wake
-from controller.metrics import LedgerSnapshot, Metrics
+from controller.metrics import LedgerSnapshot, Metrics, exposed
 from controller.ports import (
     AccountApi,
     BatchApi,
@@ -309,7 +311,7 @@ class Application:
             self._set_aging,
             self.holds.load,
             self.rescue.recover,
-            self.track.load,
+            self.track.begin,
             self.diagnose.load,
             self.gate.refresh,
         )
@@ -442,7 +444,25 @@ class Application:
 
     async def _track(self) -> None:
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._load_schedule)
             await self._loop("track", 1.0, self._wakes.track).run(partial(self.track.turn, tasks))
+
+    async def _load_schedule(self) -> None:
+        """The rest of the jobs in flight, while the first are being described."""
+        backoff = Backoff(self._ports.chance)
+        with anyio.CancelScope() as loading:
+            self.drain.on_request(loading.cancel)
+            try:
+                while True:
+                    try:
+                        await self.track.load()
+                        break
+                    except StoreUnavailable as error:
+                        self._log.warning("jobs in flight not all loaded yet", reason=str(error))
+                        await self.drain.sleep(backoff.failed())
+            finally:
+                self.drain.forget(loading.cancel)
+        self._wakes.track.set()
 
     async def _learn_account(self) -> None:
         """Where STS is not allowed, the first job ARN tells the account."""
@@ -483,11 +503,16 @@ class Application:
     # --- metrics --------------------------------------------------------------------------------------------
 
     async def render_metrics(self) -> bytes:
-        """The text that ``/metrics`` serves; gauges are counted rows, read now.
+        """The text that ``/metrics`` serves."""
+        return exposed(await self.collect_metrics())
+
+    async def collect_metrics(self) -> Sequence[Metric]:
+        """Every metric as it is now; gauges are counted rows, read now. With many series this takes a while, so others
+        get their turn in between.
 
         While the store fails they are those that were read last: that it fails must show too (``intake_paused``).
         """
-        store, now = self._ports.store, self._ports.clock.now()
+        store = self._ports.store
         with suppress(StoreUnavailable):
             self._counted = (await store.usage(), await store.oldest_backlog(), await store.outbox_counts())
         usage, oldest_received_at, outbox = self._counted
@@ -497,16 +522,27 @@ class Application:
             outbox=outbox,
             holds=tuple(self.holds.all()),
             rates=self.budgets.rates(),
-            staleness_s=self.schedule.staleness_s(self._ports.clock.monotonic()),
+            staleness_s=await self._staleness_s(),
             intake_paused=self.gate.pauses(),
             submission_paused=self.holds.submission_paused(),
             stage_turns=self.health.last_turns(),
             is_leader=self.health.is_leader,
-            now=now,
+            now=self._ports.clock.now(),
             stuck=self.diagnose.stuck(),
             array_children=self.track.arrays.totals(),
         )
-        return self.metrics.render(snapshot)
+        families: list[Metric] = []
+        for family in self.metrics.families(snapshot):
+            families.append(family)
+            await anyio.lowlevel.checkpoint()
+        return families
+
+    async def _staleness_s(self) -> float:
+        oldest = self._ports.clock.monotonic()
+        for seen_at in self.schedule.oldest_seen_at():
+            oldest = min(oldest, seen_at)
+            await anyio.lowlevel.checkpoint()
+        return self._ports.clock.monotonic() - oldest if len(self.schedule) else 0.0
 
 
 def _account_in(job_arn: str | None) -> str | None:

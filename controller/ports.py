@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from controller.core.children import FailedChild
 from controller.core.events import Event
@@ -18,9 +18,9 @@ from controller.core.job import (
     Job,
     JobState,
     ListedJob,
-    Observation,
     QueueStatus,
     RowKey,
+    Seen,
 )
 from controller.core.waiting import ComputeEnvironment
 
@@ -122,7 +122,7 @@ class BatchApi(Protocol):
     async def submit_job(self, arguments: Mapping[str, Any], *, timeout_s: float) -> SubmittedJob:
         """SubmitJob; no copy of the request is sent by us after ``timeout_s``."""
 
-    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Observation]:
+    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Seen]:
         """Up to 100 ids; ids unknown to Batch are missing from the answer."""
 
     async def list_jobs_named(self, *, job_queue: str, job_name: str, next_token: str | None = None) -> ListPage:
@@ -332,9 +332,9 @@ class UsageRow:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackedRow:
-    """What the tracking schedule keeps of a TRACKED row."""
+class TrackedRow(NamedTuple):
+    """What the tracking schedule keeps of a TRACKED row. A tuple: a start makes one for every job in flight, and it
+    takes a fifth of the time that a frozen dataclass takes."""
 
     key: RowKey
     job_id: str

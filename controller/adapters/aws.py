@@ -162,7 +162,7 @@ def resolve_region(session: Any, *, configured: str | None, environment: Mapping
 
 
 def submit_config(*, timeout_s: float, connections: int) -> AioConfig:
-    """For SubmitJob: arguments are validated at intake, so the SDK's own walk over them is left out."""
+    """For SubmitJob."""
     return _config(
         connections=connections,
         # Half the deadline at most, so that a connection that is never made is known as such.
@@ -170,7 +170,6 @@ def submit_config(*, timeout_s: float, connections: int) -> AioConfig:
         # Beyond the call's own deadline, which also bounds everything that this one does not.
         read_timeout_s=timeout_s + 5,
         keepalive_s=SUBMIT_KEEPALIVE_S,
-        is_validating=False,
     )
 
 
@@ -181,13 +180,10 @@ def read_config(*, connections: int, read_timeout_s: float = READ_TIMEOUT_S) -> 
         connect_timeout_s=CONNECT_TIMEOUT_S,
         read_timeout_s=read_timeout_s,
         keepalive_s=KEEPALIVE_S,
-        is_validating=True,
     )
 
 
-def _config(
-    *, connections: int, connect_timeout_s: float, read_timeout_s: float, keepalive_s: float, is_validating: bool
-) -> AioConfig:
+def _config(*, connections: int, connect_timeout_s: float, read_timeout_s: float, keepalive_s: float) -> AioConfig:
     return AioConfig(
         # "standard" only names the mode, so that AWS_RETRY_MODE and AWS_NEW_RETRIES_2026 have no say.
         retries={"total_max_attempts": 1, "mode": "standard"},
@@ -195,7 +191,8 @@ def _config(
         read_timeout=read_timeout_s,
         max_pool_connections=connections,
         connector_args={"keepalive_timeout": keepalive_s},
-        parameter_validation=is_validating,
+        # SubmitJob's arguments were validated at intake; those of other calls are made here, from typed values.
+        parameter_validation=False,
         user_agent=_USER_AGENT,  # given whole: the SDK builds its own anew for every request
         warm_up_loader_caches=True,  # reads the service model in a thread
     )

@@ -27,7 +27,7 @@ from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
 from controller.core.errors import NotAllowed, Refused, Throttled
 from controller.core.events import Event, iso
-from controller.core.job import BatchStatus, Observation, QueueStatus, RowKey
+from controller.core.job import BatchStatus, QueueStatus, RowKey, Seen
 from controller.core.lifecycle import FoundStuck
 from controller.core.limits import DESCRIBE_ENVIRONMENTS_MAX, DESCRIBE_JOBS_MAX, QUEUE_FRONT_MAX
 from controller.core.polling import Lasting, Schedule
@@ -283,7 +283,7 @@ class Diagnose:
                 found[each.name] = found[each.arn] = each
         return found
 
-    async def _described(self, ids: Sequence[str]) -> Mapping[str, Observation] | None:
+    async def _described(self, ids: Sequence[str]) -> Mapping[str, Seen] | None:
         if not ids:
             return {}
         found = await self._read("DescribeJobs", Purpose.DESCRIBE, lambda: self._batch.describe_jobs(ids))
@@ -352,7 +352,7 @@ class Diagnose:
         self._log.info("job queue is no longer blocked", job_queue=block.job_queue, cause=block.cause)
         self._on_commit([write])
 
-    async def _tell_jobs(self, queue: _Queue, seen: Mapping[str, Observation]) -> None:
+    async def _tell_jobs(self, queue: _Queue, seen: Mapping[str, Seen]) -> None:
         last = QUEUE_FRONT_MAX + 1
         waiting = [
             each
@@ -370,8 +370,8 @@ class Diagnose:
         await self._ledger.record(facts)
         self._told.update((each.key, each.attempts) for each in told)
 
-    def _is_stuck_still(self, each: Lasting, seen: Observation | None) -> bool:
-        return seen is not None and seen.status is BatchStatus.RUNNABLE and len(seen.attempts) == each.attempts
+    def _is_stuck_still(self, each: Lasting, seen: Seen | None) -> bool:
+        return seen is not None and seen.status is BatchStatus.RUNNABLE and seen.attempt_count == each.attempts
 
     def _fact(self, queue: _Queue, each: Lasting) -> FoundStuck:
         cause = queue.cause_of(each.job_id)
@@ -384,7 +384,7 @@ class Diagnose:
         )
 
 
-def _stated(seen: Mapping[str, Observation] | None, job_id: str) -> Cause | None:
+def _stated(seen: Mapping[str, Seen] | None, job_id: str) -> Cause | None:
     found = (seen or {}).get(job_id)
     return stated_cause(found.status_reason) if found is not None and found.status is BatchStatus.RUNNABLE else None
 

@@ -9,6 +9,7 @@ until ``controller/children.py`` has found which children failed, for a bounded 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from controller.arrays import ArrayProgress
 from controller.budgets import Budgets, Purpose
 from controller.children import ChildLookUp, wants_look_up
 from controller.core.errors import BadCredentials, NotAllowed, OutwardError, StoreUnavailable, Throttled
-from controller.core.job import BatchStatus, Job, JobState, Observation, RowKey
+from controller.core.job import BatchStatus, Job, JobState, Observation, RowKey, Seen
 from controller.core.lifecycle import Described, Fact, Forgotten, Missed
 from controller.core.limits import DESCRIBE_JOBS_MAX
 from controller.core.polling import Schedule, Tracked, is_lost
@@ -32,7 +33,8 @@ from controller.loop import Backoff, Drain, guarded
 from controller.metrics import Metrics
 from controller.ports import BatchApi, Clock, JobStore, TrackedRow
 
-LOAD_PAGE: Final = 5_000
+LOAD_PAGE: Final = 1_000
+"""Rows per read at a start: about 5 ms of the event loop each."""
 RECONCILE_S: Final = 60.0
 """How often the schedule's size is held against the store's count of TRACKED rows."""
 WAIT_S_MIN: Final = 0.001
@@ -78,6 +80,8 @@ class Track:
         self.arrays = ArrayProgress()
         self._missing_since: dict[RowKey, float] = {}
         """Monotonic: first miss of rows that this process saw go missing. A wall clock that jumps makes none lost."""
+        self._load_after: RowKey | None = RowKey(0)
+        """Rows up to this key are in the schedule; None: all are."""
         self._reconcile_at = 0.0
         self._differed = False
         self.any_job_arn: str | None = None
@@ -90,20 +94,27 @@ class Track:
 
     # --- the schedule ---------------------------------------------------------------------------------
 
-    async def load(self) -> int:
-        """Put every TRACKED row that is not in the schedule there, due at once; returns how many there are."""
-        after, count = RowKey(0), 0
-        while True:
-            rows = await self._store.tracked(after=after, limit=LOAD_PAGE)
-            now = self._clock.monotonic()
-            for row in rows:
-                if row.job_id not in self._schedule:
-                    self._schedule.add(row, due_at=now, age_s=max(0.0, self._clock.now() - row.observed_at))
-            count += len(rows)
-            if len(rows) < LOAD_PAGE:
-                self._reconcile_at = now + RECONCILE_S
-                return count
-            after = rows[-1].key
+    async def begin(self) -> None:
+        """The first jobs into the schedule, so that the first call need not wait for the last of a million."""
+        self._reconcile_at = math.inf
+        await self._load_page()
+
+    async def load(self) -> None:
+        """Every TRACKED row that is not in the schedule into it, due at once. Raises StoreUnavailable; called again,
+        it goes on where it was."""
+        while self._load_after is not None:
+            await self._load_page()
+        self._load_after = RowKey(0)
+        self._reconcile_at = self._clock.monotonic() + RECONCILE_S
+
+    async def _load_page(self) -> None:
+        assert self._load_after is not None
+        rows = await self._store.tracked(after=self._load_after, limit=LOAD_PAGE)
+        wall_now = self._clock.now()
+        self._schedule.add_missing(
+            rows, due_at=self._clock.monotonic(), age_s=lambda row: max(0.0, wall_now - row.observed_at)
+        )
+        self._load_after = rows[-1].key if len(rows) == LOAD_PAGE else None
 
     def follow(self, job: Job) -> None:
         """A job has become TRACKED."""
@@ -181,14 +192,17 @@ class Track:
             return
         for row in chunk:
             found = seen.get(row.job_id)
-            if found is not None and found.status is BatchStatus.FAILED and wants_look_up(found):
+            if found is not None and found.status is BatchStatus.FAILED and wants_look_up(ended := found.observation()):
                 self._aside.add(row.key)
-                tasks.start_soon(self._end_parent, row, found, name="look up children")
+                tasks.start_soon(self._end_parent, row, ended, name="look up children")
         await self._notice(chunk, seen)
         await self._store_chunk([row for row in chunk if row.key not in self._aside], seen)
 
-    async def _store_chunk(self, chunk: Sequence[Tracked], seen: Mapping[str, Observation]) -> None:
+    async def _store_chunk(self, chunk: Sequence[Tracked], seen: Mapping[str, Seen]) -> None:
         changed = [row for row in chunk if self._is_changed(row, seen.get(row.job_id))]
+        if not changed:
+            self._schedule.unchanged([row.key for row in chunk], now=self._clock.monotonic())
+            return
         jobs = await self._store.load([row.key for row in changed])
         try:
             ended = await self._stored(changed, jobs, seen)
@@ -197,20 +211,22 @@ class Track:
             self._give_back(chunk, self._backoff.failed())
             return
         now = self._clock.monotonic()
-        for row in chunk:
-            observation = seen.get(row.job_id)
+        stored = {row.key for row in changed}
+        self._schedule.unchanged([row.key for row in chunk if row.key not in stored], now=now)
+        for row in changed:
+            job = seen.get(row.job_id)
             if row.key in ended:
                 self._schedule.remove(row.key)
                 self.arrays.remove(row.key)
-            elif observation is None:
+            elif job is None:
                 self._schedule.missed(row.key, now=now)
-            elif observation.status is None:
+            elif job.status is None:
                 self._schedule.observed(row.key, status=row.status, attempts=row.attempts, now=now)
             else:
-                self._schedule.observed(row.key, status=observation.status, attempts=len(observation.attempts), now=now)
+                self._schedule.observed(row.key, status=job.status, attempts=job.attempt_count, now=now)
 
-    async def _described(self, chunk: Sequence[Tracked]) -> Mapping[str, Observation] | None:
-        """Observations by job id; None if there was no answer, and the chunk was given back."""
+    async def _described(self, chunk: Sequence[Tracked]) -> Mapping[str, Seen] | None:
+        """What was seen, by job id; None if there was no answer, and the chunk was given back."""
         self._metrics.describe_ids_per_call.observe(len(chunk))
         try:
             answer = await self._batch.describe_jobs([row.job_id for row in chunk])
@@ -228,12 +244,12 @@ class Track:
             self._backoff.worked()
             self._budgets.succeeded(Purpose.DESCRIBE)
             self._health.worked("batch:DescribeJobs")
-            return {observation.job_id: observation for observation in answer}
+            return {job.job_id: job for job in answer}
         return None
 
     # --- parents --------------------------------------------------------------------------------------
 
-    async def _notice(self, chunk: Sequence[Tracked], seen: Mapping[str, Observation]) -> None:
+    async def _notice(self, chunk: Sequence[Tracked], seen: Mapping[str, Seen]) -> None:
         """What an unchanged job may tell too: how far an array has come, why a job waits."""
         arrays: dict[RowKey, Mapping[str, int]] = {}
         for row in chunk:
@@ -286,13 +302,14 @@ class Track:
                 self._schedule.returned(row.key, now=now, delay=delay_s)
 
     @staticmethod
-    def _is_changed(row: Tracked, seen: Observation | None) -> bool:
-        if seen is None or row.is_missed:
+    def _is_changed(row: Tracked, seen: Seen | None) -> bool:
+        if seen is None or row.misses:
             return True
-        return seen.status is not None and (seen.status is not row.status or len(seen.attempts) != row.attempts)
+        status = seen.status
+        return status is not None and (status is not row.status or seen.attempt_count != row.attempts)
 
     async def _stored(
-        self, changed: Sequence[Tracked], jobs: Mapping[RowKey, Job], seen: Mapping[str, Observation]
+        self, changed: Sequence[Tracked], jobs: Mapping[RowKey, Job], seen: Mapping[str, Seen]
     ) -> frozenset[RowKey]:
         """Store the changes of a chunk; returns the rows that are no longer TRACKED."""
         facts: list[tuple[Job, Fact]] = []
@@ -302,12 +319,12 @@ class Track:
             if job is None or job.state is not JobState.TRACKED:
                 ended.add(row.key)
                 continue
-            observation = seen.get(row.job_id)
-            if observation is not None:
+            found = seen.get(row.job_id)
+            if found is not None:
                 self._missing_since.pop(row.key, None)
             elif job.first_missed_at is None:
                 self._missing_since[row.key] = self._clock.monotonic()
-            facts.append((job, Missed() if observation is None else Described(seen=observation)))
+            facts.append((job, Missed() if found is None else Described(seen=found.observation())))
         after = await self._ledger.record(facts)
         lost = await self._ledger.record([(job, Forgotten()) for job in after if self._is_lost(job)])
         ended.update(job.key for job in (*after, *lost) if job.state is not JobState.TRACKED)

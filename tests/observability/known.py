@@ -11,7 +11,6 @@ COMING: Final[Mapping[str, frozenset[str]]] = {
     "batch_events_received_total": frozenset({"outcome"}),
     "events_missed_ratio": frozenset(),
     "tracking_staleness_bound_seconds": frozenset(),
-    "event_loop_stall_seconds": frozenset(),
 }
 """Metrics with rules and panels already, that the controller does not export yet, with their labels. A name is taken
 out when the metric is exported (a test demands it); from then on its panels must return data."""
