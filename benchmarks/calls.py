@@ -1,79 +1,109 @@
-"""CPU of one call, against what a user would otherwise run: plain aiobotocore, and a boto3 loop.
+"""CPU of one call as the application makes it, against what a user would otherwise run, and against the floor.
 
-Variants run in one process, in shuffled blocks against the same server; the ratio is the median of the blocks' ratios.
+Plain aiobotocore, a boto3 loop, and for DescribeJobs a blocking socket that reads the same bytes and decodes them into
+the same members: less than that can't be done in Python.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
-import random
-import resource
-from collections.abc import Awaitable, Callable
-from statistics import median
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import boto3
+import msgspec
 from aiobotocore.session import get_session
 
-from benchmarks.served import request, simulated_aws
-from controller.adapters.aws import read_config, submit_config
+from benchmarks.canned import REGION, CannedAws, job_id
+from benchmarks.measure import Blocks, Table, full_collections, interleaved, watched_steps
+from benchmarks.served import request
+from controller.adapters import batch_decode
+from controller.adapters.aws import Aws, open_aws
 from controller.adapters.batch import Batch
 from controller.adapters.clock import SystemClock
+from controller.adapters.sqs import Queue
+from controller.metrics import Metrics
 
-BLOCKS = 9
-DESCRIBES, SUBMITS = 12, 60
-"""Calls of one block."""
-
-Variant = Callable[[], Awaitable[None]]
-
-
-def _cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+BLOCKS = 15
+OURS, PLAIN, THREADED, FLOOR = "batch-controller", "aiobotocore, defaults", "boto3", "socket and msgspec"
 
 
-async def _measured(variants: dict[str, Variant], calls: int) -> dict[str, list[float]]:
-    """CPU milliseconds per call, a value per block."""
-    found: dict[str, list[float]] = {name: [] for name in variants}
-    order = list(variants)
-    for _ in range(BLOCKS + 1):
-        random.shuffle(order)
-        for name in order:
-            before = _cpu_s()
-            for _ in range(calls):
-                await variants[name]()
-            found[name].append(1000 * (_cpu_s() - before) / calls)
-    return {name: values[1:] for name, values in found.items()}  # the first block warms up
+@contextmanager
+def sdk_environment(url: str) -> Iterator[None]:
+    """What the SDK reads, so that the clients are those that the application opens."""
+    kept = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ |= {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "canned", "AWS_SECRET_ACCESS_KEY": "canned"}
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
 
 
-def _print(what: str, found: dict[str, list[float]]) -> None:
-    ours = found["batch-controller"]
-    print(f"{what}: client CPU per call, median of {BLOCKS} blocks")
-    for name, values in found.items():
-        ratios = [theirs / mine for theirs, mine in zip(values, ours, strict=True)]
-        print(f"  {name:24} {median(values):7.3f} ms   {median(ratios):5.1f} x")
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Aws]:
+    with sdk_environment(url):
+        async with open_aws(
+            region=REGION,
+            environment=os.environ,
+            queue_urls=[f"{url}/123456789012/requests"],
+            submit_timeout_s=10,
+            submit_connections=32,
+            batch_connections=24,
+            sqs_connections=18,
+        ) as aws:
+            yield aws
 
 
-def _arguments(number: int) -> dict[str, Any]:
-    body = json.loads(request(number))
-    del body["requestId"]
-    return dict(body)
+class Floor:
+    """DescribeJobs with nothing around it."""
+
+    def __init__(self, port: int, ids: list[str]) -> None:
+        body = json.dumps({"jobs": ids}).encode()
+        self._request = (
+            b"POST /v1/describejobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._decoder = msgspec.json.Decoder(batch_decode.Answer)
+        self._buffer = bytearray(1 << 20)
+
+    async def describe(self) -> None:
+        self._socket.sendall(self._request)
+        view, length, whole = memoryview(self._buffer), 0, 0
+        while not whole or length < whole:
+            length += self._socket.recv_into(view[length:])
+            if not whole and (end := self._buffer.find(b"\r\n\r\n", 0, length)) >= 0:
+                head = bytes(view[:end]).lower()
+                whole = end + 4 + int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
+        assert len(self._decoder.decode(view[end + 4 : whole]).jobs) == 100
 
 
-async def _run() -> None:
-    with simulated_aws() as sim:
-        keys = {"aws_access_key_id": "simulated", "aws_secret_access_key": "simulated"}
-        where = {"endpoint_url": sim.url, "region_name": sim.ready["region"], **keys}
+async def _run(table: Table) -> None:
+    with CannedAws() as canned:
+        where: dict[str, Any] = {"endpoint_url": canned.url, "region_name": REGION}
+        where |= {"aws_access_key_id": "canned", "aws_secret_access_key": "canned"}
         threaded = boto3.client("batch", **where)
         session = get_session()
+        queue_url = f"{canned.url}/123456789012/requests"
         async with (
             session.create_client("batch", **where) as plain,
-            session.create_client("batch", config=submit_config(timeout_s=10, connections=8), **where) as submit,
-            session.create_client("batch", config=read_config(connections=8), **where) as read,
+            session.create_client("sqs", **where) as plain_sqs,
+            opened(canned.url) as aws,
         ):
-            ours = Batch(submit_client=submit, client=read, clock=SystemClock(), observe=lambda *_: None)
-            ids = [(await plain.submit_job(**_arguments(number)))["jobId"] for number in range(100)]
+            observe = Metrics().observe_call
+            ours = Batch(submit_client=aws.batch_submit, client=aws.batch, clock=SystemClock(), observe=observe)
+            queue = Queue(url=queue_url, client=aws.sqs(queue_url), clock=SystemClock(), observe=observe)
+            ids = [job_id(number) for number in range(100)]
+            floor = Floor(canned.port, ids)
+            arguments = dict(json.loads(request(1)))
+            del arguments["requestId"]
 
             async def describe_ours() -> None:
                 assert len(await ours.describe_jobs(ids)) == 100
@@ -85,28 +115,55 @@ async def _run() -> None:
                 assert len(threaded.describe_jobs(jobs=ids)["jobs"]) == 100
 
             async def submit_ours() -> None:
-                await ours.submit_job(_arguments(1), timeout_s=10)
+                await ours.submit_job(arguments, timeout_s=10)
 
             async def submit_plain() -> None:
-                await plain.submit_job(**_arguments(1))
+                await plain.submit_job(**arguments)
 
             async def submit_threaded() -> None:
-                threaded.submit_job(**_arguments(1))
+                threaded.submit_job(**arguments)
 
-            describes = {
-                "batch-controller": describe_ours,
-                "aiobotocore, defaults": describe_plain,
-                "boto3": describe_threaded,
-            }
-            submits = {
-                "batch-controller": submit_ours,
-                "aiobotocore, defaults": submit_plain,
-                "boto3": submit_threaded,
-            }
-            _print("DescribeJobs of 100", await _measured(describes, DESCRIBES))
-            _print("SubmitJob", await _measured(submits, SUBMITS))
+            async def receive_ours() -> None:
+                assert len(await queue.receive(max_messages=10, wait_s=20, visibility_timeout_s=60)) == 10
+
+            async def receive_plain() -> None:
+                answer = await plain_sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=20)
+                assert len(answer["Messages"]) == 10
+
+            describes = await interleaved(
+                {
+                    OURS: (describe_ours, 40),
+                    PLAIN: (describe_plain, 8),
+                    THREADED: (describe_threaded, 8),
+                    FLOOR: (floor.describe, 100),
+                },
+                blocks=BLOCKS,
+            )
+            _told(table, "DescribeJobs of 100", describes)
+            table.at_least("DescribeJobs of 100: less CPU than plain aiobotocore", describes.ratio(PLAIN, OURS), 9, " x")
+            table.at_most("DescribeJobs of 100: CPU against the floor", describes.ratio(OURS, FLOOR), 4, " x")
+            gc.collect()
+            before = full_collections()
+            with watched_steps() as steps:
+                for _ in range(1_000):
+                    await describe_ours()
+            table.at_most("full garbage collections in 1,000 calls", full_collections() - before, 0, digits=0)
+            table.at_most("longest step of the event loop in them", 1000 * steps.longest_s, 3, " ms")
+            submits = await interleaved(
+                {OURS: (submit_ours, 100), PLAIN: (submit_plain, 60), THREADED: (submit_threaded, 60)}, blocks=BLOCKS
+            )
+            _told(table, "SubmitJob", submits)
+            table.at_least("SubmitJob: less CPU than plain aiobotocore", submits.ratio(PLAIN, OURS), 1.3, " x", digits=2)
+            receives = await interleaved({OURS: (receive_ours, 100), PLAIN: (receive_plain, 60)}, blocks=BLOCKS)
+            _told(table, "ReceiveMessage of 10", receives)
 
 
-def calls() -> None:
-    """Prints CPU per DescribeJobs of 100 jobs and per SubmitJob, and the ratios."""
-    asyncio.run(_run())
+def _told(table: Table, what: str, blocks: Blocks) -> None:
+    for name in blocks.values:
+        against = "" if name == OURS else f", {blocks.ratio(name, OURS):.2f} x"
+        table.told(f"{what}: {name}", f"{blocks.ms(name):.3f} ms{against}")
+
+
+def calls(table: Table) -> None:
+    """CPU per DescribeJobs of 100 jobs, SubmitJob and ReceiveMessage."""
+    asyncio.run(_run(table))

@@ -105,7 +105,7 @@ class LookUp:
                 self._budgets.throttled(Purpose.DESCRIBE)
                 raise
         self._budgets.succeeded(Purpose.DESCRIBE)
-        return {observation.job_id: observation for observation in seen}
+        return {each.job_id: each.observation() for each in seen}
 
 
 def _tag_of(seen: Observation, default: str) -> str:

@@ -17,9 +17,9 @@ from controller.core.job import (
     Job,
     JobState,
     ListedJob,
-    Observation,
     QueueStatus,
     RowKey,
+    Seen,
 )
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class BatchApi(Protocol):
     async def submit_job(self, arguments: Mapping[str, Any], *, timeout_s: float) -> SubmittedJob:
         """SubmitJob; no copy of the request is sent by us after ``timeout_s``."""
 
-    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Observation]:
+    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Seen]:
         """Up to 100 ids; ids unknown to Batch are missing from the answer."""
 
     async def list_jobs_named(self, *, job_queue: str, job_name: str, next_token: str | None = None) -> ListPage:

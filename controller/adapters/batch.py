@@ -19,7 +19,7 @@ from controller.adapters import batch_decode
 from controller.adapters.aws_call import READ_DEADLINE_S, Calls, Observe
 from controller.adapters.aws_errors import CALL_FAULTS, classify_submit, values_to_redact
 from controller.core.errors import InDoubt, Unavailable
-from controller.core.job import ListedJob, Observation, QueueStatus
+from controller.core.job import ListedJob, QueueStatus, Seen
 from controller.core.limits import (
     DESCRIBE_JOBS_MAX,
     DESCRIBE_QUEUES_MAX,
@@ -101,18 +101,19 @@ class Batch:
         self._calls.succeeded("SubmitJob", began_at)
         return submitted
 
-    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Observation]:
+    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Seen]:
         assert 1 <= len(job_ids) <= DESCRIBE_JOBS_MAX, "an empty list has no meaning to Batch"
 
-        async def call() -> Sequence[batch_decode.JobDetail]:
+        async def call() -> Sequence[batch_decode.Entry]:
             jobs = batch_decode.jobs_in(await self._client.describe_jobs(jobs=list(job_ids)))
             if jobs is None:
                 raise _no_answer("DescribeJobs", "jobs")
             return jobs
 
         observed = batch_decode.observe(await self._calls.send("DescribeJobs", call, deadline_s=self._read_deadline_s))
-        self._note_skipped(observed.skipped)
-        return observed.observations
+        if observed.skipped:
+            self._note_skipped(observed.skipped)
+        return observed.seen
 
     async def list_jobs_named(self, *, job_queue: str, job_name: str, next_token: str | None = None) -> ListPage:
         arguments: dict[str, Any] = {

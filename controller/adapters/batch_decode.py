@@ -5,6 +5,9 @@ botocore walks the whole service model for every job, which is nearly all the CP
 sees an empty object. Errors (status 300 and above) and bodies that do not decode are left to botocore, whose result
 is converted into the same records.
 
+The usual job of an answer is unchanged. So what msgspec makes of it is handed on as it is (``JobDetail`` is a
+``core.job.Seen``), and only a job whose status or attempts have changed is made into an ``Observation``.
+
 Nothing but ``jobId`` is relied on: the members that the model calls required are not always there
 (``startedAt`` is absent before RUNNING, or 0).
 """
@@ -17,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from controller.core.job import Attempt, BatchStatus, Observation
+from controller.core.job import Attempt, BatchStatus, Observation, Seen
 
 DECODED: Final = "decodedJobs"
 """Member of the SDK's answer that holds the decoded records."""
@@ -67,8 +70,8 @@ class _Array(msgspec.Struct, gc=False, rename="camel"):
 class JobDetail(msgspec.Struct, gc=False, rename="camel"):
     """What is read of Batch's JobDetail; the members are named as Batch names them, but for the case."""
 
-    job_id: str | None = None
-    status: str | None = None
+    job_id: str = ""
+    status: BatchStatus | None = None
     job_arn: str | None = None
     status_reason: str | None = None
     created_at: _Time = None
@@ -83,18 +86,36 @@ class JobDetail(msgspec.Struct, gc=False, rename="camel"):
     is_terminated: bool | None = None
     tags: dict[str, str] | None = None
 
+    @property
+    def attempt_count(self) -> int:
+        return len(self.attempts or self.eks_attempts or ())
 
-class _Answer(msgspec.Struct, gc=False, rename="camel"):
+    def observation(self) -> Observation:
+        return _observation(self)
+
+
+class Answer(msgspec.Struct, gc=False, rename="camel"):
     jobs: list[JobDetail]
 
 
 class _Minimal(msgspec.Struct, gc=False, rename="camel"):
+    """An entry with a member of another type than is known."""
+
     job_id: str
-    status: str
+    status: BatchStatus
+
+
+class _Unjudged(msgspec.Struct, gc=False, rename="camel"):
+    """An entry without an id or with a status that is not understood; with an id, it still says that Batch knows
+    the job."""
+
+    job_id: str | None = None
+    status: str | None = None
+    tags: dict[str, str] | None = None
 
 
 class _Known(msgspec.Struct, gc=False, rename="camel"):
-    """An entry of which nothing but the id can be read: Batch knows the job."""
+    """An entry of which nothing but the id can be read."""
 
     job_id: str
 
@@ -103,22 +124,23 @@ class _RawAnswer(msgspec.Struct, gc=False):
     jobs: list[msgspec.Raw]
 
 
-_DECODER: Final = msgspec.json.Decoder(_Answer)
+_DECODER: Final = msgspec.json.Decoder(Answer)
 _RAW_DECODER: Final = msgspec.json.Decoder(_RawAnswer)
-_ENTRY_DECODERS: Final = (
-    msgspec.json.Decoder(JobDetail, strict=False),
-    msgspec.json.Decoder(_Minimal),
-    msgspec.json.Decoder(_Known),
-)
+Entry = JobDetail | _Unjudged
+"""One job of an answer."""
+
+_ENTRY_SHAPES: Final = (JobDetail, _Minimal, _Unjudged, _Known)
+"""What an odd entry is tried as, richest first."""
+_ENTRY_DECODERS: Final = [msgspec.json.Decoder(shape, strict=False) for shape in _ENTRY_SHAPES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Observations of one answer, and the statuses that were not understood (their entries still say that Batch
-    knows the job)."""
+    """The jobs of one answer, and the statuses that were not understood (their entries still say that Batch knows
+    the job)."""
 
-    observations: tuple[Observation, ...]
-    skipped: tuple[str, ...]
+    seen: Sequence[Seen]
+    skipped: Sequence[str]
 
 
 def register(events: Any) -> None:
@@ -140,14 +162,14 @@ def _decode_before_parse(
         response_dict["body"] = b"{}"
 
 
-def _decoded(body: bytes) -> list[JobDetail] | None:
+def _decoded(body: bytes) -> Sequence[Entry] | None:
     try:
         return _DECODER.decode(body).jobs
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
-def _decoded_one_by_one(body: bytes) -> list[JobDetail] | None:
+def _decoded_one_by_one(body: bytes) -> Sequence[Entry] | None:
     """For the day on which a member has another type: one odd entry does not cost the other 99, and an odd member
     does not cost the entry's id and status. None if the body is not an answer at all."""
     try:
@@ -157,41 +179,48 @@ def _decoded_one_by_one(body: bytes) -> list[JobDetail] | None:
     return [_decoded_entry(entry) for entry in entries]
 
 
-def _decoded_entry(entry: msgspec.Raw) -> JobDetail:
+def _decoded_entry(entry: msgspec.Raw) -> Entry:
     for decoder in _ENTRY_DECODERS:
         try:
-            found = decoder.decode(entry)
+            return _as_entry(decoder.decode(entry))
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
-        if isinstance(found, JobDetail):
+    return _Unjudged()
+
+
+def _as_entry(found: JobDetail | _Minimal | _Unjudged | _Known) -> Entry:
+    match found:
+        case _Minimal():
+            return JobDetail(job_id=found.job_id, status=found.status)
+        case _Known():
+            return _Unjudged(job_id=found.job_id)
+        case _:
             return found
-        return JobDetail(job_id=found.job_id, status=found.status if isinstance(found, _Minimal) else None)
-    return JobDetail()
 
 
-def jobs_in(answer: Mapping[str, Any]) -> Sequence[JobDetail] | None:
+def jobs_in(answer: Mapping[str, Any]) -> Sequence[Entry] | None:
     """The jobs of the SDK's answer, however they were decoded; None if the answer holds no list of jobs, as a body
     that is not JSON does: botocore makes an empty answer of it, and every job would seem unknown."""
-    decoded: Sequence[JobDetail] | None = answer.get(DECODED)
+    decoded: Sequence[Entry] | None = answer.get(DECODED)
     if decoded is not None:
         return decoded
     entries = answer.get("jobs")
     return [_converted(entry) for entry in entries] if isinstance(entries, list) else None
 
 
-def observe(jobs: Sequence[JobDetail]) -> Observed:
-    """Observations of all entries that have an id. One whose status is not understood has the status None: left out,
+def observe(jobs: Sequence[Entry]) -> Observed:
+    """What was seen of all entries that have an id. One whose status is not understood has the status None: left out,
     it would be counted as a job that Batch no longer knows."""
-    observations, skipped = [], []
+    seen: list[Seen] = []
+    skipped: list[str] = []
     for job in jobs:
-        status = STATUSES.get(job.status or "")
-        if job.job_id and status is not None:
-            observations.append(_observation(job, job.job_id, status))
+        if isinstance(job, JobDetail) and job.job_id and job.status is not None:
+            seen.append(job)
             continue
         skipped.append(str(job.status)[:32] if job.job_id else "no jobId")
         if job.job_id:
-            observations.append(Observation(job_id=job.job_id, status=None, tags=job.tags or {}))
-    return Observed(observations=tuple(observations), skipped=tuple(skipped))
+            seen.append(Observation(job_id=job.job_id, status=None, tags=job.tags or {}))
+    return Observed(seen=seen, skipped=skipped)
 
 
 def seconds(instant: float | None) -> float | None:
@@ -202,25 +231,17 @@ def seconds(instant: float | None) -> float | None:
 STATUSES: Final[Mapping[str, BatchStatus]] = {status.value: status for status in BatchStatus}
 
 
-def _converted(entry: Any) -> JobDetail:
+def _converted(entry: Any) -> Entry:
     """One job of botocore's parser. If a member is of no known type, its id and status still count."""
-    try:
-        return msgspec.convert(entry, JobDetail, strict=False)
-    except (msgspec.ValidationError, OverflowError):
-        pass
-    try:
-        minimal = msgspec.convert(entry, _Minimal)
-    except msgspec.ValidationError:
-        pass
-    else:
-        return JobDetail(job_id=minimal.job_id, status=minimal.status)
-    try:
-        return JobDetail(job_id=msgspec.convert(entry, _Known).job_id)
-    except msgspec.ValidationError:
-        return JobDetail()
+    for shape in _ENTRY_SHAPES:
+        try:
+            return _as_entry(msgspec.convert(entry, shape, strict=False))
+        except (msgspec.ValidationError, OverflowError):
+            continue
+    return _Unjudged()
 
 
-def _observation(job: JobDetail, job_id: str, status: BatchStatus) -> Observation:
+def _observation(job: JobDetail) -> Observation:
     attempts: list[Attempt] = []
     if job.attempts:
         attempts = [_ecs_attempt(attempt) for attempt in job.attempts]
@@ -234,8 +255,8 @@ def _observation(job: JobDetail, job_id: str, status: BatchStatus) -> Observatio
             container = _principal([*(latest.containers or ()), *(latest.init_containers or ())])
     array = job.array_properties
     return Observation(
-        job_id=job_id,
-        status=status,
+        job_id=job.job_id,
+        status=job.status,
         job_arn=job.job_arn,
         status_reason=job.status_reason,
         created_at=seconds(job.created_at),

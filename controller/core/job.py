@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NewType
+from typing import TYPE_CHECKING, Any, NewType, Protocol
 
 RowKey = NewType("RowKey", int)
 """The store's own key of a row, in arrival order. Each life of a request id has its own."""
@@ -174,6 +174,22 @@ class Attempt:
     log_stream: str | None = None
 
 
+class Seen(Protocol):
+    """One job of a DescribeJobs answer: what tells whether it has changed, and the whole if it has.
+
+    Nearly every job of nearly every answer is unchanged, so an adapter puts off the work of making an ``Observation``
+    until it is asked for one. An ``Observation`` is itself a ``Seen``.
+    """
+
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def status(self) -> BatchStatus | None: ...
+    @property
+    def attempt_count(self) -> int: ...
+    def observation(self) -> Observation: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """What one DescribeJobs answer says of one job; everything but its id may be missing."""
@@ -195,6 +211,13 @@ class Observation:
     is_cancelled: bool = False
     is_terminated: bool = False
     tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def attempt_count(self) -> int:
+        return len(self.attempts)
+
+    def observation(self) -> Observation:
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import structlog
 
 from controller.budgets import Budgets, Purpose
 from controller.core.errors import BadCredentials, NotAllowed, OutwardError, StoreUnavailable, Throttled
-from controller.core.job import BatchStatus, Job, JobState, Observation, RowKey
+from controller.core.job import BatchStatus, Job, JobState, RowKey, Seen
 from controller.core.lifecycle import Described, Fact, Forgotten, Missed
 from controller.core.limits import DESCRIBE_JOBS_MAX
 from controller.core.polling import Schedule, Tracked, is_lost
@@ -162,6 +162,9 @@ class Track:
         if seen is None:
             return
         changed = [row for row in chunk if self._is_changed(row, seen.get(row.job_id))]
+        if not changed:
+            self._schedule.unchanged([row.key for row in chunk], now=self._clock.monotonic())
+            return
         jobs = await self._store.load([row.key for row in changed])
         try:
             ended = await self._stored(changed, jobs, seen)
@@ -170,19 +173,21 @@ class Track:
             self._give_back(chunk, self._backoff.failed())
             return
         now = self._clock.monotonic()
-        for row in chunk:
-            observation = seen.get(row.job_id)
+        stored = {row.key for row in changed}
+        self._schedule.unchanged([row.key for row in chunk if row.key not in stored], now=now)
+        for row in changed:
+            job = seen.get(row.job_id)
             if row.key in ended:
                 self._schedule.remove(row.key)
-            elif observation is None:
+            elif job is None:
                 self._schedule.missed(row.key, now=now)
-            elif observation.status is None:
+            elif job.status is None:
                 self._schedule.observed(row.key, status=row.status, attempts=row.attempts, now=now)
             else:
-                self._schedule.observed(row.key, status=observation.status, attempts=len(observation.attempts), now=now)
+                self._schedule.observed(row.key, status=job.status, attempts=job.attempt_count, now=now)
 
-    async def _described(self, chunk: Sequence[Tracked]) -> Mapping[str, Observation] | None:
-        """Observations by job id; None if there was no answer, and the chunk was given back."""
+    async def _described(self, chunk: Sequence[Tracked]) -> Mapping[str, Seen] | None:
+        """What was seen, by job id; None if there was no answer, and the chunk was given back."""
         self._metrics.describe_ids_per_call.observe(len(chunk))
         try:
             answer = await self._batch.describe_jobs([row.job_id for row in chunk])
@@ -200,7 +205,7 @@ class Track:
             self._backoff.worked()
             self._budgets.succeeded(Purpose.DESCRIBE)
             self._health.worked("batch:DescribeJobs")
-            return {observation.job_id: observation for observation in answer}
+            return {job.job_id: job for job in answer}
         return None
 
     def _give_back(self, chunk: Sequence[Tracked], delay_s: float) -> None:
@@ -209,13 +214,14 @@ class Track:
             self._schedule.returned(row.key, now=now, delay=delay_s)
 
     @staticmethod
-    def _is_changed(row: Tracked, seen: Observation | None) -> bool:
-        if seen is None or row.is_missed:
+    def _is_changed(row: Tracked, seen: Seen | None) -> bool:
+        if seen is None or row.misses:
             return True
-        return seen.status is not None and (seen.status is not row.status or len(seen.attempts) != row.attempts)
+        status = seen.status
+        return status is not None and (status is not row.status or seen.attempt_count != row.attempts)
 
     async def _stored(
-        self, changed: Sequence[Tracked], jobs: Mapping[RowKey, Job], seen: Mapping[str, Observation]
+        self, changed: Sequence[Tracked], jobs: Mapping[RowKey, Job], seen: Mapping[str, Seen]
     ) -> frozenset[RowKey]:
         """Store the changes of a chunk; returns the rows that are no longer TRACKED."""
         facts: list[tuple[Job, Fact]] = []
@@ -225,12 +231,12 @@ class Track:
             if job is None or job.state is not JobState.TRACKED:
                 ended.add(row.key)
                 continue
-            observation = seen.get(row.job_id)
-            if observation is not None:
+            found = seen.get(row.job_id)
+            if found is not None:
                 self._missing_since.pop(row.key, None)
             elif job.first_missed_at is None:
                 self._missing_since[row.key] = self._clock.monotonic()
-            facts.append((job, Missed() if observation is None else Described(seen=observation)))
+            facts.append((job, Missed() if found is None else Described(seen=found.observation())))
         after = await self._ledger.record(facts)
         lost = await self._ledger.record([(job, Forgotten()) for job in after if self._is_lost(job)])
         ended.update(job.key for job in (*after, *lost) if job.state is not JobState.TRACKED)

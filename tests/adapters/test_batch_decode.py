@@ -37,7 +37,7 @@ def plain(body: bytes) -> dict[str, Any]:
 def observed(*jobs: dict[str, Any]) -> tuple[Observation, ...]:
     was_decoded, answer = lean(json.dumps({"jobs": jobs}).encode())
     assert was_decoded
-    return observe(jobs_in(answer) or ()).observations
+    return tuple(seen.observation() for seen in observe(jobs_in(answer) or ()).seen)
 
 
 texts = st.text(max_size=12)
@@ -139,7 +139,7 @@ def test_members_of_any_type_never_lose_a_job(members: dict[str, Any]) -> None:
     """Whatever the other members are, a job with an id and a status is observed."""
     body = json.dumps({"jobs": [{"jobId": "a", "status": "RUNNING", **members}]}).encode()
     _, answer = lean(body)
-    (observation,) = observe(jobs_in(answer) or ()).observations
+    (observation,) = tuple(seen.observation() for seen in observe(jobs_in(answer) or ()).seen)
     assert (observation.job_id, observation.status) == ("a", BatchStatus.RUNNING)
 
 

@@ -150,7 +150,7 @@ async def test_odd_members_cost_neither_their_job_nor_the_others(open_batch: Ope
         {"jobId": "c", "status": "SUCCEEDED", "container": {"exitCode": 0}},
     ]
     async with faulty_server(answer(200, {"jobs": jobs})) as server, open_batch(server.url) as batch:
-        a, b, c = await batch.describe_jobs(["a", "b", "c"])
+        a, b, c = (seen.observation() for seen in await batch.describe_jobs(["a", "b", "c"]))
     assert (a.status, a.started_at) == (BatchStatus.RUNNING, 1.5)
     assert (b.status, b.exit_code) == (BatchStatus.FAILED, None)
     assert (c.status, c.exit_code) == (BatchStatus.SUCCEEDED, 0)

@@ -125,7 +125,8 @@ async def test_job_goes_its_way(batch_world: World) -> None:
     assert [(job.job_id, job.job_arn) for job in page.jobs] == [(submitted.job_id, submitted.job_arn)]
     assert page.next_token is None
 
-    (observation,) = await batch.describe_jobs([submitted.job_id, "00000000-0000-0000-0000-000000000000"])
+    (seen,) = await batch.describe_jobs([submitted.job_id, "00000000-0000-0000-0000-000000000000"])
+    observation = seen.observation()
     assert observation.job_id == submitted.job_id
     assert observation.status is BatchStatus.SUCCEEDED  # moto ends a job as it is submitted
     assert observation.created_at is not None
