@@ -284,7 +284,7 @@ class Application:
             self._set_aging,
             self.holds.load,
             self.rescue.recover,
-            self.track.load,
+            self.track.begin,
             self.gate.refresh,
         )
         for step in steps:
@@ -415,7 +415,25 @@ class Application:
 
     async def _track(self) -> None:
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._load_schedule)
             await self._loop("track", 1.0, self._wakes.track).run(partial(self.track.turn, tasks))
+
+    async def _load_schedule(self) -> None:
+        """The rest of the jobs in flight, while the first are being described."""
+        backoff = Backoff(self._ports.chance)
+        with anyio.CancelScope() as loading:
+            self.drain.on_request(loading.cancel)
+            try:
+                while True:
+                    try:
+                        await self.track.load()
+                        break
+                    except StoreUnavailable as error:
+                        self._log.warning("jobs in flight not all loaded yet", reason=str(error))
+                        await self.drain.sleep(backoff.failed())
+            finally:
+                self.drain.forget(loading.cancel)
+        self._wakes.track.set()
 
     async def _learn_account(self) -> None:
         """Where STS is not allowed, the first job ARN tells the account."""

@@ -129,9 +129,12 @@ _RAW_DECODER: Final = msgspec.json.Decoder(_RawAnswer)
 Entry = JobDetail | _Unjudged
 """One job of an answer."""
 
-_ENTRY_SHAPES: Final = (JobDetail, _Minimal, _Unjudged, _Known)
+_Shape = JobDetail | _Minimal | _Unjudged | _Known
+_SHAPES: Final[Sequence[type[_Shape]]] = (JobDetail, _Minimal, _Unjudged, _Known)
 """What an odd entry is tried as, richest first."""
-_ENTRY_DECODERS: Final = [msgspec.json.Decoder(shape, strict=False) for shape in _ENTRY_SHAPES]
+_ENTRY_DECODERS: Final[Sequence[msgspec.json.Decoder[_Shape]]] = [
+    msgspec.json.Decoder(shape, strict=False) for shape in _SHAPES
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +191,7 @@ def _decoded_entry(entry: msgspec.Raw) -> Entry:
     return _Unjudged()
 
 
-def _as_entry(found: JobDetail | _Minimal | _Unjudged | _Known) -> Entry:
+def _as_entry(found: _Shape) -> Entry:
     match found:
         case _Minimal():
             return JobDetail(job_id=found.job_id, status=found.status)
@@ -233,7 +236,7 @@ STATUSES: Final[Mapping[str, BatchStatus]] = {status.value: status for status in
 
 def _converted(entry: Any) -> Entry:
     """One job of botocore's parser. If a member is of no known type, its id and status still count."""
-    for shape in _ENTRY_SHAPES:
+    for shape in _SHAPES:
         try:
             return _as_entry(msgspec.convert(entry, shape, strict=False))
         except (msgspec.ValidationError, OverflowError):

@@ -13,21 +13,21 @@ Order
     A chunk is filled up with jobs that are not due yet, soonest first: the call costs the same.
 
 Memory
-    One row of parallel arrays per job, found by job id through a dict and by key through small pages; one integer in
-    a heap. No object, task or dict per job: about 250 bytes at 100,000 jobs, job id included. A rescheduled or removed
-    job leaves a dead entry in its heap, known by not being the entry in the job's row; when more entries are dead than
-    alive, the heaps are made anew.
+    One row of parallel arrays per job, found by job id (``job_ids.py``) and by key through small pages; a place in one
+    of two lines (``due_line.py``). No object, task or dict per job: about 85 bytes at a million jobs, job id included.
+    Nothing takes long at that size either: what grows or is cleaned up, does so in small parts.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 from array import array
-from collections.abc import Iterable
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple, Protocol, TypeVar
 
+from controller.core.due_line import NO_ENTRY, SLOTS_MAX, DueLine, tick_of
 from controller.core.job import BatchStatus, RowKey
+from controller.core.job_ids import NO_SLOT, JobIds
 from controller.core.limits import DESCRIBE_JOBS_MAX, LOST_MISSES_MIN
 
 # --- intervals -------------------------------------------------------------------------------------------
@@ -78,6 +78,9 @@ class TrackableRow(Protocol):
     def is_missed(self) -> bool: ...
 
 
+Row = TypeVar("Row", bound=TrackableRow)
+
+
 class Tracked(NamedTuple):
     """One job of a chunk, as last seen. A tuple: one is made for each job of each call, and it takes a third of the
     time that a frozen dataclass takes."""
@@ -99,7 +102,6 @@ class Tracked(NamedTuple):
 _STATUSES: Final = tuple(BatchStatus)
 _STATUS_NUMBERS: Final = {status: number for number, status in enumerate(_STATUSES)}
 
-_NONE: Final = -1
 _IN_HANDS: Final = 1
 _HINTED: Final = 2
 """Taken because of a hint: if the call fails, it stays in the line of hints."""
@@ -108,13 +110,11 @@ _HINTED_AGAIN: Final = 4
 
 _TICKS_PER_S: Final = 100
 """Resolution of due times."""
-_SLOT_BITS: Final = 24
-"""A heap entry is due time, row number, line: one integer, in the order of due times. It fits into 64 bits for 16
-million jobs and 87 years."""
-_SLOTS_MAX: Final = 1 << _SLOT_BITS
-_SLOT_MASK: Final = _SLOTS_MAX - 1
 _NEVER: Final = 1 << 62
-_HEAP_SLACK: Final = 1024
+_GROWTH: Final = 256
+"""Rows that the columns grow by."""
+_PART: Final = 50_000
+"""Jobs that are looked at in one go."""
 
 
 class Schedule:
@@ -128,29 +128,30 @@ class Schedule:
         assert 0 < interval_s_min <= interval_s_max, (interval_s_min, interval_s_max)
         self.interval_s_min = interval_s_min
         self.interval_s_max = interval_s_max
-        self._slot_of_id: dict[str, int] = {}
+        self._ids = JobIds()
         self._slot_of_key = _KeyIndex()
         self._free: list[int] = []
+        self._used = 0
+        """Slots that are, or were, somebody's."""
         # One row per slot:
-        self._ids: list[str] = []
         self._keys = array("q")
-        self._entries = array("q")  # the one living heap entry; _NONE in hands
+        self._entries = array("q")  # the one living entry of a line; NO_ENTRY in hands
         self._seen_at = array("d")
         self._changed_at = array("d")
         self._attempts = array("i")
         self._misses = array("H")
         self._status = array("b")
         self._flags = array("B")
-        self._due: list[int] = []
-        self._hints: list[int] = []
+        self._due = DueLine(0, self._entries)
+        self._hints = DueLine(1, self._entries)
 
     # --- members --------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._slot_of_id)
+        return len(self._ids)
 
     def __contains__(self, job_id: object) -> bool:
-        return job_id in self._slot_of_id
+        return isinstance(job_id, str) and self._ids.slot_of(job_id) != NO_SLOT
 
     def add(self, row: TrackableRow, *, due_at: float, age_s: float = 0.0) -> None:
         """Follow a job that is not in the schedule yet; it counts as seen at ``due_at``.
@@ -158,44 +159,53 @@ class Schedule:
         ``age_s`` is how long it had been in its status then, as far as is known: without it, every job is polled
         as a young one at first.
         """
-        assert row.job_id not in self._slot_of_id, "a job is in the schedule once"
-        assert self._slot_of_key.get(row.key) == _NONE, "a row is in the schedule once"
-        slot = self._new_slot()
-        self._slot_of_id[row.job_id] = slot
-        self._slot_of_key.put(row.key, slot)
-        self._ids[slot] = row.job_id
-        self._keys[slot] = row.key
-        self._seen_at[slot] = due_at
-        self._changed_at[slot] = due_at - age_s
-        self._attempts[slot] = row.attempts
-        self._misses[slot] = 1 if row.is_missed else 0
-        self._status[slot] = _STATUS_NUMBERS[row.batch_status]
-        self._flags[slot] = 0
-        self._put(slot, _tick(due_at))
+        was_added = self.add_missing([row], due_at=due_at, age_s=lambda _: age_s)
+        assert was_added, "a job is in the schedule once"
+
+    def add_missing(self, rows: Iterable[Row], *, due_at: float, age_s: Callable[[Row], float]) -> int:
+        """``add`` those that are not in the schedule; returns how many that were."""
+        count, tick = 0, _tick(due_at)
+        for row in rows:
+            slot = self._free[-1] if self._free else self._used
+            if not self._ids.put(slot, row.job_id):
+                continue
+            assert self._slot_of_key.get(row.key) == NO_SLOT, "a row is in the schedule once"
+            if self._free:
+                self._free.pop()
+            else:
+                self._take_new_slot()
+            self._slot_of_key.put(row.key, slot)
+            self._keys[slot] = row.key
+            self._seen_at[slot] = due_at
+            self._changed_at[slot] = due_at - age_s(row)
+            self._attempts[slot] = row.attempts
+            self._misses[slot] = 1 if row.is_missed else 0
+            self._status[slot] = _STATUS_NUMBERS[row.batch_status]
+            self._flags[slot] = 0
+            self._due.put(slot, tick)
+            count += 1
+        return count
 
     def remove(self, key: RowKey) -> None:
         """Stop following it, in hands or not."""
         slot = self._slot_of_key.pop(key)
-        if slot == _NONE:
+        if slot == NO_SLOT:
             return
-        del self._slot_of_id[self._ids[slot]]
-        self._ids[slot] = ""
-        self._entries[slot] = _NONE
+        self._ids.remove(slot)
+        self._entries[slot] = NO_ENTRY
         self._seen_at[slot] = math.inf
         self._free.append(slot)
-        self._trim()
+        self._clear_out()
 
-    def _new_slot(self) -> int:
-        if self._free:
-            return self._free.pop()
-        slot = len(self._ids)
-        assert slot < _SLOTS_MAX, "more jobs than the schedule can number"
-        self._ids.append("")
-        for column in (self._keys, self._entries, self._attempts, self._misses, self._status, self._flags):
-            column.append(0)
-        self._seen_at.append(0.0)
-        self._changed_at.append(0.0)
-        return slot
+    def _take_new_slot(self) -> None:
+        assert self._used < SLOTS_MAX, "more jobs than the schedule can number"
+        if self._used == len(self._keys):
+            zeros = bytes(8 * _GROWTH)
+            for column in (self._keys, self._attempts, self._misses, self._status, self._flags, self._changed_at):
+                column.frombytes(zeros[: column.itemsize * _GROWTH])
+            self._entries.extend([NO_ENTRY] * _GROWTH)
+            self._seen_at.extend([math.inf] * _GROWTH)
+        self._used += 1
 
     # --- chunks ---------------------------------------------------------------------------------------
 
@@ -213,25 +223,17 @@ class Schedule:
             self._take(line, until, slots, size)
         return tuple([self._tracked(slot) for slot in slots])
 
-    def _take(self, line: list[int], until_tick: int, slots: list[int], size: int) -> None:
-        """Move jobs that are due by ``until_tick`` into ``slots``, until there are ``size``."""
-        entries, flags, pop = self._entries, self._flags, heapq.heappop
-        while line and len(slots) < size:
-            entry = line[0]
-            slot = entry >> 1 & _SLOT_MASK
-            is_alive = entries[slot] == entry
-            if is_alive and entry >> _SLOT_BITS + 1 > until_tick:
-                return
-            pop(line)
-            if is_alive:
-                entries[slot] = _NONE
-                flags[slot] = _IN_HANDS | (_HINTED if entry & 1 else 0)
-                slots.append(slot)
+    def _take(self, line: DueLine, until_tick: int, slots: list[int], size: int) -> None:
+        before = len(slots)
+        line.take(until_tick, slots, size)
+        flags = _IN_HANDS | (_HINTED if line is self._hints else 0)
+        for slot in slots[before:]:
+            self._flags[slot] = flags
 
     def _tracked(self, slot: int) -> Tracked:
         return Tracked(
             RowKey(self._keys[slot]),
-            self._ids[slot],
+            self._ids.text(slot),
             _STATUSES[self._status[slot]],
             self._attempts[slot],
             self._misses[slot],
@@ -244,20 +246,15 @@ class Schedule:
         return None if due_tick is None else due_tick / _TICKS_PER_S
 
     def _next_due_tick(self) -> int | None:
-        heads = []
-        for line in (self._due, self._hints):
-            while line and self._is_dead(line[0]):
-                heapq.heappop(line)
-            if line:
-                heads.append(_due_tick(line[0]))
-        return min(heads, default=None)
+        heads = [line.next_tick() for line in (self._due, self._hints)]
+        return min((tick for tick in heads if tick is not None), default=None)
 
     # --- what came of it ------------------------------------------------------------------------------
 
     def observed(self, key: RowKey, *, status: BatchStatus, attempts: int, now: float) -> None:
         """An answer had the job, and what it said is stored."""
         slot = self._slot_of_key.get(key)
-        if slot == _NONE:
+        if slot == NO_SLOT:
             return
         number = _STATUS_NUMBERS[status]
         if number != self._status[slot] or attempts != self._attempts[slot]:
@@ -273,29 +270,27 @@ class Schedule:
         seen_at, flags, slot_of = self._seen_at, self._flags, self._slot_of_key.get
         for key in keys:
             slot = slot_of(key)
-            if slot == _NONE:
+            if slot == NO_SLOT:
                 continue
             if flags[slot] & _HINTED_AGAIN:
                 self._answered(slot, now)
                 continue
             seen_at[slot] = now
             flags[slot] = 0
-            entry = (_tick(now + self._wait_s(slot, now)) << _SLOT_BITS | slot) << 1
-            self._entries[slot] = entry
-            heapq.heappush(self._due, entry)
-        self._trim()
+            self._due.put(slot, _tick(now + self._wait_s(slot, now)))
+        self._clear_out()
 
     def missed(self, key: RowKey, *, now: float) -> None:
         """A successful answer did not have the job."""
         slot = self._slot_of_key.get(key)
-        if slot != _NONE:
+        if slot != NO_SLOT:
             self._misses[slot] = min(self._misses[slot] + 1, 0xFFFF)
             self._answered(slot, now)
 
     def returned(self, key: RowKey, *, now: float, delay: float) -> None:
         """The call failed: due again after ``delay`` seconds, the whole chunk at the same time."""
         slot = self._slot_of_key.get(key)
-        if slot != _NONE:
+        if slot != NO_SLOT:
             is_hint = bool(self._flags[slot] & (_HINTED | _HINTED_AGAIN))
             self._flags[slot] = 0
             self._put(slot, _tick(now + delay), is_hint=is_hint)
@@ -316,58 +311,48 @@ class Schedule:
 
     def hint(self, job_id: str, now: float) -> bool:
         """Somebody says that the job has changed: due at once, or as soon as it is given back. False: not known."""
-        slot = self._slot_of_id.get(job_id)
-        if slot is None:
+        slot = self._ids.slot_of(job_id)
+        if slot == NO_SLOT:
             return False
         if self._flags[slot] & _IN_HANDS:
             self._flags[slot] |= _HINTED_AGAIN
         else:
             entry = self._entries[slot]
-            if not _is_hint(entry) or _due_tick(entry) > _tick(now):
-                self._put(slot, min(_tick(now), _due_tick(entry)), is_hint=True)
+            if not _is_hint(entry) or tick_of(entry) > _tick(now):
+                self._put(slot, min(_tick(now), tick_of(entry)), is_hint=True)
         return True
 
     # --- how it goes ----------------------------------------------------------------------------------
 
     def staleness_s(self, now: float) -> float:
-        """Age of the oldest answer about any job (0 if there is none). Looks at every job: about 1 ms per 100,000."""
-        return max(0.0, now - min(self._seen_at, default=now)) if self._slot_of_id else 0.0
+        """Age of the oldest answer about any job (0 if there is none)."""
+        return max(0.0, now - min(self.oldest_seen_at(), default=now)) if len(self) else 0.0
+
+    def oldest_seen_at(self) -> Iterator[float]:
+        """When the job was seen that was seen longest ago, of one part of the jobs after the other. Each part takes
+        about 1 ms; who looks at a million may do something else in between."""
+        for start in range(0, len(self._seen_at), _PART):
+            yield min(self._seen_at[start : start + _PART])
 
     def sweep_s(self, rate_per_s: float) -> float:
         """Seconds in which every job is described once at this many calls per second."""
         return math.ceil(len(self) / DESCRIBE_JOBS_MAX) / rate_per_s
 
-    # --- heaps ----------------------------------------------------------------------------------------
+    # --- lines ----------------------------------------------------------------------------------------
 
     def _put(self, slot: int, due_tick: int, *, is_hint: bool = False) -> None:
-        entry = (due_tick << _SLOT_BITS | slot) << 1 | is_hint
-        self._entries[slot] = entry
-        heapq.heappush(self._hints if is_hint else self._due, entry)
-        self._trim()
+        (self._hints if is_hint else self._due).put(slot, due_tick)
+        self._clear_out()
 
-    def _is_dead(self, entry: int) -> bool:
-        return self._entries[_slot(entry)] != entry
-
-    def _trim(self) -> None:
-        if len(self._due) + len(self._hints) <= 2 * len(self) + _HEAP_SLACK:
-            return
-        self._due = [entry for entry in self._entries if entry != _NONE and not _is_hint(entry)]
-        self._hints = [entry for entry in self._entries if entry != _NONE and _is_hint(entry)]
-        heapq.heapify(self._due)
-        heapq.heapify(self._hints)
+    def _clear_out(self) -> None:
+        alive = len(self)
+        self._due.clear_out(alive)
+        self._hints.clear_out(alive)
 
 
 def _tick(at: float) -> int:
     """Whole ticks. The microsecond keeps ``_tick(tick / _TICKS_PER_S) == tick``, which rounding would break."""
     return max(0, math.floor((at + 1e-6) * _TICKS_PER_S))
-
-
-def _due_tick(entry: int) -> int:
-    return entry >> _SLOT_BITS + 1
-
-
-def _slot(entry: int) -> int:
-    return entry >> 1 & _SLOT_MASK
 
 
 def _is_hint(entry: int) -> bool:
@@ -385,20 +370,20 @@ class _KeyIndex:
 
     def get(self, key: RowKey) -> int:
         page = self._pages.get(key >> self._BITS)
-        return _NONE if page is None else page[key & (1 << self._BITS) - 1]
+        return NO_SLOT if page is None else page[key & (1 << self._BITS) - 1]
 
     def put(self, key: RowKey, slot: int) -> None:
         number = key >> self._BITS
         page = self._pages.get(number)
         if page is None:
-            page = self._pages[number] = array("i", [_NONE]) * (1 << self._BITS)
+            page = self._pages[number] = array("i", [NO_SLOT]) * (1 << self._BITS)
         page[key & (1 << self._BITS) - 1] = slot
 
     def pop(self, key: RowKey) -> int:
         slot = self.get(key)
-        if slot != _NONE:
+        if slot != NO_SLOT:
             page = self._pages[key >> self._BITS]
-            page[key & (1 << self._BITS) - 1] = _NONE
-            if page.count(_NONE) == len(page):
+            page[key & (1 << self._BITS) - 1] = NO_SLOT
+            if page.count(NO_SLOT) == len(page):
                 del self._pages[key >> self._BITS]
         return slot

@@ -6,6 +6,7 @@ flight. Unchanged answers write nothing; a missing id is an observation; a faile
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -25,7 +26,8 @@ from controller.loop import Backoff, guarded
 from controller.metrics import Metrics
 from controller.ports import BatchApi, Clock, JobStore, TrackedRow
 
-LOAD_PAGE: Final = 5_000
+LOAD_PAGE: Final = 1_000
+"""Rows per read at a start: about 5 ms of the event loop each."""
 RECONCILE_S: Final = 60.0
 """How often the schedule's size is held against the store's count of TRACKED rows."""
 WAIT_S_MIN: Final = 0.001
@@ -64,6 +66,8 @@ class Track:
         self._backoff = Backoff(chance)
         self._missing_since: dict[RowKey, float] = {}
         """Monotonic: first miss of rows that this process saw go missing. A wall clock that jumps makes none lost."""
+        self._load_after: RowKey | None = RowKey(0)
+        """Rows up to this key are in the schedule; None: all are."""
         self._reconcile_at = 0.0
         self._differed = False
         self.any_job_arn: str | None = None
@@ -74,20 +78,27 @@ class Track:
 
     # --- the schedule ---------------------------------------------------------------------------------
 
-    async def load(self) -> int:
-        """Put every TRACKED row that is not in the schedule there, due at once; returns how many there are."""
-        after, count = RowKey(0), 0
-        while True:
-            rows = await self._store.tracked(after=after, limit=LOAD_PAGE)
-            now = self._clock.monotonic()
-            for row in rows:
-                if row.job_id not in self._schedule:
-                    self._schedule.add(row, due_at=now, age_s=max(0.0, self._clock.now() - row.observed_at))
-            count += len(rows)
-            if len(rows) < LOAD_PAGE:
-                self._reconcile_at = now + RECONCILE_S
-                return count
-            after = rows[-1].key
+    async def begin(self) -> None:
+        """The first jobs into the schedule, so that the first call need not wait for the last of a million."""
+        self._reconcile_at = math.inf
+        await self._load_page()
+
+    async def load(self) -> None:
+        """Every TRACKED row that is not in the schedule into it, due at once. Raises StoreUnavailable; called again,
+        it goes on where it was."""
+        while self._load_after is not None:
+            await self._load_page()
+        self._load_after = RowKey(0)
+        self._reconcile_at = self._clock.monotonic() + RECONCILE_S
+
+    async def _load_page(self) -> None:
+        assert self._load_after is not None
+        rows = await self._store.tracked(after=self._load_after, limit=LOAD_PAGE)
+        wall_now = self._clock.now()
+        self._schedule.add_missing(
+            rows, due_at=self._clock.monotonic(), age_s=lambda row: max(0.0, wall_now - row.observed_at)
+        )
+        self._load_after = rows[-1].key if len(rows) == LOAD_PAGE else None
 
     def follow(self, job: Job) -> None:
         """A job has become TRACKED."""

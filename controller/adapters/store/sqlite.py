@@ -382,22 +382,15 @@ class SqliteStore:
     # --- tracking
 
     async def tracked(self, *, after: RowKey, limit: int) -> Sequence[TrackedRow]:
-        return await self._run(
-            lambda: [
-                TrackedRow(
-                    key=key,
-                    job_id=unpack_id(job_id),
-                    batch_status=STATUSES[status],
-                    attempts=attempts,
-                    submitted_at=submitted_at,
-                    observed_at=observed_at,
-                    is_missed=bool(is_missed),
-                )
-                for key, job_id, status, attempts, submitted_at, observed_at, is_missed in self._connection.execute(
+        def read() -> list[TrackedRow]:
+            return [
+                TrackedRow(key, unpack_id(job_id), STATUSES[status], attempts, submitted_at, observed_at, bool(missed))
+                for key, job_id, status, attempts, submitted_at, observed_at, missed in self._connection.execute(
                     _TRACKED, (after, limit)
                 )
             ]
-        )
+
+        return await self._run(read)
 
     async def terminating(self, *, after: RowKey, limit: int) -> Sequence[Job]:
         return await self._jobs(_CANCELLED, (2, after, limit))
