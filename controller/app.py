@@ -7,12 +7,13 @@ of credentials, store of another account.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
@@ -25,6 +26,7 @@ from controller.adapters.aws import Aws, open_aws
 from controller.adapters.batch import Batch
 from controller.adapters.batch_model import submit_job_shape
 from controller.adapters.clock import SystemClock
+from controller.adapters.loop_watch import watched_loop
 from controller.adapters.ops_server import OpsServer
 from controller.adapters.runner import ThreadRunner
 from controller.adapters.sinks import DeadLetterSink, LineWriter, LogSink, SqsSink
@@ -44,7 +46,7 @@ from controller.core.errors import (
 from controller.core.text import escaped
 from controller.health import Health
 from controller.loop import StageGivenUp
-from controller.metrics import Metrics
+from controller.metrics import Metrics, exposed
 from controller.ports import DEAD_LETTER, Clock, EventSink, JobStore, MessageSource
 
 EXIT_DRAINED: Final = 0
@@ -119,12 +121,28 @@ async def _run(settings: Settings) -> None:
         server = OpsServer(
             settings.http.host,
             settings.http.port,
-            metrics=application.render_metrics,
+            metrics=_rendering(application, stack),
             live=health.is_live,
             ready=health.is_ready,
         )
         await stack.enter_async_context(server)
+        stack.enter_context(watched_loop(metrics.event_loop_stall_seconds.observe))
+        # What was made until now stays for good: a full collection need not look at it again.
+        gc.collect()
+        gc.freeze()
         await _serve(application, port=server.port)
+
+
+def _rendering(application: Application, stack: AsyncExitStack) -> Callable[[], Awaitable[bytes]]:
+    """``/metrics``: collected on the event loop in small steps, made into text in a thread."""
+    runner = ThreadRunner("metrics")
+    stack.callback(runner.close)
+
+    async def rendered() -> bytes:
+        families = await application.collect_metrics()
+        return await runner.run(partial(exposed, families))
+
+    return rendered
 
 
 async def _serve(application: Application, *, port: int) -> None:

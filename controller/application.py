@@ -16,7 +16,9 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 import structlog
+from prometheus_client.metrics_core import Metric
 
 from controller.budgets import Budgets, Purpose
 from controller.config import Settings, routes
@@ -34,7 +36,7 @@ from controller.intake import Decider
 from controller.ledger import Ledger, Wakes
 from controller.lookup import LookUp
 from controller.loop import Backoff, Drain, StageLoop, Wake
-from controller.metrics import LedgerSnapshot, Metrics
+from controller.metrics import LedgerSnapshot, Metrics, exposed
 from controller.ports import (
     AccountApi,
     BatchApi,
@@ -474,11 +476,16 @@ class Application:
     # --- metrics --------------------------------------------------------------------------------------------
 
     async def render_metrics(self) -> bytes:
-        """The text that ``/metrics`` serves; gauges are counted rows, read now.
+        """The text that ``/metrics`` serves."""
+        return exposed(await self.collect_metrics())
+
+    async def collect_metrics(self) -> Sequence[Metric]:
+        """Every metric as it is now; gauges are counted rows, read now. With many series this takes a while, so others
+        get their turn in between.
 
         While the store fails they are those that were read last: that it fails must show too (``intake_paused``).
         """
-        store, now = self._ports.store, self._ports.clock.now()
+        store = self._ports.store
         with suppress(StoreUnavailable):
             self._counted = (await store.usage(), await store.oldest_backlog(), await store.outbox_counts())
         usage, oldest_received_at, outbox = self._counted
@@ -488,13 +495,24 @@ class Application:
             outbox=outbox,
             holds=tuple(self.holds.all()),
             rates=self.budgets.rates(),
-            staleness_s=self.schedule.staleness_s(self._ports.clock.monotonic()),
+            staleness_s=await self._staleness_s(),
             intake_paused=self.gate.pauses(),
             stage_turns=self.health.last_turns(),
             is_leader=self.health.is_leader,
-            now=now,
+            now=self._ports.clock.now(),
         )
-        return self.metrics.render(snapshot)
+        families: list[Metric] = []
+        for family in self.metrics.families(snapshot):
+            families.append(family)
+            await anyio.lowlevel.checkpoint()
+        return families
+
+    async def _staleness_s(self) -> float:
+        oldest = self._ports.clock.monotonic()
+        for seen_at in self.schedule.oldest_seen_at():
+            oldest = min(oldest, seen_at)
+            await anyio.lowlevel.checkpoint()
+        return self._ports.clock.monotonic() - oldest if len(self.schedule) else 0.0
 
 
 def _account_in(job_arn: str | None) -> str | None:

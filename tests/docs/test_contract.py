@@ -145,6 +145,7 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "outbox_events": {"sink": ()},
     "events_published_total": {"sink": (), "outcome": ("published", "failed")},
+    "event_loop_stall_seconds": {},
     "store_commit_seconds": {},
     "stage_last_turn_timestamp_seconds": {"stage": ()},
     "leader": {},
