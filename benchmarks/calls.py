@@ -140,7 +140,9 @@ async def _run(table: Table) -> None:
                 blocks=BLOCKS,
             )
             _told(table, "DescribeJobs of 100", describes)
-            table.at_least("DescribeJobs of 100: less CPU than plain aiobotocore", describes.ratio(PLAIN, OURS), 9, " x")
+            table.at_least(
+                "DescribeJobs of 100: less CPU than plain aiobotocore", describes.ratio(PLAIN, OURS), 9, " x"
+            )
             table.at_most("DescribeJobs of 100: CPU against the floor", describes.ratio(OURS, FLOOR), 4, " x")
             gc.collect()
             before = full_collections()
@@ -153,7 +155,9 @@ async def _run(table: Table) -> None:
                 {OURS: (submit_ours, 100), PLAIN: (submit_plain, 60), THREADED: (submit_threaded, 60)}, blocks=BLOCKS
             )
             _told(table, "SubmitJob", submits)
-            table.at_least("SubmitJob: less CPU than plain aiobotocore", submits.ratio(PLAIN, OURS), 1.3, " x", digits=2)
+            table.at_least(
+                "SubmitJob: less CPU than plain aiobotocore", submits.ratio(PLAIN, OURS), 1.3, " x", digits=2
+            )
             receives = await interleaved({OURS: (receive_ours, 100), PLAIN: (receive_plain, 60)}, blocks=BLOCKS)
             _told(table, "ReceiveMessage of 10", receives)
 

@@ -2,8 +2,9 @@
 
 The simulated AWS computes what it answers, which would hide what a client costs: it runs on the other core, but a call
 that waits for it is a call in which the client's caches grow cold. This one looks up bytes. It knows DescribeJobs (jobs
-of about 2.5 KB, as a job with an environment, resources, secrets and an attempt has; see ``job``), SubmitJob and
-ReceiveMessage, and reads no more of a request than where it ends and which ids it names.
+of about 2.5 KB, as a job with an environment, resources, secrets and an attempt has; see ``job``), SubmitJob,
+ReceiveMessage (ten messages, or from the queue ``empty`` none after a second) and GetCallerIdentity, and reads no more
+of a request than where it ends and which ids it names. ``GET /describes`` tells how many DescribeJobs there were.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import re
 import subprocess
 import sys
 from typing import Any, Final, Self
+from urllib.request import urlopen
 
 ACCOUNT: Final = "123456789012"
 REGION: Final = "eu-central-1"
+KEPT_MAX: Final = 1_200
+"""Answers that are kept, of 250 KB each."""
 _IDS: Final = re.compile(rb'"([0-9a-f-]{36})"')
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -123,8 +127,25 @@ def _receive_answer() -> bytes:
 class _Served(asyncio.Protocol):
     """One connection: HTTP/1.1, kept alive."""
 
-    describes: Final[dict[bytes, bytes]] = {}
+    kept: Final[dict[bytes, bytes]] = {}
     """Answers by request body: the same hundred is asked for again and again."""
+    queues = json.dumps(
+        {
+            "jobQueues": [
+                {
+                    "jobQueueName": "high",
+                    "jobQueueArn": f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/high",
+                    "state": "ENABLED",
+                    "status": "VALID",
+                }
+            ]
+        }
+    ).encode()
+    describes = 0
+    caller = (
+        "<GetCallerIdentityResponse><GetCallerIdentityResult>"
+        f"<Account>{ACCOUNT}</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+    ).encode()
     received = _receive_answer()
     submitted = json.dumps({"jobId": job_id(1), "jobName": "align-1", "jobArn": f"arn:aws:batch:::job/{job_id(1)}"})
 
@@ -142,20 +163,32 @@ class _Served(asyncio.Protocol):
             if len(self._buffer) < whole:
                 return
             body, self._buffer = self._buffer[end + 4 : whole], self._buffer[whole:]
-            answer = self._answer(head, body)
-            kind = b"application/x-amz-json-1.0" if b"AmazonSQS" in head else b"application/json"
-            self._transport.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\nx-amzn-RequestId: 1\r\n\r\n"
-                % (kind, len(answer))
-                + answer
-            )
+            if b"ReceiveMessage" in head and b"/empty" in body:
+                asyncio.get_running_loop().call_later(1.0, self._write, b"{}")
+            else:
+                self._write(self._answer(head, body))
+
+    def _write(self, answer: bytes) -> None:
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nx-amzn-RequestId: 1\r\n\r\n%b"
+            % (len(answer), answer)
+        )
 
     def _answer(self, head: bytes, body: bytes) -> bytes:
         if b"/v1/describejobs" in head[:64]:
-            answer = self.describes.get(body)
+            _Served.describes += 1
+            answer = self.kept.get(body)
             if answer is None:
-                answer = self.describes[body] = describe_answer([int(each[:8], 16) for each in _IDS.findall(body)])
+                answer = describe_answer([int(each[:8], 16) for each in _IDS.findall(body)])
+                if len(self.kept) < KEPT_MAX:
+                    self.kept[body] = answer
             return answer
+        if b"/v1/describejobqueues" in head[:64]:
+            return self.queues
+        if head.startswith(b"GET"):
+            return b"%d" % self.describes
+        if b"GetCallerIdentity" in body:
+            return self.caller
         return self.received if b"ReceiveMessage" in head else self.submitted.encode()
 
 
@@ -177,7 +210,14 @@ class CannedAws:
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}"
+        self.queue_urls = {"requests": f"{self.url}/{ACCOUNT}/empty"}
+        self.ready = {"region": REGION, "account": ACCOUNT}
         return self
+
+    def describes(self) -> int:
+        """DescribeJobs calls so far."""
+        with urlopen(f"{self.url}/describes", timeout=10) as answer:
+            return int(answer.read())
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None

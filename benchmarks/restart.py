@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from benchmarks.measure import Table
 from benchmarks.served import Controller, request, send, simulated_aws, wait_for
 from controller.adapters.runner import InlineRunner
 from controller.adapters.store.sqlite import open_sqlite_store
@@ -66,8 +67,8 @@ async def _fill(path: Path, *, queued: int, tracked: int, account: str, region: 
     await store.close()
 
 
-def restart(queued: int = 100_000, tracked: int = 100_000) -> None:
-    """Prints seconds from the start of the process to the first calls, and the peak memory after 10 s of work."""
+def restart(table: Table, queued: int = 50_000, tracked: int = 50_000) -> None:
+    """Seconds from the start of the process to the first calls, and the peak memory after 10 s of work."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, simulated_aws() as sim:
         path = Path(directory) / "state.db"
         asyncio.run(
@@ -87,13 +88,14 @@ def restart(queued: int = 100_000, tracked: int = 100_000) -> None:
             peak_mib = controller.peak_mib()
         finally:
             controller.kill()
-    print(f"restart with {queued:,} queued and {tracked:,} in flight:")
-    print("  " + ", ".join(f"first {name} after {at:.1f} s" for name, at in seen.items()))
-    print(f"  peak memory {peak_mib:.0f} MiB")
+    what = f"restart with {queued:,} queued and {tracked:,} in flight"
+    for name, at in seen.items():
+        table.told(f"{what}: first {name} after", f"{at:.1f} s")
+    table.told(f"{what}: peak memory", f"{peak_mib:.0f} MiB")
 
 
-def backlog(count: int = 100_000) -> None:
-    """Prints the rate of intake and the peak memory with a backlog that may not move."""
+def backlog(table: Table, count: int = 50_000) -> None:
+    """The rate of intake and the peak memory with a backlog that may not move."""
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, simulated_aws() as sim:
         send(sim, (request(number) for number in range(count)))
         settings = {"QUEUES": '{"*": {"paused": true}}', "INTAKE__BACKLOG_HIGH": str(2 * count)}
@@ -106,4 +108,5 @@ def backlog(count: int = 100_000) -> None:
             peak_mib = controller.peak_mib()
         finally:
             controller.kill()
-    print(f"backlog of {count:,} requests: intake {count / intake_s:,.0f} requests/s, peak memory {peak_mib:.0f} MiB")
+    table.told(f"backlog of {count:,} requests: intake a second", f"{count / intake_s:,.0f}")
+    table.told(f"backlog of {count:,} requests: peak memory", f"{peak_mib:.0f} MiB")

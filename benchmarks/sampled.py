@@ -17,7 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-TICK_S = 0.002
+TICK_S = 0.01
+"""Each tick costs about 20 µs of what it measures."""
 PARTS = (
     ("/controller/stages/", None),
     ("/controller/adapters/ops_server.py", "metrics"),
@@ -30,6 +31,7 @@ class Sampler:
 
     def __init__(self) -> None:
         self.ticks: Counter[str] = Counter()
+        self._parts: dict[str, str | None] = {}
 
     def start(self) -> None:
         signal.signal(signal.SIGPROF, self._tick)
@@ -40,9 +42,12 @@ class Sampler:
 
     def _tick(self, _: int, frame: FrameType | None) -> None:
         part = "event loop, sockets"
+        known = self._parts
         while frame is not None:  # the outermost match counts: a stage, whatever it calls
-            found = _part(frame.f_code.co_filename)
-            part = found or part
+            path = frame.f_code.co_filename
+            if path not in known:
+                known[path] = _part(path)
+            part = known[path] or part
             frame = frame.f_back
         self.ticks[part] += 1
 

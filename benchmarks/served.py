@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.request import Request, urlopen
 
 from controller.simaws.process import SimProcess
@@ -22,11 +22,22 @@ SIM = [
 ]
 
 
+class Aws(Protocol):
+    """The simulated AWS or the canned one."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def ready(self) -> Mapping[str, Any]: ...
+    @property
+    def queue_urls(self) -> Mapping[str, str]: ...
+
+
 def simulated_aws(*arguments: str) -> SimProcess:
     return SimProcess([*SIM, *arguments])
 
 
-def environment(sim: SimProcess, settings: Mapping[str, str]) -> dict[str, str]:
+def environment(sim: Aws, settings: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BATCH_"))}
     return {
         **inherited,
@@ -53,7 +64,7 @@ UNLIMITED = {
 class Controller:
     """The sampled controller as a process."""
 
-    def __init__(self, directory: Path, sim: SimProcess, *, port: int, settings: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, sim: Aws, *, port: int, settings: Mapping[str, str]) -> None:
         self.directory, self.port = directory, port
         self.report = directory / "cpu.json"
         given = {**UNLIMITED, "HTTP__PORT": str(port), "STORE__URL": f"sqlite:///{directory / 'state.db'}", **settings}
@@ -76,6 +87,19 @@ class Controller:
             if line.startswith((f"batch_controller_{name}{{", f"batch_controller_{name} "))
             and all(each in line for each in wanted)
         )
+
+    def cpu_s(self) -> float:
+        """CPU of the process so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100  # USER_HZ is 100 on Linux
+
+    def buckets(self, name: str) -> dict[str, float]:
+        """A histogram's counts by upper bound."""
+        with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        mark = f'batch_controller_{name}_bucket{{le="'
+        found = (line.removeprefix(mark).partition('"} ') for line in lines if line.startswith(mark))
+        return {bound: float(count) for bound, _, count in found}
 
     def peak_mib(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()

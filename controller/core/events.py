@@ -66,7 +66,7 @@ def _iso_seconds(seconds: int) -> str:
 def flat(event: Event, identifier: str) -> dict[str, JSON]:
     """The event as the flat object that the outbox stores and stdout shows."""
     record: dict[str, JSON] = {"event": event.name, "event_id": identifier, "time": iso(event.time)}
-    record.update((name, value) for name, value in event.data.items() if value is not None)
+    record |= {name: value for name, value in event.data.items() if value is not None}
     return record
 
 

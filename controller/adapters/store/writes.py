@@ -274,9 +274,9 @@ class Changes:
     def _report(self, events: Iterable[Event], row_key: int | None) -> None:
         for event in events:
             assert row_key is not None or event.subject is not None, "an event without a row needs a subject"
-            identifier = event_id(self._context.store_id, event, row_key)
             sinks = self._context.sinks_of(event.name)
             if sinks:
+                identifier = event_id(self._context.store_id, event, row_key)
                 body = _encoded(flat(event, identifier))
                 for sink in sinks:
                     self._put_outbox(sink, row_key, identifier, event.name, body)
