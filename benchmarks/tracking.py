@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import resource
+import json
 import secrets
+import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -21,7 +22,7 @@ import boto3
 
 from benchmarks.calls import opened
 from benchmarks.canned import ACCOUNT, REGION, CannedAws, job_id, status_of
-from benchmarks.measure import Table, cpu_s, watched_steps
+from benchmarks.measure import Table, cpu_s
 from benchmarks.served import Controller, wait_for
 from controller.adapters.batch import Batch
 from controller.adapters.clock import SystemClock
@@ -203,44 +204,20 @@ def million(table: Table, count: int = MILLION) -> None:
         began_at = time.perf_counter()
         asyncio.run(fill(path, count, account=ACCOUNT, region=REGION))
         table.told(f"a store of {count:,} jobs in flight is made", f"{time.perf_counter() - began_at:.0f} s")
-        asyncio.run(_loaded(table, path, count))
+        _loaded(table, path, count)
         _restarted(table, path, count)
         asyncio.run(_changed(table, path, min(CHANGES, count)))
 
 
-async def _loaded(table: Table, path: Path, count: int) -> None:
-    runner = ThreadRunner("store")
-    store = await open_store(path, runner)
-    await store.tracked(after=RowKey(0), limit=1)
-    gc.collect()
-    gc.freeze()
-    track, before = tracking(store, _NoBatch()), resident_bytes()
-    with watched_steps() as steps:
-        began_at = time.perf_counter()
-        await track.begin()
-        await track.load()
-        load_s = time.perf_counter() - began_at
-    per_job = (resident_bytes() - before) / count
-    table.at_most(f"{count:,} jobs in flight: memory a job", per_job, 300, " B", digits=0)
-    table.told(f"{count:,} jobs in flight: all of them loaded, beside other work", f"{load_s:.1f} s")
-    table.at_most("longest step of the event loop meanwhile", 1000 * steps.longest_s, 50, " ms", digits=1)
-    began_s = time.thread_time()
-    gc.collect()
-    table.at_most("a full garbage collection with them", 1000 * (time.thread_time() - began_s), 50, " ms", digits=1)
-    await store.close()
-    runner.close()
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
-
-
-class _NoBatch:
-    """Nothing is described while jobs are loaded."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(name)
+def _loaded(table: Table, path: Path, count: int) -> None:
+    command = [sys.executable, "-m", "benchmarks.loaded", str(path)]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=600).stdout)
+    what = f"{count:,} jobs in flight"
+    table.at_most(f"{what}: memory a job", found["bytes"] / count, 300, " B", digits=0)
+    table.told(f"{what}: all of them loaded, beside other work", f"{found['load_s']:.1f} s")
+    longest_ms, collection_ms = 1000 * found["longest_step_s"], 1000 * found["collection_s"]
+    table.at_most("longest step of the event loop meanwhile, CPU", longest_ms, 50, " ms", digits=1)
+    table.at_most("a full garbage collection with them", collection_ms, 50, " ms", digits=1)
 
 
 def _restarted(table: Table, path: Path, count: int) -> None:

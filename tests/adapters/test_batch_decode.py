@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import botocore.session
@@ -11,7 +13,7 @@ from botocore.parsers import create_parser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.adapters.batch_decode import _decode_before_parse, jobs_in, observe
+from controller.adapters.batch_decode import Entry, JobDetail, _decode_before_parse, jobs_in, observe
 from controller.core.job import Attempt, BatchStatus, Observation
 
 _MODEL = botocore.session.Session().get_service_model("batch").operation_model("DescribeJobs")  # type: ignore[no-untyped-call]
@@ -40,9 +42,16 @@ def observed(*jobs: dict[str, Any]) -> tuple[Observation, ...]:
     return tuple(seen.observation() for seen in observe(jobs_in(answer) or ()).seen)
 
 
+def whole(jobs: Sequence[Entry]) -> tuple[list[tuple[str, BatchStatus | None, int, Observation]], Sequence[str]]:
+    """All that the application can see of an answer."""
+    found = observe(jobs)
+    return [(s.job_id, s.status, s.attempt_count, s.observation()) for s in found.seen], found.skipped
+
+
 texts = st.text(max_size=12)
-times = st.integers(0, 2_000_000_000_000)
-exits = st.integers(-1, 255)
+huge = st.sampled_from([2**31, -(2**31), 2**53 + 1, 2**63, 2**64, -(2**63) - 1, 10**30])
+times = st.integers(0, 2_000_000_000_000) | huge | st.sampled_from([0, -1, 1.7e12])
+exits = st.integers(-1, 255) | huge
 
 
 def some(**members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -73,7 +82,17 @@ eks_attempts = some(
     statusReason=texts,
 )
 statuses = st.sampled_from([*(s.value for s in BatchStatus), "SCHEDULED", ""])
+multi_node = {
+    "nodeProperties": some(
+        numNodes=exits,
+        mainNode=exits,
+        nodeRangeProperties=st.lists(some(targetNodes=texts, container=containers), max_size=1),
+    ),
+    "nodeDetails": some(nodeIndex=exits, isMainNode=st.booleans()),
+}
 jobs = some(
+    **multi_node,
+    consumableResourceProperties=some(consumableResourceList=st.lists(some(quantity=exits), max_size=1)),
     jobId=texts,
     jobName=texts,
     jobArn=texts,
@@ -107,7 +126,19 @@ def test_lean_decoder_agrees_with_the_sdk(listed: list[dict[str, Any]]) -> None:
     ours, theirs = jobs_in(answer), jobs_in(plain(body))
     assert ours is not None
     assert theirs is not None
-    assert observe(ours) == observe(theirs)
+    assert whole(ours) == whole(theirs)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(jobs, max_size=3))
+def test_a_glance_says_what_the_whole_says(listed: list[dict[str, Any]]) -> None:
+    """What decides whether a job has changed is what its observation would say."""
+    _, answer = lean(json.dumps({"jobs": listed}).encode())
+    for seen in observe(jobs_in(answer) or ()).seen:
+        assert isinstance(seen, JobDetail | Observation)
+        observation = seen.observation()
+        assert (seen.job_id, seen.status) == (observation.job_id, observation.status)
+        assert seen.attempt_count == len(observation.attempts)
 
 
 anything: st.SearchStrategy[Any] = st.recursive(
@@ -237,3 +268,33 @@ def test_array_parent_has_a_summary_and_a_child_has_none() -> None:
         {"jobId": "p:0", "status": "RUNNING", "arrayProperties": {"index": 0, "statusSummary": {}}},
     )
     assert (parent.array_summary, child.array_summary) == ({"RUNNING": 2}, None)
+
+
+def _answer_of_100() -> bytes:
+    """As Batch sends it: most jobs run, some have ended and have attempts."""
+    ended = {"attempts": [{"container": {"exitCode": 1}, "startedAt": 1000}], "container": {"exitCode": 1}}
+    listed = [
+        {"jobId": f"job-{n}", "status": "FAILED" if n % 10 == 0 else "RUNNING", "tags": {"team": "x"}}
+        | (ended if n % 10 == 0 else {"container": {"environment": [{"name": "A", "value": "b"}] * 12}})
+        for n in range(100)
+    ]
+    return json.dumps({"jobs": listed}).encode()
+
+
+def test_a_thousand_answers_cause_no_full_garbage_collection() -> None:
+    """What an answer is made into is nothing that the collector has to look at, so nothing piles up for it."""
+    body, before = _answer_of_100(), gc.get_stats()[2]["collections"]
+    for _ in range(1_000):
+        _, answer = lean(body)
+        assert len(observe(jobs_in(answer) or ()).seen) == 100
+    assert gc.get_stats()[2]["collections"] == before
+
+
+def test_a_decoded_job_is_not_tracked_by_the_garbage_collector() -> None:
+    """Neither the record of a job nor those within it."""
+    _, answer = lean(_answer_of_100())
+    for job in jobs_in(answer) or ():
+        assert isinstance(job, JobDetail)
+        assert not gc.is_tracked(job)
+        assert not any(gc.is_tracked(attempt) for attempt in job.attempts or ())
+        assert not gc.is_tracked(job.container)
