@@ -138,6 +138,9 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     "rate_limit_per_second": {"budget": ("submit", "describe", "list", "terminate", "total")},
     "describe_ids_per_call": {},
     "tracking_staleness_seconds": {},
+    "tracking_staleness_bound_seconds": {},
+    "batch_events_received_total": {"outcome": ("hint", "final", "foreign", "stale", "malformed", "other")},
+    "events_missed_ratio": {},
     "intake_paused": {"reason": ("backlog", "store", "credentials", "standby")},
     "queue_held": {
         "job_queue": (),

@@ -14,6 +14,7 @@ from controller.adapters.runner import InlineRunner
 from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
 from controller.budgets import Budgets, Purpose
 from controller.core.errors import StoreUnavailable
+from controller.core.hints import HintBook
 from controller.core.job import BatchStatus, JobState, Observation, RowKey, replace
 from controller.core.polling import Schedule
 from controller.health import Health
@@ -92,6 +93,7 @@ def batch() -> Answers:
 def track(counted: CountedStore, ledger: Ledger, batch: Answers, clock: ManualClock, metrics: Metrics) -> Track:
     nothing: Any = counted
     asked: Any = batch
+    schedule = Schedule(interval_s_min=2.0, interval_s_max=60.0)
     return Track(
         store=nothing,
         ledger=ledger,
@@ -101,7 +103,8 @@ def track(counted: CountedStore, ledger: Ledger, batch: Answers, clock: ManualCl
         health=Health(clock),
         metrics=metrics,
         chance=lambda: 0.5,
-        schedule=Schedule(interval_s_min=2.0, interval_s_max=60.0),
+        schedule=schedule,
+        hints=HintBook(schedule, lambda outcome: None, is_fed=False),
         concurrency=4,
         lost_after_s=600.0,
     )
