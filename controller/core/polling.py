@@ -255,11 +255,10 @@ class Schedule:
         if due_tick is None or due_tick > now_tick:
             return ()
         slots: list[int] = []
-        self._take(self._hints, now_tick, slots, (size + 1) // 2)
+        # Ends that wait for company need not wait any longer.
+        self._take(self._hints, _tick(now + END_SPACING_S), slots, (size + 1) // 2)
         for line, until in (
             (self._due, now_tick - self._slack_ticks),
-            (self._hints, now_tick),
-            (self._due, now_tick),
             (self._hints, _NEVER),
             (self._due, _NEVER),
         ):

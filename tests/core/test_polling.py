@@ -257,6 +257,15 @@ def test_ends_that_are_told_one_by_one_share_calls() -> None:
     assert sorted(_keys(schedule.take_chunk(11.2, size=2))) == [3, 9]
 
 
+def test_ends_do_not_wait_for_company_where_calls_are_made_anyway() -> None:
+    """Under overload every call takes along the ends that were told up to then."""
+    schedule = _schedule(*([1.0] * 40), 1_000.0, 1_000.0)
+    _end(schedule, 40, 10.0)
+    assert 40 in _keys(schedule.take_chunk(10.0, size=10))
+    _end(schedule, 41, 10.1)
+    assert 41 in _keys(schedule.take_chunk(10.1, size=10))
+
+
 def test_an_end_that_an_answer_does_not_show_yet_is_looked_for_like_a_new_job() -> None:
     """DescribeJobs may lag behind the event: it is asked again soon and then ever less often, without slack."""
     schedule = _schedule(1_000.0)
@@ -325,10 +334,10 @@ def test_a_hint_survives_a_failed_call() -> None:
     schedule = _schedule(1.0, 2.0, 3.0, 1_000.0)
     _end(schedule, 3, 9.0)
     (row,) = schedule.take_chunk(10.0, size=1)
-    schedule.returned(row.key, now=10.0, delay=1.0)
+    schedule.returned(row.key, now=10.0, delay=5.0)
     assert schedule.is_end_told("job-3")
     assert _keys(schedule.take_chunk(10.5, size=1)) == [0]
-    assert _keys(schedule.take_chunk(11.0, size=1)) == [3]
+    assert _keys(schedule.take_chunk(15.0, size=1)) == [3]
 
 
 def test_a_flood_of_hints_leaves_half_to_the_rest() -> None:
