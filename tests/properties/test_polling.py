@@ -188,20 +188,22 @@ TestScheduleMachine.settings = settings(max_examples=60, stateful_step_count=60,
         min_size=60,
         max_size=400,
     ),
+    are_noisy=st.booleans(),
 )
 def test_every_job_is_described_within_the_bound_whatever_the_hints(
-    count: int, rate_per_s: float, slack_s: float, calls: list[tuple[int, str, bool, bool]]
+    count: int, rate_per_s: float, slack_s: float, calls: list[tuple[int, str, bool, bool]], are_noisy: bool
 ) -> None:
-    """Under overload or not, with hints of ends and of other changes, one by one and in floods at every call, and jobs
-    that answers lack, no job goes without a call for longer than the bound that the gauge shows; and no call is
-    part-empty while more is in flight."""
+    """Under overload or not, with hints of ends and of other changes, one by one and in floods at every call, jobs
+    that answers lack, and jobs of which an end is told again whenever they are asked for, no job goes without a call
+    for longer than the bound that the gauge shows; and no call is part-empty while more is in flight."""
     schedule = Schedule(interval_s_min=MIN_S, interval_s_max=MAX_S)
     schedule.slack_s = slack_s
     schedule.add_missing((_row(key) for key in range(count)), due_at=0.0, age_s=lambda row: 1e6)
     bound_s, spacing_s = schedule.staleness_bound_s(rate_per_s), (1 + PACING_GUARD) / rate_per_s
     described, now, may_call_at = dict.fromkeys(range(count), 0.0), 0.0, 0.0
     for first, hints, is_end, is_lacking in calls * 3:
-        for key in range(count) if hints == "flood" else [first % count] if hints == "one" else []:
+        is_flood = hints == "flood" and not are_noisy
+        for key in range(count) if is_flood else [first % count] if hints == "one" else []:
             schedule.hint(f"job-{key}", now, is_end=is_end)
         due_at = schedule.next_due_at()
         assert due_at is not None
@@ -212,7 +214,9 @@ def test_every_job_is_described_within_the_bound_whatever_the_hints(
         assert now - min(described.values()) <= bound_s + TICK_S
         for row in chunk:
             described[row.key] = now
-            if is_lacking:
+            if are_noisy and row.key < count // 2:
+                schedule.hint(row.job_id, now, is_end=True)
+            if is_lacking and not are_noisy:
                 schedule.missed(row.key, now=now)
             else:
                 schedule.observed(row.key, status=row.status, attempts=0, now=now)
