@@ -31,6 +31,7 @@ from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
 from controller.budgets import Budgets, Purpose
 from controller.children import ChildLookUp
 from controller.core import lifecycle
+from controller.core.hints import HintBook
 from controller.core.job import BatchStatus, Job, JobState, Observation, RowKey
 from controller.core.lifecycle import Described
 from controller.core.polling import Schedule
@@ -105,6 +106,7 @@ def tracking(store: SqliteStore, batch: Any, *, concurrency: int = 8) -> Track:
     ceilings = dict.fromkeys(Purpose, 1e6)
     ledger = Ledger(store=store, clock=clock, metrics=metrics, wakes=Wakes())
     budgets, health = Budgets(clock, ceilings, 1e6), Health(clock)
+    schedule = Schedule(interval_s_min=3_600, interval_s_max=7_200)
     return Track(
         store=store,
         ledger=ledger,
@@ -116,7 +118,8 @@ def tracking(store: SqliteStore, batch: Any, *, concurrency: int = 8) -> Track:
         drain=Drain(),
         metrics=metrics,
         chance=lambda: 0.5,
-        schedule=Schedule(interval_s_min=3_600, interval_s_max=7_200),
+        schedule=schedule,
+        hints=HintBook(schedule, lambda outcome: None, is_fed=False),
         concurrency=concurrency,
         lost_after_s=600,
     )

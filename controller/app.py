@@ -25,6 +25,7 @@ from anyio.abc import TaskStatus
 from controller import __version__
 from controller.adapters.aws import Aws, open_aws
 from controller.adapters.batch import Batch
+from controller.adapters.batch_events import decode_event
 from controller.adapters.batch_model import submit_job_shape
 from controller.adapters.clock import SystemClock
 from controller.adapters.loop_watch import watched_loop
@@ -49,6 +50,7 @@ from controller.health import Health
 from controller.loop import Drain, StageGivenUp
 from controller.metrics import Metrics, exposed
 from controller.ports import DEAD_LETTER, Clock, EventSink, JobStore, MessageSource
+from controller.stages.hints import RECEIVERS
 
 EXIT_DRAINED: Final = 0
 EXIT_FAILED: Final = 1
@@ -118,6 +120,7 @@ async def _opened(settings: Settings, stop: _Stop) -> None:
         health = Health(clock)
         aws = await stack.enter_async_context(_aws(settings))
         store = await stack.enter_async_context(_store(settings, metrics))
+        events_url = settings.track.events_queue_url
         ports = Ports(
             clock=clock,
             store=store,
@@ -132,6 +135,8 @@ async def _opened(settings: Settings, stop: _Stop) -> None:
             sources=[_queue(url, aws, clock, metrics) for url in settings.intake.queue_urls],
             sinks=_sinks(settings, aws, clock, metrics, stack),
             chance=random.random,
+            batch_events=_queue(events_url, aws, clock, metrics) if events_url else None,
+            decode_event=decode_event,
         )
         application = Application(
             settings, ports, shapes=submit_job_shape(), region=aws.region, metrics=metrics, health=health
@@ -202,6 +207,7 @@ def _queue_urls(settings: Settings) -> list[str]:
     dead_letters = settings.intake.dead_letter_queue_url
     return [
         *settings.intake.queue_urls,
+        *([settings.track.events_queue_url] if settings.track.events_queue_url else []),
         *([dead_letters] if dead_letters else []),
         *(sink.queue_url for sink in settings.sinks if sink.queue_url),
     ]
@@ -210,6 +216,8 @@ def _queue_urls(settings: Settings) -> list[str]:
 @asynccontextmanager
 async def _aws(settings: Settings) -> AsyncIterator[Aws]:
     polls = settings.intake.receivers * len(settings.intake.queue_urls)
+    if settings.track.events_queue_url:
+        polls += RECEIVERS
     async with open_aws(
         region=settings.aws.region,
         environment=os.environ,

@@ -25,6 +25,7 @@ from controller.children import ChildLookUp
 from controller.config import ANY_QUEUE, Settings, routes
 from controller.core.admission import IntakeMarks
 from controller.core.errors import BadCredentials, OutwardError, StoreUnavailable
+from controller.core.hints import EventOutcome, HintBook
 from controller.core.job import Job, RowKey
 from controller.core.limits import PACING_GUARD
 from controller.core.polling import Schedule
@@ -53,6 +54,7 @@ from controller.stages.admit import Admit
 from controller.stages.diagnose import Diagnose
 from controller.stages.discover import Discover
 from controller.stages.expire import Expire
+from controller.stages.hints import RECEIVERS, Decode, Hints
 from controller.stages.ingest import Ingest
 from controller.stages.prune import Prune
 from controller.stages.publish import Publish
@@ -83,6 +85,9 @@ class Ports:
     """Event sinks and, if one is configured, the dead-letter sink."""
     chance: Callable[[], float]
     """Draws from [0, 1): jitter only."""
+    batch_events: MessageSource | None = None
+    """The queue that EventBridge feeds, if there is one."""
+    decode_event: Decode = lambda body: EventOutcome.OTHER
 
 
 class Application:
@@ -126,6 +131,7 @@ class Application:
         self.schedule = Schedule(
             interval_s_min=settings.track.interval_s_min, interval_s_max=settings.track.interval_s_max
         )
+        self.hint_book = HintBook(self.schedule, self._count_event, is_fed=ports.batch_events is not None)
         self.gate = IntakeGate(
             store=store,
             holds=self.holds,
@@ -205,6 +211,7 @@ class Application:
             metrics=self.metrics,
             chance=ports.chance,
             schedule=self.schedule,
+            hints=self.hint_book,
             concurrency=settings.track.concurrency,
             lost_after_s=settings.track.lost_after_s,
             children=ChildLookUp(batch=batch, budgets=budgets, clock=clock, health=self.health, chance=ports.chance),
@@ -223,6 +230,7 @@ class Application:
             on_commit=self._wakes.published_soon,
         )
         self.track.on_waiting = self.diagnose.heard
+        self.hints = None if ports.batch_events is None else self._build_hints(ports.batch_events)
         self.terminate = Terminate(store=store, batch=batch, budgets=budgets, clock=clock, health=self.health)
         self.release = Release(holds=self.holds, batch=batch, budgets=budgets, health=self.health)
         self.discover = Discover(
@@ -235,6 +243,18 @@ class Application:
         ]
         ledger.on_tracked = self._tracked
         self.track.on_returned = self._wakes.track.set
+
+    def _build_hints(self, source: MessageSource) -> Hints:
+        return Hints(
+            source=source,
+            decode=self._ports.decode_event,
+            book=self.hint_book,
+            count=self._count_event,
+            clock=self._ports.clock,
+            drain=self.drain,
+            health=self.health,
+            wake_track=self._wakes.track,
+        )
 
     # --- small parts that stages are given ---------------------------------------------------------------
 
@@ -266,6 +286,9 @@ class Application:
         self._wakes.admit.set()
         self._wakes.published_soon(writes)
 
+    def _count_event(self, outcome: EventOutcome) -> None:
+        self.metrics.batch_events_received_total.labels(outcome=outcome.value).inc()
+
     def _tracked(self, job: Job) -> None:
         self.metrics.know_queue(job.job_queue)
         self.track.follow(job)
@@ -277,6 +300,8 @@ class Application:
         self.health.leads(is_leader=True)
         for source in self._ports.sources:
             self.health.expect_queue(source.url)
+        if self._ports.batch_events is not None:
+            self.health.expect_queue(self._ports.batch_events.url)
         await self._start_unless_drained()
         if self.drain.is_requested:
             return
@@ -398,6 +423,9 @@ class Application:
             tasks.start_soon(self._loop("rescue", 30.0, self._wakes.rescue).run, self.rescue.turn)
             tasks.start_soon(self._loop("expire", 1.0).run, self.expire.turn)
             tasks.start_soon(self._track)
+            if self.hints is not None:
+                for _ in range(RECEIVERS):
+                    tasks.start_soon(self._loop("hints", 1.0).run, self.hints.turn)
             tasks.start_soon(self._loop("terminate", 30.0, self._wakes.terminate).run, self.terminate.turn)
             tasks.start_soon(self._loop("release", 1.0).run, self.release.turn)
             tasks.start_soon(self._loop("prune", 60.0).run, self.prune.turn)
@@ -523,6 +551,8 @@ class Application:
             holds=tuple(self.holds.all()),
             rates=self.budgets.rates(),
             staleness_s=await self._staleness_s(),
+            staleness_bound_s=self.schedule.staleness_bound_s(self.budgets.rates()[Purpose.DESCRIBE.value]),
+            events_missed_ratio=self.hint_book.watch.missed_ratio() if self.hint_book.is_fed else None,
             intake_paused=self.gate.pauses(),
             submission_paused=self.holds.submission_paused(),
             stage_turns=self.health.last_turns(),

@@ -27,7 +27,6 @@ from controller.config_values import (
     DefaultTags,
     EventPattern,
     JobQueueName,
-    NotBuilt,
     Number,
     OverridePath,
     QueueUrl,
@@ -157,12 +156,18 @@ class TrackSettings(Section):
     concurrency: Count = _key(8, "DescribeJobs calls in flight.", unit="calls", ge=1)
     interval_s_min: Number = _key(2.0, "Least interval between two looks at a job.", unit="s", gt=0)
     interval_s_max: Number = _key(
-        60.0, "Longest interval between two looks at a job, if the budget allows.", unit="s", gt=0
+        60.0,
+        "Longest interval between two looks at a job, if the budget allows; "
+        "up to 10 times as much while events announce what ends.",
+        unit="s",
+        gt=0,
     )
     lost_after_s: Number = _key(
         600.0, "How long Batch must not know a job before it ends as LOST, at least 3 looks.", unit="s", ge=1
     )
-    events_queue_url: NotBuilt = _key(None, "SQS queue fed by EventBridge. Not built yet: refused.")
+    events_queue_url: QueueUrl | None = _key(
+        None, "URL of the SQS queue that an EventBridge rule for AWS Batch feeds. Default: none; polling alone."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> TrackSettings:
@@ -316,7 +321,19 @@ class Settings(BaseSettings):
                 raise KeyProblem(
                     f"sinks[{index}].queue_url", "is also consumed: each event would come back; give another queue"
                 )
+        self._check_events_queue()
         return self
+
+    def _check_events_queue(self) -> None:
+        url = self.track.events_queue_url
+        if url is None:
+            return
+        others = (*self.intake.queue_urls, self.intake.dead_letter_queue_url, *(sink.queue_url for sink in self.sinks))
+        if url in others:
+            raise KeyProblem(
+                "track.events_queue_url",
+                "is used for something else too; give EventBridge's events a queue of their own",
+            )
 
     def queue_limits(self, name: str) -> QueueLimits:
         """Limits of a Batch job queue: its own keys, then those of ``"*"``, then the defaults."""

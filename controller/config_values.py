@@ -57,12 +57,6 @@ def store_url(value: str) -> str:
     return value
 
 
-def not_built(value: str | None) -> str | None:
-    if value is not None:
-        raise ValueError("is not built yet in this version: jobs are followed by DescribeJobs alone; unset it")
-    return value
-
-
 def sink_type(value: Any) -> Any:
     if value in SINKS_PLANNED:
         raise ValueError(f"the {value} sink is not built yet in this version; use {' or '.join(SINKS_BUILT)}")
@@ -96,7 +90,6 @@ Number = Annotated[float, BeforeValidator(not_a_truth_value), Field(allow_inf_na
 Count = Annotated[int, BeforeValidator(not_a_truth_value)]
 QueueUrl = Annotated[str, AfterValidator(queue_url)]
 StoreUrl = Annotated[str, AfterValidator(store_url)]
-NotBuilt = Annotated[str | None, AfterValidator(not_built)]
 SinkType = Annotated[Literal["log", "sqs"], BeforeValidator(sink_type)]
 EventPattern = Annotated[str, AfterValidator(event_pattern)]
 DefaultTags = Annotated[Mapping[str, str], AfterValidator(default_tags)]

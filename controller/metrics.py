@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import Metric
 
 from controller import __version__
 from controller.core.events import HOLD_REASONS, REASON_CLASSES, WAIT_CAUSES
+from controller.core.hints import EventOutcome
 from controller.core.job import BatchStatus, JobState
 from controller.ports import Clock, Hold, UsageRow
 
@@ -227,6 +228,24 @@ _SPECS: Final = (
         "tracking_staleness_seconds", Kind.GAUGE, "Time since the job in flight that was seen longest ago was seen."
     ),
     MetricSpec(
+        "tracking_staleness_bound_seconds",
+        Kind.GAUGE,
+        "Within what time every job in flight is seen again at the describe budget's rate now, if Batch answers.",
+    ),
+    MetricSpec(
+        "batch_events_received_total",
+        Kind.COUNTER,
+        "Messages from `track.events_queue_url`: hints to look at a job, hints of its end, of jobs that are not ours, "
+        "with nothing new, unreadable, not about a Batch job. Those of unknown jobs are counted within a minute.",
+        (Label("outcome", tuple(EventOutcome)),),
+    ),
+    MetricSpec(
+        "events_missed_ratio",
+        Kind.GAUGE,
+        "Share of the ends found in the last ten minutes of which no event came in time. "
+        "Only with `track.events_queue_url`.",
+    ),
+    MetricSpec(
         "intake_paused",
         Kind.GAUGE,
         "1 while nothing is received for this reason.",
@@ -300,6 +319,9 @@ class LedgerSnapshot:
     rates: Mapping[str, float]
     """Calls per second in force, by budget."""
     staleness_s: float
+    staleness_bound_s: float = 0.0
+    events_missed_ratio: float | None = None
+    """None: there is no queue of events."""
     intake_paused: Mapping[str, bool]
     submission_paused: Mapping[str, bool]
     stage_turns: Mapping[str, float]
@@ -373,6 +395,7 @@ class Metrics:
         self.wait_seconds_total = self._labelled(Counter, "wait_seconds_total")
         self.queue_hold_changes_total = self._labelled(Counter, "queue_hold_changes_total")
         self.describe_ids_per_call = self._plain(Histogram, "describe_ids_per_call")
+        self.batch_events_received_total = self._labelled(Counter, "batch_events_received_total")
         self.events_published_total = self._labelled(Counter, "events_published_total")
         self.event_loop_stall_seconds = self._plain(Histogram, "event_loop_stall_seconds")
         self.store_commit_seconds = self._plain(Histogram, "store_commit_seconds")
@@ -426,6 +449,7 @@ class Metrics:
         outcomes = METRICS["requests_received_total"].labels[0]
         _start_at_zero(self.requests_received_total, outcomes)
         _start_at_zero(self.wait_seconds_total, METRICS["wait_seconds_total"].labels[0])
+        _start_at_zero(self.batch_events_received_total, METRICS["batch_events_received_total"].labels[0])
         for sink in self._sinks:
             _start_at_zero(self.events_published_total, METRICS["events_published_total"].labels[1], sink=sink)
 
@@ -541,6 +565,9 @@ def _gauges(
     yield _family("submissions_in_doubt", {(): float(in_doubt)})
     yield _family("rate_limit_per_second", {(budget,): rate for budget, rate in snapshot.rates.items()})
     yield _family("tracking_staleness_seconds", {(): snapshot.staleness_s})
+    yield _family("tracking_staleness_bound_seconds", {(): snapshot.staleness_bound_s})
+    missed_ratio = snapshot.events_missed_ratio
+    yield _family("events_missed_ratio", {} if missed_ratio is None else {(): missed_ratio})
     yield _family("intake_paused", {(reason,): float(holds) for reason, holds in snapshot.intake_paused.items()})
     yield _family(
         "submission_paused", {(reason,): float(holds) for reason, holds in snapshot.submission_paused.items()}

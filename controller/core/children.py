@@ -19,9 +19,9 @@ RANGES_MAX: Final = 200
 """Ranges that a group tells: every second of 10,000 children would be 25 KB of text."""
 REASON_LENGTH_MAX: Final = 256
 
-INCOMPLETE: Final = ("deadline", "denied", "failed", "lagging", "too_many")
-"""Why the look-up did not find them all: its time was over, a permission is lacking, the calls failed, ListJobs
-shows fewer than the summary counts, or too many arrays ended at once."""
+INCOMPLETE: Final = ("deadline", "denied", "failed", "forgotten", "lagging", "too_many")
+"""Why the look-up did not find them all: its time was over, a permission is lacking, the calls failed, Batch no
+longer knows the parent, ListJobs shows fewer than the summary counts, or too many arrays ended at once."""
 
 _NUMBERS: Final = re.compile(r"\b(?:i-[0-9a-f]+|[0-9a-f]{8,}(?:-[0-9a-f]+)*|\d+)\b")
 """What makes two reasons of one kind differ: instances, tasks, ids, counts."""

@@ -117,6 +117,9 @@ class DueLine:
                 self.size -= len(bucket) - len(kept)
                 self._far[number] = array("i", kept)
         del self._clearing[-CLEARED:]
+        if not self._clearing:
+            self._far = {number: bucket for number, bucket in self._far.items() if bucket}
+            self._numbers = sorted(self._far)
 
     # --- buckets --------------------------------------------------------------------------------------
 

@@ -217,8 +217,8 @@ def _failed(name: str, meaning: str) -> FieldSpec:
         schema,
         f"{meaning} `count` were found; `indexes` are ranges such as `0-3,7`; `reason` is that of the first of its "
         "group. At most 20 groups with 200 ranges each (`is_cut`: it has more) are told, the rest is counted in "
-        "`other_groups` and `other_children`. With `incomplete` (`deadline`, `denied`, `failed`, `lagging`, "
-        "`too_many`) some may be missing, and `array_summary` tells how many failed.",
+        "`other_groups` and `other_children`. With `incomplete` (`deadline`, `denied`, `failed`, "
+        "`forgotten`, `lagging`, `too_many`) some may be missing, and `array_summary` tells how many failed.",
     )
 
 

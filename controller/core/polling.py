@@ -7,10 +7,23 @@ seconds, given by the caller; what has to survive a restart (when a job was firs
 Order
     The job that has been due longest goes first, so that under overload, when the budget allows fewer calls than jobs
     are due, all intervals stretch evenly: a job is described again after at most its interval and one sweep of the
-    others. Hinted jobs stand in a line of their own that gets up to half of every chunk before the rest; so a flood of
-    hints at most doubles that stretch, and a hint overtakes everything else that is overdue.
+    others. Jobs of which somebody said something stand in a line of their own that gets up to half of every chunk
+    before the rest; so a flood of hints at most doubles that stretch (``staleness_bound_s``), and a hint overtakes
+    everything else that is overdue.
 
-    A chunk is filled up with jobs that are not due yet, soonest first: the call costs the same.
+    A chunk is filled up with jobs that are not due yet, those with a hint first, then soonest first: the call costs the
+    same.
+
+Hints
+    A hint of an end makes a job due whatever its interval. Ends that are told one by one share calls: the first after a
+    quiet time waits ``END_LINGER_S`` for company, and calls for ends are ``END_SPACING_S`` apart unless they are made
+    anyway. Any other hint cuts no interval short: the job is due when it would be without events (but no sooner than
+    ``interval_s_min`` from now), and goes along in any call before that.
+
+Slack
+    While events announce what happens, polling is a safety net: a call is then made only when a job without a hint is
+    due for longer than ``slack_s``. The order is the same, so switching it on or off costs nothing. Jobs in the line of
+    hints get no slack; those whose told end the answers don't show yet, or that answers lacked, stand there too.
 
 Memory
     One row of parallel arrays per job, found by job id (``job_ids.py``) and by key through small pages; a place in one
@@ -28,7 +41,7 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 from controller.core.due_line import NO_ENTRY, SLOTS_MAX, DueLine, tick_of
 from controller.core.job import BatchStatus, RowKey
 from controller.core.job_ids import NO_SLOT, JobIds
-from controller.core.limits import DESCRIBE_JOBS_MAX, LOST_MISSES_MIN
+from controller.core.limits import DESCRIBE_JOBS_MAX, LOST_MISSES_MIN, PACING_GUARD
 
 # --- intervals -------------------------------------------------------------------------------------------
 
@@ -48,6 +61,19 @@ def interval_s(status: BatchStatus, age_s: float, *, min_s: float, max_s: float)
     """Seconds until a job should be described again that has been in ``status`` for ``age_s``; within the bounds."""
     share = AGE_SHARE.get(status)
     return max_s if share is None else min(max_s, max(min_s, share * age_s))
+
+
+SAFETY_SHARE: Final = 0.1
+"""Share of the describe budget that polling is held to while events are healthy."""
+STRETCH_MAX: Final = 10
+"""Most times ``interval_s_max`` that a job may then go without a look, if the budget reaches."""
+
+
+def safety_slack_s(*, in_flight: int, rate_per_s: float, interval_s_max: float) -> float:
+    """How much longer than its interval a job may wait while events are healthy: as long as a sweep of all takes at
+    SAFETY_SHARE of the budget. With few jobs that is no time at all: there polling costs nothing worth saving."""
+    sweep_s = math.ceil(in_flight / DESCRIBE_JOBS_MAX) / (SAFETY_SHARE * rate_per_s)
+    return min(sweep_s, (STRETCH_MAX - 1) * interval_s_max)
 
 
 def is_lost(*, misses: int, first_missed_at: float, now: float, lost_after_s: float, sweep_s: float) -> bool:
@@ -92,7 +118,7 @@ class Tracked(NamedTuple):
     misses: int
     """Answers without it since it was last seen; of those before a restart at most one is known."""
     is_hinted: bool
-    """Somebody said that it has changed."""
+    """Somebody said something of it that has not been looked into yet."""
 
     @property
     def is_missed(self) -> bool:
@@ -117,6 +143,8 @@ _HINTED: Final = 2
 """Taken because of a hint: if the call fails, it stays in the line of hints."""
 _HINTED_AGAIN: Final = 4
 """Hinted while in hands: what the call says may be older than the hint."""
+_END_TOLD: Final = 8
+"""An event told its end, and no answer has shown it yet."""
 
 _TICKS_PER_S: Final = 100
 """Resolution of due times."""
@@ -125,6 +153,12 @@ _GROWTH: Final = 256
 """Rows that the columns grow by."""
 _PART: Final = 50_000
 """Jobs that are looked at in one go."""
+
+END_LINGER_S: Final = 0.1
+"""What a first told end waits for others: a burst of ends comes as a burst of events."""
+END_SPACING_S: Final = 0.9
+"""Between two calls that are made for told ends. At a million jobs a day, twelve ends a second, it makes a call per ten
+ends, each of which has waited for less than half a second on average."""
 
 
 class Schedule:
@@ -138,6 +172,9 @@ class Schedule:
         assert 0 < interval_s_min <= interval_s_max, (interval_s_min, interval_s_max)
         self.interval_s_min = interval_s_min
         self.interval_s_max = interval_s_max
+        self.slack_s = 0.0
+        """How much longer than its interval a job without a hint may wait (see above). May be set at any time."""
+        self._ends_taken_at = -math.inf
         self._ids = JobIds()
         self._slot_of_key = _KeyIndex()
         self._free: list[int] = []
@@ -228,9 +265,16 @@ class Schedule:
         if due_tick is None or due_tick > now_tick:
             return ()
         slots: list[int] = []
-        self._take(self._hints, now_tick, slots, (size + 1) // 2)
-        for line, until in ((self._due, now_tick), (self._hints, now_tick), (self._due, _NEVER), (self._hints, _NEVER)):
+        # Ends that wait for company need not wait any longer.
+        self._take(self._hints, _tick(now + END_SPACING_S), slots, (size + 1) // 2)
+        for line, until in (
+            (self._due, now_tick - self._slack_ticks),
+            (self._hints, _NEVER),
+            (self._due, _NEVER),
+        ):
             self._take(line, until, slots, size)
+        if any(self._flags[slot] & _END_TOLD for slot in slots):
+            self._ends_taken_at = now
         return tuple([self._tracked(slot) for slot in slots])
 
     def _take(self, line: DueLine, until_tick: int, slots: list[int], size: int) -> None:
@@ -238,7 +282,7 @@ class Schedule:
         line.take(until_tick, slots, size)
         flags = _IN_HANDS | (_HINTED if line is self._hints else 0)
         for slot in slots[before:]:
-            self._flags[slot] = flags
+            self._flags[slot] = flags | self._flags[slot] & _END_TOLD
 
     def _tracked(self, slot: int) -> Tracked:
         return Tracked(
@@ -256,8 +300,15 @@ class Schedule:
         return None if due_tick is None else due_tick / _TICKS_PER_S
 
     def _next_due_tick(self) -> int | None:
-        heads = [line.next_tick() for line in (self._due, self._hints)]
-        return min((tick for tick in heads if tick is not None), default=None)
+        due_tick, hint_tick = self._due.next_tick(), self._hints.next_tick()
+        if due_tick is None:
+            return hint_tick
+        due_tick += self._slack_ticks
+        return due_tick if hint_tick is None else min(due_tick, hint_tick)
+
+    @property
+    def _slack_ticks(self) -> int:
+        return math.ceil(self.slack_s * _TICKS_PER_S)
 
     # --- what came of it ------------------------------------------------------------------------------
 
@@ -282,7 +333,7 @@ class Schedule:
             slot = slot_of(key)
             if slot == NO_SLOT:
                 continue
-            if flags[slot] & _HINTED_AGAIN:
+            if flags[slot] & (_HINTED_AGAIN | _END_TOLD):
                 self._answered(slot, now)
                 continue
             seen_at[slot] = now
@@ -301,36 +352,62 @@ class Schedule:
         """The call failed: due again after ``delay`` seconds, the whole chunk at the same time."""
         slot = self._slot_of_key.get(key)
         if slot != NO_SLOT:
-            is_hint = bool(self._flags[slot] & (_HINTED | _HINTED_AGAIN))
-            self._flags[slot] = 0
-            self._put(slot, _tick(now + delay), is_hint=is_hint)
+            flags = self._flags[slot]
+            self._flags[slot] = flags & _END_TOLD
+            self._put(slot, _tick(now + delay), is_hint=bool(flags & (_HINTED | _HINTED_AGAIN | _END_TOLD)))
 
     def _answered(self, slot: int, now: float) -> None:
         self._seen_at[slot] = now
-        is_hint = bool(self._flags[slot] & _HINTED_AGAIN)
-        self._flags[slot] = 0
-        if is_hint:
-            self._put(slot, _tick(now), is_hint=True)
+        flags = self._flags[slot]
+        self._flags[slot] = flags & _END_TOLD
+        if flags & _END_TOLD and flags & _HINTED_AGAIN:
+            self._put(slot, _tick(self._look_at(now)), is_hint=True)
             return
-        self._put(slot, _tick(now + self._wait_s(slot, now)))
+        is_hint = bool(flags & (_END_TOLD | _HINTED_AGAIN) or self._misses[slot])
+        self._put(slot, _tick(now + self._wait_s(slot, now)), is_hint=is_hint)
 
     def _wait_s(self, slot: int, now: float) -> float:
         age_s = now - self._changed_at[slot]
         status = _STATUSES[self._status[slot]]
         return interval_s(status, age_s, min_s=self.interval_s_min, max_s=self.interval_s_max)
 
-    def hint(self, job_id: str, now: float) -> bool:
-        """Somebody says that the job has changed: due at once, or as soon as it is given back. False: not known."""
+    # --- hints ----------------------------------------------------------------------------------------
+
+    def hint(self, job_id: str, now: float, *, is_end: bool = False) -> bool:
+        """Somebody says that the job has changed, or that it has ended. False: not known."""
         slot = self._ids.slot_of(job_id)
         if slot == NO_SLOT:
             return False
+        is_told = is_end and not self._flags[slot] & _END_TOLD
+        if is_told:
+            # From here on it is young: while answers don't show the end, it is looked at as often as a new job.
+            self._changed_at[slot] = now
+            self._flags[slot] |= _END_TOLD
         if self._flags[slot] & _IN_HANDS:
             self._flags[slot] |= _HINTED_AGAIN
-        else:
-            entry = self._entries[slot]
-            if not _is_hint(entry) or tick_of(entry) > _tick(now):
-                self._put(slot, min(_tick(now), tick_of(entry)), is_hint=True)
+            return True
+        entry = self._entries[slot]
+        due_tick = tick_of(entry) if _is_hint(entry) else tick_of(entry) + self._slack_ticks
+        if is_told:
+            self._put(slot, min(due_tick, _tick(self._look_at(now))), is_hint=True)
+        elif not _is_hint(entry):
+            as_ever = max(tick_of(entry), _tick(now + self.interval_s_min))
+            self._put(slot, min(due_tick, as_ever), is_hint=True)
         return True
+
+    def _look_at(self, now: float) -> float:
+        """When to look for an end that was told now."""
+        return max(now + END_LINGER_S, self._ends_taken_at + END_SPACING_S)
+
+    def is_end_told(self, job_id: str) -> bool:
+        """Whether an event told of an end that no answer has shown yet."""
+        slot = self._ids.slot_of(job_id)
+        return slot != NO_SLOT and bool(self._flags[slot] & _END_TOLD)
+
+    def last_seen(self, job_id: str) -> tuple[int, BatchStatus] | None:
+        """Number of attempts and status as the latest answer had them; None: not known."""
+        slot = self._ids.slot_of(job_id)
+        return None if slot == NO_SLOT else (self._attempts[slot], _STATUSES[self._status[slot]])
 
     # --- how it goes ----------------------------------------------------------------------------------
 
@@ -364,6 +441,13 @@ class Schedule:
     def sweep_s(self, rate_per_s: float) -> float:
         """Seconds in which every job is described once at this many calls per second."""
         return math.ceil(len(self) / DESCRIBE_JOBS_MAX) / rate_per_s
+
+    def staleness_bound_s(self, rate_per_s: float) -> float:
+        """Within what time every job is described again at this many calls per second, if calls are answered, whatever
+        the hints: its interval, the slack, and the calls that may go before it, half of each taken by hints."""
+        count = len(self)
+        calls = 1 if 0 < count <= DESCRIBE_JOBS_MAX else math.ceil(count / (DESCRIBE_JOBS_MAX // 2))
+        return self.interval_s_max + self.slack_s + calls * (1 + PACING_GUARD) / rate_per_s
 
     # --- lines ----------------------------------------------------------------------------------------
 

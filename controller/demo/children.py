@@ -30,7 +30,11 @@ SUBMITS_TAKEN_PER_S: Final = 25
 that it has to find out."""
 REQUESTS: Final = "requests"
 REJECTED: Final = "rejected"
-"""The two SQS queues."""
+"""SQS queues: of requests, of rejected requests,"""
+BATCH_EVENTS: Final = "batch-events"
+"""and of AWS Batch's events, fed by EventBridge."""
+EVENT_LAG_S: Final = (0.1, 0.5)
+"""From a change of status to its event's arrival."""
 HIDDEN: Final = ("AWS_", "BATCH_CONTROLLER_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 """Variables that a child must not inherit: it is to see the simulated AWS and nothing else."""
 
@@ -123,7 +127,8 @@ def start_sim(directory: Path, *, seed: int, sleep: Callable[[float], None]) -> 
     """Start it; the child and the line it prints when it is ready."""
     arguments = ["controller.simaws", "--parent", str(os.getpid()), "--port", "0", "--seed", str(seed)]
     arguments += ["--account", ACCOUNT, "--region", REGION]
-    arguments += ["--set", json.dumps({"operation_rates_per_s": {"SubmitJob": SUBMITS_TAKEN_PER_S}})]
+    profile = {"operation_rates_per_s": {"SubmitJob": SUBMITS_TAKEN_PER_S}, "event_lag_s": EVENT_LAG_S}
+    arguments += ["--set", json.dumps(profile), "--events-queue", BATCH_EVENTS]
     for name in JOB_QUEUES:
         arguments += ["--job-queue", name]
     for name in (*JOB_DEFINITIONS, FORBIDDEN):
@@ -147,7 +152,7 @@ def start_controller(
     """Start it on the simulated AWS; the child and the base URL of its metrics and health."""
     queue_urls = sim["sqs_queues"]
     config = directory / "controller.yaml"
-    config.write_text(yaml.safe_dump(_settings(directory, queue_urls[REJECTED], bulk_max), sort_keys=False))
+    config.write_text(yaml.safe_dump(_settings(directory, queue_urls, bulk_max), sort_keys=False))
     child = Child(
         "the controller",
         ["controller", "run", "--config", str(config), "--queue-url", queue_urls[REQUESTS]],
@@ -181,12 +186,13 @@ def aws_environment(directory: Path, url: str) -> dict[str, str]:
     }
 
 
-def _settings(directory: Path, dead_letter_queue_url: str, bulk_max: int) -> dict[str, Any]:
+def _settings(directory: Path, queue_urls: Mapping[str, str], bulk_max: int) -> dict[str, Any]:
     """Settings that differ from the defaults; the rates are the defaults."""
     return {
         "controller": {"name": "demo", "drain_s": DRAIN_S},
         "store": {"url": f"sqlite:///{directory / 'state.db'}"},
-        "intake": {"dead_letter_queue_url": dead_letter_queue_url},
+        "intake": {"dead_letter_queue_url": queue_urls[REJECTED]},
+        "track": {"events_queue_url": queue_urls[BATCH_EVENTS]},
         "queues": {BULK: {"max_in_flight": bulk_max}, NIGHTLY: {"paused": True}},
         "policy": {"allowed_job_definitions": [*JOB_DEFINITIONS, RETIRED]},
         "http": {"host": "127.0.0.1", "port": 0},

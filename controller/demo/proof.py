@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
 from typing import Any, Final
 
 from controller.demo.cases import CASES, Case
@@ -20,6 +22,9 @@ from controller.demo.workload import Ending, Planned
 ARRIVAL_JITTER: Final = 0.1
 """Rates are measured where calls arrive. On a busy machine the reading process may find a few calls of the last second
 beside those of this one; the controller holds its limit where calls are sent."""
+LAG_S_MAX: Final = 5.0
+"""Half of the ends must be seen within this time; with events at hand a tenth of it is enough, unless the machine is
+busy with other things."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +184,7 @@ def _checks(
     yield _same_counts(endings, seen, reading)
     yield _duplicates(sent, reading, history)
     yield _lost_answers(seen, reading, history)
+    yield _ends_seen(seen)
     yield _limits_held(seen, history, limits)
     if exit_code is not None:
         yield Check(title="clean stop", detail=f"SIGTERM, drained, exit code {exit_code}", is_right=exit_code == 0)
@@ -239,6 +245,22 @@ def _lost_answers(seen: Seen, reading: Reading, history: History) -> Check:
         title="lost answers settled",
         detail=f"{lost} answers lost, {adopted} jobs found again; {throttled} throttled",
         is_right=lost <= doubted == adopted == reading.adopted,
+    )
+
+
+def _ends_seen(seen: Seen) -> Check:
+    """Batch's own end of each job against the moment at which the controller saw it."""
+    lags = [
+        (datetime.fromisoformat(event["observed_at"]) - datetime.fromisoformat(event["stopped_at"])).total_seconds()
+        for events in seen.finals.values()
+        for event in events
+        if event.get("observed_at") and event.get("stopped_at")
+    ]
+    median_s = median(lags) if lags else 0.0
+    return Check(
+        title="ends seen soon",
+        detail=f"half of them within {median_s:.1f} s of AWS Batch's own end",
+        is_right=median_s <= LAG_S_MAX,
     )
 
 

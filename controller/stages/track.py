@@ -22,10 +22,12 @@ import structlog
 from controller.arrays import ArrayProgress
 from controller.budgets import Budgets, Purpose
 from controller.children import ChildLookUp, wants_look_up
+from controller.core.children import summarise
 from controller.core.errors import BadCredentials, NotAllowed, OutwardError, StoreUnavailable, Throttled
+from controller.core.hints import HintBook
 from controller.core.job import BatchStatus, Job, JobState, Observation, RowKey, Seen
 from controller.core.lifecycle import Described, Fact, Forgotten, Missed
-from controller.core.limits import DESCRIBE_JOBS_MAX
+from controller.core.limits import DESCRIBE_JOBS_MAX, LOST_MISSES_MIN
 from controller.core.polling import Schedule, Tracked, is_lost
 from controller.health import Health
 from controller.ledger import Ledger
@@ -57,6 +59,7 @@ class Track:
         metrics: Metrics,
         chance: Callable[[], float],
         schedule: Schedule,
+        hints: HintBook,
         concurrency: int,
         lost_after_s: float,
         children: ChildLookUp,
@@ -70,6 +73,7 @@ class Track:
         self._health = health
         self._metrics = metrics
         self._schedule = schedule
+        self._hints = hints
         self._slots = anyio.Semaphore(concurrency)
         self._lost_after_s = lost_after_s
         self._backoff = Backoff(chance)
@@ -114,6 +118,8 @@ class Track:
         self._schedule.add_missing(
             rows, due_at=self._clock.monotonic(), age_s=lambda row: max(0.0, wall_now - row.observed_at)
         )
+        for row in rows:
+            self._hints.followed(row.job_id, self._clock.monotonic())
         self._load_after = rows[-1].key if len(rows) == LOAD_PAGE else None
 
     def follow(self, job: Job) -> None:
@@ -132,7 +138,9 @@ class Track:
             observed_at=job.observed_at or job.submitted_at,
             is_missed=job.first_missed_at is not None,
         )
-        self._schedule.add(row, due_at=self._clock.monotonic() + self._schedule.interval_s_min)
+        now = self._clock.monotonic()
+        self._schedule.add(row, due_at=now + self._schedule.interval_s_min)
+        self._hints.followed(row.job_id, now)
 
     async def _reconcile(self) -> None:
         """A row that the schedule lacks would never be polled: look for one when the counts differ twice running."""
@@ -154,6 +162,7 @@ class Track:
         now = self._clock.monotonic()
         if now >= self._reconcile_at:
             await self._reconcile()
+        self._judge_events(now)
         due_at = self._schedule.next_due_at()
         if due_at is None:
             return None
@@ -173,6 +182,17 @@ class Track:
         else:
             tasks.start_soon(self._observe, chunk, tasks, name="describe jobs")
         return 0.0
+
+    def _judge_events(self, now: float) -> None:
+        """Say so when events begin to be missing, or are there again; how much polling is spared follows from it."""
+        rate_per_s = self._budgets.rates()[Purpose.DESCRIBE.value]
+        if not self._hints.advance(now, rate_per_s=rate_per_s):
+            return
+        ratio = round(self._hints.watch.missed_ratio(), 3)
+        if self._hints.watch.is_healthy:
+            self._log.info("events announce what ends; polling is a safety net", missed_ratio=ratio)
+        else:
+            self._log.warning("events are missing; polling as without them", missed_ratio=ratio)
 
     async def _observe(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> None:
         """One call and what it says; whatever happens, every job of the chunk is back in the schedule or ended."""
@@ -216,7 +236,7 @@ class Track:
         for row in changed:
             job = seen.get(row.job_id)
             if row.key in ended:
-                self._schedule.remove(row.key)
+                self._hints.ended(row.key, row.job_id, now, is_end_seen=job is not None)
                 self.arrays.remove(row.key)
             elif job is None:
                 self._schedule.missed(row.key, now=now)
@@ -324,13 +344,23 @@ class Track:
                 self._missing_since.pop(row.key, None)
             elif job.first_missed_at is None:
                 self._missing_since[row.key] = self._clock.monotonic()
-            facts.append((job, Missed() if found is None else Described(seen=found.observation())))
+            facts.append((job, self._missed(job, row.job_id) if found is None else Described(seen=found.observation())))
         after = await self._ledger.record(facts)
         lost = await self._ledger.record([(job, Forgotten()) for job in after if self._is_lost(job)])
         ended.update(job.key for job in (*after, *lost) if job.state is not JobState.TRACKED)
         for key in ended:
             self._missing_since.pop(key, None)
         return frozenset(ended)
+
+    def _missed(self, job: Job, job_id: str) -> Fact:
+        """An end that an event told of a job that Batch no longer knows is the observation. Unknown it is only after
+        several answers: one may lack a job that is there."""
+        end = self._hints.end_of(job_id) if job.misses + 1 >= LOST_MISSES_MIN else None
+        if end is None:
+            return Missed()
+        if wants_look_up(end):
+            end = replace(end, children=summarise((), incomplete="forgotten"))
+        return Described(seen=end)
 
     def _is_lost(self, job: Job) -> bool:
         if job.state is not JobState.TRACKED or job.first_missed_at is None:

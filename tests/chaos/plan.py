@@ -15,6 +15,8 @@ LOW_IN_FLIGHT_MAX: Final = 25
 SUBMIT_RATE_PER_S: Final = 20
 TOTAL_RATE_PER_S: Final = 40
 DRAIN_S: Final = 6
+BATCH_EVENTS: Final = "batch-events"
+"""SQS queue that the simulated EventBridge feeds."""
 SUBMIT_TIMEOUT_S: Final = 1.5
 """Short enough that a hung call is met and settled many times in a run."""
 
@@ -85,9 +87,9 @@ class Options:
         )
 
 
-def controller_settings(options: Options, events_queue_url: str) -> dict[str, str]:
+def controller_settings(options: Options, queue_urls: Mapping[str, str]) -> dict[str, str]:
     """Settings of the controller, as environment names without the prefix."""
-    sinks = [{"type": "log"}, {"type": "sqs", "queue_url": events_queue_url}]
+    sinks = [{"type": "log"}, {"type": "sqs", "queue_url": queue_urls["events"]}]
     return {
         "CONTROLLER__DRAIN_S": str(DRAIN_S),
         "AWS__TOTAL_RATE_PER_S": str(TOTAL_RATE_PER_S),
@@ -101,6 +103,7 @@ def controller_settings(options: Options, events_queue_url: str) -> dict[str, st
         "TRACK__INTERVAL_S_MIN": "0.5",
         "TRACK__INTERVAL_S_MAX": "3",
         "TRACK__LOST_AFTER_S": "30",
+        "TRACK__EVENTS_QUEUE_URL": queue_urls[BATCH_EVENTS],
         "TERMINATE__RATE_PER_S": "6",
         "QUEUES": json.dumps({"low": {"max_in_flight": LOW_IN_FLIGHT_MAX}}),
         "POLICY__ALLOWED_JOB_QUEUES": json.dumps([*QUEUES, "missing"]),
@@ -116,6 +119,7 @@ def sim_arguments(options: Options) -> list[str]:
         "list_lag_s": [0.0, lag_s],
         "describe_lag_s": [0.0, lag_s],
         "latency_s": [0.0, 0.03],
+        "event_lag_s": [0.0, 1.0],
         "batch_rate_per_s": TOTAL_RATE_PER_S + 5,
         "batch_burst": TOTAL_RATE_PER_S + 5,
     }
@@ -126,4 +130,4 @@ def sim_arguments(options: Options) -> list[str]:
         arguments += ["--job-definition", name]
     for name in ("requests", "dead", "events"):
         arguments += ["--sqs-queue", name]
-    return arguments
+    return [*arguments, "--events-queue", BATCH_EVENTS]

@@ -73,7 +73,7 @@ class Run:
         options = self._options
         with ExitStack() as stack:
             self._sim = stack.enter_context(SimProcess(sim_arguments(options)))
-            settings = controller_settings(options, self._sim.queue_urls["events"])
+            settings = controller_settings(options, self._sim.queue_urls)
             self._prey = Prey(options.directory, self._sim, settings=settings)
             stack.callback(self._prey.close)
             canary = canary_of(options.seed)

@@ -128,6 +128,9 @@ class Weather:
             "sqs_undelete_p": random.choice((0.0, 0.05, 0.2)),
             "sqs_reorder_p": random.choice((0.0, 0.5, 1.0)),
             "sqs_empty_receive_p": random.choice((0.0, 0.2, 0.5)),
+            "event_drop_p": random.choice((0.0, 0.1, 0.5)),
+            "event_duplicate_p": random.choice((0.0, 0.3)),
+            "event_delay_p": random.choice((0.0, 0.3)),
         }
         if random.random() < 0.2:
             drawn["rate_factor"] = random.uniform(2 / TOTAL_RATE_PER_S, 0.5)
@@ -139,6 +142,7 @@ class Weather:
             "slow_s": [0.1, 2.5],
             "hang_s": random.choice((3.0, 3.0, 3_600.0)),
             "sqs_undelete_s": [0.0, self._timings.undelete_s_max],
+            "event_delay_s": [1.0, 20.0],
         }
 
     # --- stretches ----------------------------------------------------------------------------------------
@@ -185,5 +189,8 @@ _FAIR: Final[Json] = {
     "sqs_undelete_p": 0.0,
     "sqs_reorder_p": 0.0,
     "sqs_empty_receive_p": 0.0,
+    "event_drop_p": 0.0,
+    "event_duplicate_p": 0.0,
+    "event_delay_p": 0.0,
     "rate_factor": 1.0,
 }

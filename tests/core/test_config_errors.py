@@ -111,7 +111,6 @@ def test_all_problems_are_told_at_once() -> None:
     [
         ("STORE__URL", "postgresql://user:hidden@db/x", "PostgreSQL"),
         ("STORE__URL", "postgresql+asyncpg://user:hidden@db/x", "PostgreSQL"),
-        ("TRACK__EVENTS_QUEUE_URL", QUEUE, "DescribeJobs"),
         ("SINKS", '[{"type": "sns"}]', "sns"),
         ("SINKS", '[{"type": "eventbridge"}]', "eventbridge"),
         ("SINKS", '[{"type": "webhook", "url": "https://u:hidden@h/"}]', "webhook"),
@@ -149,6 +148,7 @@ def test_queues_that_feed_themselves_are_refused() -> None:
     assert "is also consumed" in problems({P + "INTAKE__DEAD_LETTER_QUEUE_URL": QUEUE})
     assert "is also consumed" in problems({P + "SINKS": f'[{{"type": "sqs", "queue_url": "{QUEUE}"}}]'})
     assert "names a queue twice" in problems(urls=(QUEUE, QUEUE))
+    assert "is used for something else too" in problems({P + "TRACK__EVENTS_QUEUE_URL": QUEUE})
 
 
 @pytest.mark.parametrize(

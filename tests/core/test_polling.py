@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 
+from controller.core import polling
 from controller.core.job import BatchStatus, RowKey
 from controller.core.polling import Schedule, Tracked, interval_s, is_lost
 from controller.ports import TrackedRow
@@ -217,51 +218,126 @@ def test_a_miss_from_before_a_restart_is_known() -> None:
 
 # --- hints ----------------------------------------------------------------------------------------------
 
+LINGER_S, SPACING_S = polling.END_LINGER_S, polling.END_SPACING_S
 
-def test_a_hint_makes_a_job_due_at_once() -> None:
-    """A hint ignores the interval and overtakes those that are overdue."""
+
+def _end(schedule: Schedule, number: int, now: float) -> None:
+    assert schedule.hint(f"job-{number}", now, is_end=True)
+
+
+def test_a_told_end_makes_a_job_due_whatever_its_interval() -> None:
+    """The end of a job that was not to be looked at for long makes a call after a moment, and goes before the rest."""
     schedule = _schedule(1.0, 2.0, 3.0, 1_000.0)
-    assert schedule.hint("job-3", 10.0) is True
-    chunk = schedule.take_chunk(10.0, size=2)
+    _end(schedule, 3, 10.0)
+    chunk = schedule.take_chunk(10.0 + LINGER_S, size=2)
     assert _keys(chunk) == [3, 0]
     assert [row.is_hinted for row in chunk] == [True, False]
 
 
-def test_a_hint_alone_makes_a_chunk() -> None:
-    """With nobody else due, a hint is enough for a call, and it wakes whoever waits for the next due time."""
+def test_a_told_end_alone_makes_a_chunk() -> None:
+    """With nobody else due, a told end is enough for a call, and it wakes whoever waits for the next due time."""
     schedule = _schedule(1_000.0)
+    _end(schedule, 0, 10.0)
+    assert schedule.take_chunk(10.0) == ()
+    assert schedule.next_due_at() == pytest.approx(10.0 + LINGER_S)
+    assert _keys(schedule.take_chunk(10.0 + LINGER_S)) == [0]
+
+
+def test_ends_that_are_told_one_by_one_share_calls() -> None:
+    """After a call for ends the next one waits for company; a call that is made anyway takes along who waits."""
+    schedule = _schedule(*([1_000.0] * 4))
+    _end(schedule, 0, 10.0)
+    schedule.take_chunk(10.1, size=1)
+    _end(schedule, 1, 10.2)
+    _end(schedule, 2, 10.9)
+    assert schedule.next_due_at() == pytest.approx(10.1 + SPACING_S)
+    assert sorted(_keys(schedule.take_chunk(10.1 + SPACING_S, size=2))) == [1, 2]
+    _end(schedule, 3, 11.1)
+    schedule.add(_row(9), due_at=11.2)
+    assert sorted(_keys(schedule.take_chunk(11.2, size=2))) == [3, 9]
+
+
+def test_ends_do_not_wait_for_company_where_calls_are_made_anyway() -> None:
+    """Under overload every call takes along the ends that were told up to then."""
+    schedule = _schedule(*([1.0] * 40), 1_000.0, 1_000.0)
+    _end(schedule, 40, 10.0)
+    assert 40 in _keys(schedule.take_chunk(10.0, size=10))
+    _end(schedule, 41, 10.1)
+    assert 41 in _keys(schedule.take_chunk(10.1, size=10))
+
+
+def test_an_end_that_an_answer_does_not_show_yet_is_looked_for_like_a_new_job() -> None:
+    """DescribeJobs may lag behind the event: it is asked again soon and then ever less often, without slack."""
+    schedule = _schedule(1_000.0)
+    schedule.slack_s = 500.0
+    _end(schedule, 0, 10.0)
+    _observe(schedule, schedule.take_chunk(10.1), 10.1)
+    assert schedule.next_due_at() == pytest.approx(10.1 + MIN_S)
+    assert schedule.is_end_told("job-0")
+    _observe(schedule, schedule.take_chunk(500.0), 500.0)
+    assert schedule.next_due_at() == pytest.approx(500.0 + 0.1 * 490.0)
+
+
+def test_another_hint_cuts_no_interval_short() -> None:
+    """A hint of any other change leaves the due time, but the job goes along in whatever call comes first."""
+    schedule = _schedule(100.0, 50.0, 40.0, 1.0)
     schedule.hint("job-0", 10.0)
-    assert schedule.next_due_at() == 10.0
-    assert _keys(schedule.take_chunk(10.0)) == [0]
+    assert schedule.next_due_at() == 1.0
+    assert _keys(schedule.take_chunk(10.0, size=2)) == [3, 0]
+
+
+def test_another_hint_ends_the_slack() -> None:
+    """A job that events cover waits longer than its interval; once something is said of it, no longer than that, and
+    no sooner than the least interval from now, so that a job that changes quickly makes one call."""
+    schedule = _schedule(100.0, 5.0)
+    schedule.slack_s = 500.0
+    assert schedule.next_due_at() == pytest.approx(505.0)
+    schedule.hint("job-0", 10.0)
+    assert schedule.next_due_at() == pytest.approx(100.0)
+    schedule.hint("job-1", 10.0)
+    assert schedule.next_due_at() == pytest.approx(10.0 + MIN_S)
 
 
 def test_repeated_hints_are_one() -> None:
-    """Many hints for a job that waits lead to one look."""
+    """Many hints for a job that waits lead to one look, and don't put it off."""
     schedule = _schedule(1_000.0)
-    for _ in range(5):
-        schedule.hint("job-0", 10.0)
-    _observe(schedule, schedule.take_chunk(10.0), 10.0)
-    assert schedule.next_due_at() == pytest.approx(12.0)
+    for n in range(5):
+        schedule.hint("job-0", 10.0 + 0.01 * n, is_end=True)
+    assert schedule.next_due_at() == pytest.approx(10.0 + LINGER_S)
+    _observe(schedule, schedule.take_chunk(10.1), 10.1)
+    assert schedule.next_due_at() == pytest.approx(12.1)
 
 
-def test_a_hint_in_hands_counts_after_the_answer() -> None:
-    """A hint that comes while the call is under way leads to another look as soon as the job is given back."""
+def test_an_end_told_while_in_hands_counts_after_the_answer() -> None:
+    """What the answer says may be older than the event: the job is looked at again as soon as ends are."""
     schedule = _schedule(1.0)
     chunk = schedule.take_chunk(5.0)
-    assert schedule.hint("job-0", 5.5) is True
+    _end(schedule, 0, 5.5)
     assert schedule.take_chunk(5.5) == ()
     _observe(schedule, chunk, 6.0)
-    assert _keys(schedule.take_chunk(6.0)) == [0]
+    assert schedule.next_due_at() == pytest.approx(6.0 + LINGER_S)
+
+
+def test_unchanged_jobs_keep_what_was_told_of_them() -> None:
+    """An answer that shows a job as it was does not clear the end that was told of it, before or meanwhile."""
+    schedule = _schedule(1.0, 1.0)
+    _end(schedule, 0, 0.5)
+    chunk = schedule.take_chunk(5.0)
+    _end(schedule, 1, 5.5)
+    schedule.unchanged([row.key for row in chunk], now=6.0)
+    assert [schedule.is_end_told(f"job-{n}") for n in (0, 1)] == [True, True]
+    assert schedule.next_due_at() == pytest.approx(6.0 + LINGER_S)
 
 
 def test_a_hint_survives_a_failed_call() -> None:
-    """A hinted job whose call failed is still ahead of the others after the delay."""
+    """A hinted job whose call failed is still ahead of the others after the delay, and its end still told."""
     schedule = _schedule(1.0, 2.0, 3.0, 1_000.0)
-    schedule.hint("job-3", 10.0)
+    _end(schedule, 3, 9.0)
     (row,) = schedule.take_chunk(10.0, size=1)
-    schedule.returned(row.key, now=10.0, delay=1.0)
+    schedule.returned(row.key, now=10.0, delay=5.0)
+    assert schedule.is_end_told("job-3")
     assert _keys(schedule.take_chunk(10.5, size=1)) == [0]
-    assert _keys(schedule.take_chunk(11.0, size=1)) == [3]
+    assert _keys(schedule.take_chunk(15.0, size=1)) == [3]
 
 
 def test_a_flood_of_hints_leaves_half_to_the_rest() -> None:
@@ -270,6 +346,40 @@ def test_a_flood_of_hints_leaves_half_to_the_rest() -> None:
     for n in range(10, 20):
         schedule.hint(f"job-{n}", 50.0)
     assert _keys(schedule.take_chunk(100.0, size=4)) == [10, 11, 0, 1]
+
+
+# --- slack ----------------------------------------------------------------------------------------------
+
+
+def test_slack_puts_calls_off_and_keeps_the_order() -> None:
+    """With slack nobody is due before it is over; a call that is made takes the same jobs as without it; and it ends at
+    once."""
+    schedule = _schedule(5.0, 1.0, 3.0)
+    schedule.slack_s = 100.0
+    assert schedule.take_chunk(50.0) == ()
+    schedule.slack_s = 0.0
+    assert schedule.next_due_at() == 1.0
+    schedule.slack_s = 100.0
+    assert _keys(schedule.take_chunk(101.0, size=2)) == [1, 2]
+
+
+def test_missed_jobs_get_no_slack() -> None:
+    """A job that an answer lacked is asked for again at its interval: that it is lost must not be found out late."""
+    schedule = _schedule(1.0)
+    schedule.slack_s = 100.0
+    (row,) = schedule.take_chunk(101.0)
+    schedule.missed(row.key, now=101.0)
+    assert schedule.next_due_at() == pytest.approx(101.0 + 10.0)
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "rate_per_s", "expected"),
+    [(0, 8.0, 0.0), (100, 8.0, 1.25), (40_000, 8.0, 500.0), (1_000_000, 8.0, 540.0), (40_000, 4.0, 540.0)],
+)
+def test_slack_is_what_a_tenth_of_the_budget_needs(in_flight: int, rate_per_s: float, expected: float) -> None:
+    """As long as a sweep takes at a tenth of the rate, at most nine longest intervals; with few jobs, nothing."""
+    slack_s = polling.safety_slack_s(in_flight=in_flight, rate_per_s=rate_per_s, interval_s_max=MAX_S)
+    assert slack_s == pytest.approx(expected)
 
 
 # --- how it goes ----------------------------------------------------------------------------------------
@@ -289,6 +399,18 @@ def test_a_sweep_takes_whole_calls() -> None:
     """201 jobs need three calls."""
     schedule = _schedule(*([0.0] * 201))
     assert schedule.sweep_s(2.0) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("count", "slack_s", "expected"),
+    [(0, 0.0, 60.0), (1, 0.0, 60.525), (100, 540.0, 600.525), (101, 0.0, 61.575), (1_000_000, 0.0, 10_560.0)],
+)
+def test_the_staleness_bound_is_interval_slack_and_sweep(count: int, slack_s: float, expected: float) -> None:
+    """At two calls a second: the longest interval, the slack, and a call per 50 jobs: hints may take half of each."""
+    schedule = _schedule()
+    schedule.slack_s = slack_s
+    schedule.add_missing((_row(n) for n in range(count)), due_at=0.0, age_s=lambda row: 0.0)
+    assert schedule.staleness_bound_s(2.0) == pytest.approx(expected)
 
 
 def test_dead_entries_do_not_pile_up() -> None:

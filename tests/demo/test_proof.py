@@ -11,7 +11,7 @@ import pytest
 
 from controller.demo.cases import CASES, Case
 from controller.demo.cloud import History
-from controller.demo.proof import Limits, Proof, Sent, prove
+from controller.demo.proof import Limits, Proof, Sent, _ends_seen, prove
 from controller.demo.readings import Reading
 from controller.demo.watch import Seen
 from controller.demo.workload import Ending, Planned, Stage
@@ -228,3 +228,17 @@ def test_the_table_of_kinds_is_sound() -> None:
     """Only what succeeds or fails has a job; the rest has none."""
     for spec in CASES.values():
         assert spec.has_job == (spec.outcome in ("succeeded", "failed"))
+
+
+@pytest.mark.parametrize(("lag_s", "is_right"), [(0.4, True), (9.0, False)])
+def test_ends_that_are_seen_late_show(lag_s: float, is_right: bool) -> None:
+    """Batch's own time of each end is held against the moment at which it was seen."""
+    seen = Seen()
+    for n in range(3):
+        seen.finals[f"m{n}"].append(
+            {"stopped_at": "2026-01-01T00:00:00.000Z", "observed_at": f"2026-01-01T00:00:{lag_s:06.3f}Z"}
+        )
+    seen.finals["rejected"].append({"reason": "never a job"})
+    check = _ends_seen(seen)
+    assert check.is_right is is_right
+    assert f"{lag_s:.1f} s" in check.detail

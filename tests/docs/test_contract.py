@@ -206,6 +206,9 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "describe_ids_per_call": {},
     "tracking_staleness_seconds": {},
+    "tracking_staleness_bound_seconds": {},
+    "batch_events_received_total": {"outcome": ("hint", "final", "foreign", "stale", "malformed", "other")},
+    "events_missed_ratio": {},
     "intake_paused": {"reason": ("backlog", "store", "credentials", "standby", "receive_refused", "delete_refused")},
     "submission_paused": {"reason": ("credentials", "denied", "unreachable", "unsorted")},
     "queue_held": {

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from controller.core.job import BatchStatus, RowKey
-from controller.core.polling import Schedule, interval_s
+from controller.core.limits import DESCRIBE_JOBS_MAX, PACING_GUARD
+from controller.core.polling import END_LINGER_S, END_SPACING_S, Schedule, interval_s
 from controller.ports import TrackedRow
 
 MIN_S, MAX_S = 2.0, 60.0
@@ -45,12 +46,18 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.schedule = Schedule(interval_s_min=MIN_S, interval_s_max=MAX_S)
         self.now = 100.0
         self.waiting: dict[int, float] = {}
-        """Due time of each job that is not in hands."""
+        """Due time of each job that is not in hands, without slack."""
+        self.pressing: set[int] = set()
+        """Of those, the jobs that get no slack."""
         self.in_hands: set[int] = set()
         self.known: dict[int, tuple[BatchStatus, float]] = {}
         """Status, and since when."""
         self.hinted: set[int] = set()
         """In hands, and hinted since."""
+        self.told: set[int] = set()
+        """An event told their end."""
+        self.missed: set[int] = set()
+        self.ends_taken_at = -math.inf
         self.next_key = 0
 
     @rule(seconds=st.floats(0.0, 40.0))
@@ -64,31 +71,42 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.waiting[self.next_key] = self.now + delay
         self.known[self.next_key] = status, self.now + delay
 
+    @rule(slack_s=st.sampled_from([0.0, 0.0, 7.5, 100.0]))
+    def events_are_healthy_or_not(self, slack_s: float) -> None:
+        self.schedule.slack_s = slack_s
+
     @rule(data=st.data())
     @precondition(lambda self: self.waiting or self.in_hands)
     def remove(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted([*self.waiting, *self.in_hands])))
         self.schedule.remove(RowKey(key))
         self.waiting.pop(key, None)
-        self.in_hands.discard(key)
-        self.hinted.discard(key)
+        for each in (self.in_hands, self.hinted, self.told, self.missed, self.pressing):
+            each.discard(key)
+
+    def due_at(self, key: int) -> float:
+        return self.waiting[key] + (0.0 if key in self.pressing else self.schedule.slack_s)
 
     @rule(size=st.integers(1, 5))
     def take(self, size: int) -> None:
         chunk = self.schedule.take_chunk(self.now, size=size)
-        is_due = any(due_at <= self.now for due_at in self.waiting.values())
-        is_nearly_due = any(due_at <= self.now + TICK_S for due_at in self.waiting.values())
+        is_due = any(self.due_at(key) <= self.now - TICK_S for key in self.waiting)
+        is_nearly_due = any(self.due_at(key) <= self.now + TICK_S for key in self.waiting)
         assert is_due <= bool(chunk) <= is_nearly_due
         assert len(chunk) == (min(size, len(self.waiting)) if chunk else 0)
-        earliest = min(self.waiting.values(), default=math.inf)
+        earliest = min((self.due_at(key) for key in self.waiting), default=math.inf)
         due_of_taken = []
         for row in chunk:
             assert row.key not in self.in_hands
             assert row.status is self.known[row.key][0]
-            due_of_taken.append(self.waiting.pop(row.key))
+            due_of_taken.append(self.due_at(row.key))
+            del self.waiting[row.key]
+            self.pressing.discard(row.key)
             self.in_hands.add(row.key)
+            if row.key in self.told:
+                self.ends_taken_at = self.now
         # With room for both lines, whoever has been due longest is taken.
-        assert not chunk or size == 1 or min(due_of_taken) <= earliest + TICK_S
+        assert not chunk or size == 1 or min(due_of_taken) <= earliest + 2 * TICK_S
 
     @rule(data=st.data(), status=st.sampled_from(LIVE), kind=st.sampled_from(["observed", "missed", "returned"]))
     @precondition(lambda self: self.in_hands)
@@ -100,34 +118,58 @@ class ScheduleMachine(RuleBasedStateMachine):
         if kind == "returned":
             self.schedule.returned(RowKey(key), now=self.now, delay=3.0)
             self.waiting[key] = self.now + 3.0
+            # Whether it was in the line of hints before is not modelled: a due time of 3 s is in no slack's way.
+            entry = self.schedule._entries[self.schedule._slot_of_key.get(RowKey(key))]
+            assert (was_hinted or key in self.told) <= entry & 1
+            if entry & 1:
+                self.pressing.add(key)
             return
         if kind == "missed":
             self.schedule.missed(RowKey(key), now=self.now)
+            self.missed.add(key)
         else:
             self.schedule.observed(RowKey(key), status=status, attempts=0, now=self.now)
+            self.missed.discard(key)
             if self.known[key][0] is not status:
                 self.known[key] = status, self.now
-        status, since = self.known[key]
-        wait_s = interval_s(status, self.now - since, min_s=MIN_S, max_s=MAX_S)
-        self.waiting[key] = self.now if was_hinted else self.now + wait_s
+        if was_hinted and key in self.told:
+            self.waiting[key] = self.look_at()
+        else:
+            status, since = self.known[key]
+            self.waiting[key] = self.now + interval_s(status, self.now - since, min_s=MIN_S, max_s=MAX_S)
+        if was_hinted or key in self.told or key in self.missed:
+            self.pressing.add(key)
 
-    @rule(data=st.data())
+    def look_at(self) -> float:
+        return max(self.now + END_LINGER_S, self.ends_taken_at + END_SPACING_S)
+
+    @rule(data=st.data(), is_end=st.booleans())
     @precondition(lambda self: self.waiting or self.in_hands)
-    def hint(self, data: st.DataObject) -> None:
+    def hint(self, data: st.DataObject, is_end: bool) -> None:
         key = data.draw(st.sampled_from(sorted([*self.waiting, *self.in_hands])))
-        assert self.schedule.hint(f"job-{key}", self.now)
+        assert self.schedule.hint(f"job-{key}", self.now, is_end=is_end)
+        is_news = is_end and key not in self.told
+        if is_news:
+            self.told.add(key)
+            self.known[key] = self.known[key][0], self.now
         if key in self.in_hands:
             self.hinted.add(key)
-        else:
-            self.waiting[key] = min(self.waiting[key], self.now)
+            return
+        if is_news:
+            self.waiting[key] = min(self.due_at(key), self.look_at())
+        elif key not in self.pressing:
+            self.waiting[key] = min(self.due_at(key), max(self.waiting[key], self.now + MIN_S))
+        self.pressing.add(key)
 
     @invariant()
     def is_complete(self) -> None:
         assert len(self.schedule) == len(self.waiting) + len(self.in_hands)
+        for key in (*self.waiting, *self.in_hands):
+            assert self.schedule.is_end_told(f"job-{key}") == (key in self.told)
         due_at = self.schedule.next_due_at()
         if self.waiting:
             assert due_at is not None
-            assert abs(due_at - min(self.waiting.values())) <= TICK_S
+            assert abs(due_at - min(map(self.due_at, self.waiting))) <= 2 * TICK_S
         else:
             assert due_at is None
 
@@ -138,31 +180,46 @@ TestScheduleMachine.settings = settings(max_examples=60, stateful_step_count=60,
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(1, 120),
-    st.lists(st.tuples(st.integers(0, 119), st.booleans(), st.booleans()), min_size=30, max_size=150),
+    count=st.integers(1, 700),
+    rate_per_s=st.sampled_from([0.5, 1.0, 4.0]),
+    slack_s=st.sampled_from([0.0, 30.0]),
+    calls=st.lists(
+        st.tuples(st.integers(0, 699), st.sampled_from(["none", "one", "flood"]), st.booleans(), st.booleans()),
+        min_size=60,
+        max_size=400,
+    ),
+    are_noisy=st.booleans(),
 )
-def test_every_job_is_looked_at_in_bounded_time(count: int, calls: list[tuple[int, bool, bool]]) -> None:
-    """With one call of 10 per second, some failing and any hints coming in, no job that was due waits for longer than
-    twice the sweep: half of every successful chunk belongs to those that have waited longest."""
+def test_every_job_is_described_within_the_bound_whatever_the_hints(
+    count: int, rate_per_s: float, slack_s: float, calls: list[tuple[int, str, bool, bool]], are_noisy: bool
+) -> None:
+    """Under overload or not, with hints of ends and of other changes, one by one and in floods at every call, jobs
+    that answers lack, and jobs of which an end is told again whenever they are asked for, no job goes without a call
+    for longer than the bound that the gauge shows; and no call is part-empty while more is in flight."""
     schedule = Schedule(interval_s_min=MIN_S, interval_s_max=MAX_S)
-    for key in range(count):
-        schedule.add(_row(key), due_at=0.0)
-    size, failures = 10, 0
-    answered = dict.fromkeys(range(count), 0.0)
-    for second, (hinted, is_failed, is_flood) in enumerate(calls):
-        now = float(second)
-        for key in range(count) if is_flood else [hinted % count]:
-            schedule.hint(f"job-{key}", now)
-        chunk = schedule.take_chunk(now, size=size)
-        failures += is_failed
+    schedule.slack_s = slack_s
+    schedule.add_missing((_row(key) for key in range(count)), due_at=0.0, age_s=lambda row: 1e6)
+    bound_s, spacing_s = schedule.staleness_bound_s(rate_per_s), (1 + PACING_GUARD) / rate_per_s
+    described, now, may_call_at = dict.fromkeys(range(count), 0.0), 0.0, 0.0
+    for first, hints, is_end, is_lacking in calls * 3:
+        is_flood = hints == "flood" and not are_noisy
+        for key in range(count) if is_flood else [first % count] if hints == "one" else []:
+            schedule.hint(f"job-{key}", now, is_end=is_end)
+        due_at = schedule.next_due_at()
+        assert due_at is not None
+        now = max(now, may_call_at, due_at)
+        chunk = schedule.take_chunk(now)
+        assert len(chunk) == min(count, DESCRIBE_JOBS_MAX)
+        may_call_at = now + spacing_s
+        assert now - min(described.values()) <= bound_s + TICK_S
         for row in chunk:
-            if is_failed:
-                schedule.returned(row.key, now=now, delay=0.0)
+            described[row.key] = now
+            if are_noisy and row.key < count // 2:
+                schedule.hint(row.job_id, now, is_end=True)
+            if is_lacking and not are_noisy:
+                schedule.missed(row.key, now=now)
             else:
-                answered[row.key] = now
                 schedule.observed(row.key, status=row.status, attempts=0, now=now)
-        sweep_s = math.ceil(count / (size // 2))
-        assert max(now - at for at in answered.values()) <= MAX_S + sweep_s + 2 * failures + 2
 
 
 @settings(max_examples=20, deadline=None)

@@ -13,9 +13,11 @@ from typing import Any
 
 import orjson
 
-from tests.simulation.scenario import EPOCH, Disruption, Foreign, Scenario, Sent
+from tests.simulation.batch_events import QUEUE
+from tests.simulation.scenario import EPOCH, QUEUE_URL, Disruption, Foreign, Scenario, Sent
 
 Bend = Callable[[Scenario], Scenario]
+EVENTS_URL = QUEUE_URL + QUEUE
 
 
 def calm(scenario: Scenario) -> Scenario:
@@ -126,6 +128,25 @@ def crowd(scenario: Scenario) -> Scenario:
         profile=replace(scenario.profile, list_lag_s=(0.0, 0.0)),
         faults_end_s=30.0,
     )
+
+
+def listening(bend: Bend = calm, *, lag_s: float = 0.5, service: Mapping[str, Any] | None = None, **track: Any) -> Bend:
+    """The controller listens to events, and polls seldom."""
+
+    def bent(scenario: Scenario) -> Scenario:
+        made = bend(scenario)
+        polls = {"rate_per_s": 4.0, "interval_s_min": 25.0, "interval_s_max": 60.0, "events_queue_url": EVENTS_URL}
+        lags: dict[str, Any] = {"event_lag_s": (0.0, lag_s), "describe_lag_s": (0.0, 0.0), "batch_rate_per_s": None}
+        return replace(
+            with_settings(made, track={**polls, **track}),
+            profile=replace(made.profile, **lags),
+            service_faults={**made.service_faults, **(service or {})},
+            event_statuses=None,
+            junk_events=(),
+            drain_bound_s=6_000.0,
+        )
+
+    return bent
 
 
 def tight(bend: Bend) -> Bend:

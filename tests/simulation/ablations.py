@@ -18,7 +18,9 @@ from typing import Final
 
 from controller import application
 from controller.adapters import batch
+from controller.budgets import Budgets
 from controller.core import polling
+from controller.core.hints import HintBook
 from controller.core.pacing import Pace
 from controller.holds import HoldBook
 from controller.lookup import LookUp
@@ -31,8 +33,9 @@ from controller.stages.rescue import Rescue
 from controller.stages.submit import Submit
 from controller.stages.track import Track
 from tests.simulation import ablation_switches as off
+from tests.simulation import ablation_switches_events as events_off
 from tests.simulation import ablation_worlds as worlds
-from tests.simulation import checkers, checkers_extra, checkers_why
+from tests.simulation import checkers, checkers_events, checkers_extra, checkers_why
 from tests.simulation.ablation_switches import Switch, put
 from tests.simulation.ablation_worlds import Bend, called, calm, disrupted, killed, slow_store, tight
 from tests.simulation.scenario import Scenario, draw_common, flooded
@@ -63,6 +66,8 @@ NUMBERS: Final[Mapping[str, str]] = {
     checkers_extra.LEFT_ALONE: "3",
     checkers.TRUTH: "4",
     checkers_why.WHY: "4",
+    checkers_events.SOON: "4",
+    checkers_events.TOLD: "4",
     checkers.REPORTED: "5",
     checkers.ONE_FINAL: "5",
     ENDS: "5",
@@ -462,6 +467,74 @@ ABLATIONS: Final = (
         promise=checkers.TRUTH,
         off=put(polling.Schedule, "take_chunk", off.in_several_hands),
         bend=called("DescribeJobs", service={"slow_s": (0.5, 4.0)}, slow=0.5),
+    ),
+    Ablation(
+        name="hint-no-truth",
+        safeguard="An event is a hint, and the answer of DescribeJobs the truth",
+        where="stages/track.py",
+        without="what the latest event said stands",
+        promise=checkers.TRUTH,
+        off=events_off.events_are_believed,
+        bend=worlds.listening(service={"sqs_reorder_p": 0.9, "event_duplicate_p": 0.5}, lag_s=3.0),
+    ),
+    Ablation(
+        name="late-event",
+        safeguard="An event that says less than what was seen is passed over",
+        where="core/hints.py",
+        without="it is a hint like any other",
+        promise="",
+        off=put(HintBook, "_is_stale", events_off.nothing_is_stale),
+        bend=worlds.listening(service={"sqs_reorder_p": 0.9, "event_duplicate_p": 0.5}, lag_s=3.0),
+        note="a needless look changes nothing",
+    ),
+    Ablation(
+        name="safety-net",
+        safeguard="Polling goes on beneath the events",
+        where="core/polling.py, core/event_watch.py",
+        without="only jobs that an event names are described",
+        promise=ENDS,
+        off=events_off.never_polled,
+        bend=worlds.listening(service={"event_drop_p": 0.5}),
+        seed=3,
+    ),
+    Ablation(
+        name="told-end",
+        safeguard="An end that an event tells of makes its job due at once",
+        where="core/polling.py",
+        without="it is due when it would be without events",
+        promise=checkers_events.SOON,
+        off=put(polling.Schedule, "hint", events_off.ends_are_like_any_hint),
+        bend=worlds.listening(),
+    ),
+    Ablation(
+        name="early-event",
+        safeguard="An event that comes before SubmitJob's answer is remembered",
+        where="core/hints.py",
+        without="it counts as somebody else's",
+        promise=checkers_events.SOON,
+        off=put(HintBook, "_keep", events_off.early_is_foreign),
+        bend=worlds.listening(called(slow=0.5, service={"slow_s": (3.0, 9.0)})),
+        seed=5,
+    ),
+    Ablation(
+        name="told-forgotten",
+        safeguard="The final event of a job that Batch no longer knows is the observation",
+        where="stages/track.py",
+        without="the job ends as LOST",
+        promise=checkers_events.TOLD,
+        off=put(track.Track, "_missed", events_off.missed_whatever_was_told),
+        bend=worlds.listening(
+            disrupted("amnesia", 4.0, 7.0), interval_s_min=2.0, interval_s_max=6.0, lost_after_s=20.0
+        ),
+    ),
+    Ablation(
+        name="describe-budget",
+        safeguard="Hints wait for the describe budget",
+        where="stages/track.py",
+        without="jobs are described as soon as they are due",
+        promise=checkers.RATES,
+        off=put(Budgets, "acquire", events_off.described_at_once),
+        bend=worlds.listening(rate_per_s=1.0),
     ),
     Ablation(
         name="lost-commit",

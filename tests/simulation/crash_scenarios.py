@@ -27,6 +27,7 @@ import orjson
 
 from controller.simaws.profile import Profile
 from tests.simulation import world as worlds
+from tests.simulation.batch_events import QUEUE as BATCH_EVENTS
 from tests.simulation.checkers_extra import check_more
 from tests.simulation.loop_process import CURRENT_PROCESS, Process
 from tests.simulation.scenario import CANARY, EPOCH, QUEUE_URL, REGION, Disruption, Scenario, Sent
@@ -231,6 +232,22 @@ SMALL_WORLDS: Final = (
             faults_end_s=10.0,
         ),
         shows=("GetJobQueueSnapshot reset", "GetJobQueueSnapshot ok", "job.stuck", "job_queue.blocked", "job.finished"),
+    ),
+    SmallWorld(
+        stage="hints",
+        what="a job is polled so seldom that only its events tell of its end; one is lost, one delete fails",
+        scenario=replace(
+            _BASE,
+            requests=(_request("one"), _request("two", 0.3)),
+            settings=_with(
+                track={"interval_s_min": 10.0, "interval_s_max": 20.0, "events_queue_url": QUEUE_URL + BATCH_EVENTS}
+            ),
+            profile=replace(_BASE.profile, event_lag_s=(0.0, 0.3)),
+            service_faults={"event_drop_p": 0.1, "event_duplicate_p": 0.3},
+            scripted={"DeleteMessageBatch": (None, "reset")},
+            junk_events=((0.5, "{"), (1.0, "{}")),
+        ),
+        shows=("job.finished", "DeleteMessageBatch reset"),
     ),
     SmallWorld(
         stage="terminate",

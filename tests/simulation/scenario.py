@@ -16,6 +16,8 @@ from typing import Any
 import orjson
 
 from controller.simaws.profile import Profile
+from tests.simulation.batch_events import QUEUE as BATCH_EVENTS
+from tests.simulation.batch_events import with_events
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -24,6 +26,8 @@ EPOCH = 1_900_000_000.0
 CANARY = "c4n4ry"
 """In environment values and parameters; must show nowhere."""
 REQUESTS_MEAN = 50
+EVENTS_SHARE = 0.4
+"""Of the seeds: the controller listens to EventBridge."""
 FLOOD_SHARE = 0.005
 FLOOD_REQUESTS = 400
 """Twice as many as may be in doubt: few seeds, since each costs as much as ten others."""
@@ -106,6 +110,10 @@ class Scenario:
     """SQS gives a message up to a queue of its own after so many receives."""
     idle_s: float = 0.0
     """How long everything still runs when all has ended: longer than requests are remembered, if it is set."""
+    event_statuses: tuple[str, ...] | None = None
+    """Statuses whose events EventBridge's rule lets through; None: all."""
+    junk_events: tuple[tuple[float, str], ...] = ()
+    """When, and what, somebody puts into the queue of events that belongs not there."""
     is_flood: bool = False
     """Nothing but an outage that meets more requests than may ever be in doubt."""
 
@@ -120,6 +128,9 @@ def draw(seed: int) -> Scenario:
         drawn = replace(drawn, redrive_after=rng.choice((1, 1, 2, 3)))
     if rng.random() < 0.05:
         drawn = forgetful(drawn)
+    events = random.Random(f"{seed}/batch-events")
+    if events.random() < EVENTS_SHARE:
+        drawn = with_events(drawn, events, url=QUEUE_URL + BATCH_EVENTS)
     return drawn
 
 

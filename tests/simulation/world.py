@@ -20,6 +20,7 @@ import orjson
 import structlog
 
 from controller.adapters.batch import Batch
+from controller.adapters.batch_events import decode_event
 from controller.adapters.batch_model import submit_job_shape
 from controller.adapters.sinks import DeadLetterSink, LogSink, SqsSink
 from controller.adapters.sqs import Queue
@@ -37,7 +38,7 @@ from controller.ports import InsertJob, InsertRejection, RememberCancel, UpdateJ
 from controller.simaws.answers import AwsError
 from controller.simaws.cloud import SimAws
 from controller.simaws.history import MessageAction
-from tests.simulation import faults
+from tests.simulation import batch_events, faults
 from tests.simulation.disk import Disk, SimRunner, observe_commits
 from tests.simulation.loop_process import Ending
 from tests.simulation.loop_world import World
@@ -149,6 +150,8 @@ class SimWorld(World):
         """Faults that were met, for the summary."""
         self.forgotten: dict[str, tuple[float, Any]] = {}
         """Jobs that Batch was made to forget: when, and the job."""
+        self.told_ends: dict[str, float] = {}
+        """Jobs whose final event an application was handed: when."""
         self.kept: list[str] = []
         """What an application still held in memory when there was nothing left to do."""
         self.remembered = 0
@@ -171,6 +174,7 @@ class SimWorld(World):
     def received(self, result: Mapping[str, Any] | None) -> None:
         for message in (result or {}).get("Messages") or ():
             self.handles[message["ReceiptHandle"]] = message["MessageId"]
+            batch_events.note_received(self, message["Body"])
 
     def deletes_asked(self, arguments: Mapping[str, Any]) -> None:
         """A DeleteMessageBatch has arrived: everything in it must be durable by now."""
@@ -252,6 +256,8 @@ async def controller(world: SimWorld, pod: Pod) -> None:
         sources=[Queue(url=url, client=client, clock=clock, observe=observe) for url in settings.intake.queue_urls],
         sinks=_sinks(world, client, clock, observe, runner),
         chance=rng.random,
+        batch_events=_batch_events(settings, client, clock, observe),
+        decode_event=decode_event,
     )
     application = _Unhurried(settings, ports, shapes=submit_job_shape(), region=REGION, metrics=metrics, health=health)
     application.interval_factor = world.scenario.interval_factor
@@ -261,6 +267,11 @@ async def controller(world: SimWorld, pod: Pod) -> None:
     finally:
         with anyio.CancelScope(shield=True):
             await store.close()
+
+
+def _batch_events(settings: Settings, client: SimClient, clock: SimClock, observe: Any) -> Queue | None:
+    url = settings.track.events_queue_url
+    return None if url is None else Queue(url=url, client=client, clock=clock, observe=observe)
 
 
 def _sinks(world: SimWorld, client: SimClient, clock: SimClock, observe: Any, runner: SimRunner) -> list[Any]:
@@ -381,8 +392,8 @@ def _settings(given: str) -> Settings:
 async def _main(world: SimWorld) -> None:
     world.loop = running_loop()
     scenario = world.scenario
-    _furnish(world)
     world.settings = _settings(orjson.dumps(scenario.settings).decode())
+    _furnish(world)
     for sent in scenario.requests:
         world.loop.call_later(sent.at, _send, world, sent)
     for disruption in scenario.disruptions:
@@ -423,6 +434,7 @@ def _furnish(world: SimWorld) -> None:
         else:
             world.loop.call_later(foreign.at, _submit_foreign, world, foreign, EPOCH + foreign.at)
     sim.advance(EPOCH)
+    batch_events.furnish(world)
 
 
 def _redrive(after: int | None) -> dict[str, str]:
@@ -547,6 +559,8 @@ def _kept(application: Application) -> Iterator[str]:
         yield f"memory is bounded: {len(application.schedule)} jobs are still in the schedule"
     if application.submit._in_hand:
         yield f"memory is bounded: {len(application.submit._in_hand)} rows are still in hand"
+    if len(application.hint_book._ends):
+        yield "memory is bounded: ends that events told are still remembered"
     for ingest in application.ingests:
         if ingest._buffer:
             yield "memory is bounded: messages are still in the buffer"

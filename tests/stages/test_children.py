@@ -15,6 +15,7 @@ from controller.budgets import Budgets, Purpose
 from controller.children import DENIED_S, LAG_TRIES, LOOK_UPS_MAX, ChildLookUp, wants_look_up
 from controller.core.children import FailedChild
 from controller.core.errors import BadCredentials, NotAllowed, OutwardError, Refused, Throttled, Unavailable
+from controller.core.hints import HintBook
 from controller.core.job import BatchStatus, JobState, Observation, RowKey
 from controller.core.lifecycle import Accepted, Admitted
 from controller.core.polling import Schedule
@@ -227,6 +228,7 @@ async def bench(
         metrics=metrics,
         chance=lambda: 0.0,
         schedule=schedule,
+        hints=HintBook(schedule, lambda outcome: None, is_fed=False),
         concurrency=2,
         lost_after_s=600.0,
         children=look_up,
@@ -288,7 +290,9 @@ async def test_while_its_children_are_looked_up_an_array_is_in_no_other_chunk(be
     assert len(batch.asked) == 1
 
 
-async def test_the_progress_of_an_array_is_counted_while_it_is_in_flight(bench: Bench, batch: Batch) -> None:
+async def test_the_progress_of_an_array_is_counted_while_it_is_in_flight(
+    bench: Bench, batch: Batch, clock: ManualClock
+) -> None:
     """By queue and status, from answers that change nothing else."""
     queue = request(1).job_queue
     batch.job = Observation(job_id="id-1", status=BatchStatus.PENDING, array_summary={"RUNNING": 6, "SUCCEEDED": 4})
@@ -299,7 +303,7 @@ async def test_the_progress_of_an_array_is_counted_while_it_is_in_flight(bench: 
         (queue, "SUCCEEDED"): 4,
     }
     batch.job = replace(batch.job, array_summary={"SUCCEEDED": 10}, status=BatchStatus.SUCCEEDED)
-    assert bench.schedule.hint("id-1", 0.0)
+    clock.move(10.0)
     async with anyio.create_task_group() as tasks:
         await bench.track.turn(tasks)
     assert not any(bench.track.arrays.totals().values())

@@ -15,6 +15,7 @@ from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
 from controller.budgets import Budgets, Purpose
 from controller.children import ChildLookUp
 from controller.core.errors import StoreUnavailable
+from controller.core.hints import HintBook
 from controller.core.job import BatchStatus, JobState, Observation, RowKey, replace
 from controller.core.polling import Schedule
 from controller.health import Health
@@ -97,6 +98,7 @@ def track(counted: CountedStore, ledger: Ledger, batch: Answers, clock: ManualCl
     nothing: Any = counted
     asked: Any = batch
     budgets, health = Budgets(clock, dict.fromkeys(Purpose, 1e6), 1e6), Health(clock)
+    schedule = Schedule(interval_s_min=2.0, interval_s_max=60.0)
     return Track(
         store=nothing,
         ledger=ledger,
@@ -106,7 +108,8 @@ def track(counted: CountedStore, ledger: Ledger, batch: Answers, clock: ManualCl
         health=health,
         metrics=metrics,
         chance=lambda: 0.5,
-        schedule=Schedule(interval_s_min=2.0, interval_s_max=60.0),
+        schedule=schedule,
+        hints=HintBook(schedule, lambda outcome: None, is_fed=False),
         concurrency=4,
         lost_after_s=600.0,
         children=ChildLookUp(batch=asked, budgets=budgets, clock=clock, health=health, chance=lambda: 0.5),

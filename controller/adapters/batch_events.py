@@ -1,0 +1,88 @@
+"""AWS Batch's EventBridge events, decoded into the few members that are used.
+
+The body of the SQS message is the whole event. Its ``detail`` resembles DescribeJobs' JobDetail, and is read as
+leniently: unknown members are passed over, and a member of an odd type costs the rest of the detail, not the job id and
+status.
+``app.py`` gives ``decode_event`` to the hints stage.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from controller.adapters.batch_decode import JobDetail
+from controller.core.hints import EventOutcome, JobEvent
+from controller.core.job import BatchStatus
+
+SOURCE: Final = "aws.batch"
+STATE_CHANGE: Final = "Batch Job State Change"
+QUEUE_BLOCKED: Final = "Batch Job Queue Blocked"
+
+
+class _Event(msgspec.Struct, gc=False):
+    source: str | None = None
+    detail_type: str | None = msgspec.field(name="detail-type", default=None)
+    detail: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Status(msgspec.Struct, gc=False, rename="camel"):
+    """A detail of which something else is odd."""
+
+    job_id: str
+    status: str | None = None
+
+
+class _Id(msgspec.Struct, gc=False, rename="camel"):
+    job_id: str
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_DETAIL: Final = msgspec.json.Decoder(JobDetail, strict=False)
+_STATUS: Final = msgspec.json.Decoder(_Status)
+_ID: Final = msgspec.json.Decoder(_Id)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+_STATUSES: Final = {status.value: status for status in BatchStatus}
+
+
+def decode_event(body: str) -> JobEvent | EventOutcome:
+    """What the event says of a job; MALFORMED if that can't be read, OTHER if it is no event about a Batch job.
+
+    Never raises: a message that nobody understands must not come again and again.
+    """
+    try:
+        event = _EVENT.decode(body)
+    except _UNREADABLE:
+        return EventOutcome.MALFORMED
+    if event.source != SOURCE or event.detail_type not in (STATE_CHANGE, QUEUE_BLOCKED):
+        return EventOutcome.OTHER
+    return _read(event.detail, is_blocked=event.detail_type == QUEUE_BLOCKED) or EventOutcome.MALFORMED
+
+
+def _read(detail: msgspec.Raw, *, is_blocked: bool) -> JobEvent | None:
+    try:
+        job = _DETAIL.decode(detail)
+    except _UNREADABLE:
+        return _read_status(detail, is_blocked=is_blocked)
+    if not job.job_id:
+        return None
+    status = job.status
+    return JobEvent(
+        job_id=job.job_id,
+        status=status,
+        attempts=job.attempt_count,
+        is_blocked=is_blocked,
+        end=job.observation() if status is not None and status.is_final and not is_blocked else None,
+    )
+
+
+def _read_status(detail: msgspec.Raw, *, is_blocked: bool) -> JobEvent | None:
+    for decoder in (_STATUS, _ID):
+        try:
+            found = decoder.decode(detail)
+        except _UNREADABLE:
+            continue
+        status = _STATUSES.get(found.status or "") if isinstance(found, _Status) else None
+        return JobEvent(job_id=found.job_id, status=status, is_blocked=is_blocked) if found.job_id else None
+    return None
