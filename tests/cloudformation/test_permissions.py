@@ -19,9 +19,6 @@ IMPLIED = {
     "sqs:SendMessage": {"kms:GenerateDataKey", "kms:Decrypt"},  # to an encrypted queue
 }
 """What AWS checks beside a call's own action."""
-ALLOWED_FOR_LATER = {"batch:GetJobQueueSnapshot", "batch:DescribeComputeEnvironments"}
-"""Reads that say why jobs wait; in the policy ahead of the code, so that an upgrade of the controller needs no change
-of the stack."""
 NO_RESOURCE_LEVEL = {
     "batch:DescribeJobs",
     "batch:ListJobs",
@@ -71,7 +68,7 @@ def test_no_permission_is_missing() -> None:
 
 def test_no_permission_is_superfluous() -> None:
     """Nothing is allowed that no code calls, and no action is a pattern."""
-    assert allowed("ControllerPolicy") - needed().keys() <= ALLOWED_FOR_LATER
+    assert allowed("ControllerPolicy") <= needed().keys()
     assert not [action for action in allowed("ControllerPolicy") if "*" in action]
 
 
