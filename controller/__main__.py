@@ -235,7 +235,7 @@ def main() -> None:
     """Entry point of ``batch-controller`` and ``python -m controller``."""
     # The kernel does not deliver a signal to process 1 of a container unless it is asked for. Until the controller
     # itself listens, a pod that is deleted while it starts would be waited for until its grace time is over.
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _nothing_begun if sys.argv[1:2] == ["run"] else _leave)
     cli(prog_name=PROGRAM)
 
 
