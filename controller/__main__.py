@@ -130,10 +130,6 @@ QueueUrlOption = Annotated[
 
 @cli.command(help=_RUN, short_help="Run the controller.")
 def run(config: ConfigOption = None, queue_url: QueueUrlOption = None) -> None:
-    # Loading takes a good part of a second. Without a handler a SIGTERM meanwhile would end the process by the signal,
-    # or, where it is a container's first process, would not be heard at all; ``controller.app`` takes over.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _nothing_begun)
     with _told():
         from controller import logs
         from controller.config import load_settings
@@ -235,7 +231,12 @@ def main() -> None:
     """Entry point of ``batch-controller`` and ``python -m controller``."""
     # The kernel does not deliver a signal to process 1 of a container unless it is asked for. Until the controller
     # itself listens, a pod that is deleted while it starts would be waited for until its grace time is over.
-    signal.signal(signal.SIGTERM, _nothing_begun if sys.argv[1:2] == ["run"] else _leave)
+    # Loading takes a good part of a second; ``controller.app`` takes over.
+    if sys.argv[1:2] == ["run"]:
+        signal.signal(signal.SIGTERM, _nothing_begun)
+        signal.signal(signal.SIGINT, _nothing_begun)
+    else:
+        signal.signal(signal.SIGTERM, _leave)
     cli(prog_name=PROGRAM)
 
 
