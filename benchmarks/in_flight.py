@@ -245,7 +245,7 @@ def _restarted(table: Table, path: Path, count: int) -> None:
             controller.kill()
     late = stalls["+Inf"] - stalls["0.05"]
     table.at_most(
-        f"in the first {WORK_S:.0f} s: timers of the event loop late by more than 50 ms, of {stalls['+Inf']:,.0f}",
+        f"in the first {WORK_S:.0f} s: turns of the event loop longer than 50 ms, of {stalls['+Inf']:,.0f}",
         late,
         0,
         digits=0,

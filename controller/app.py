@@ -28,7 +28,7 @@ from controller.adapters.batch import Batch
 from controller.adapters.batch_events import decode_event
 from controller.adapters.batch_model import submit_job_shape
 from controller.adapters.clock import SystemClock
-from controller.adapters.loop_watch import watched_loop
+from controller.adapters.loop_watch import WatchedSelector
 from controller.adapters.ops_server import OpsServer
 from controller.adapters.runner import ThreadRunner
 from controller.adapters.sinks import DeadLetterSink, LineWriter, LogSink, SqsSink
@@ -67,7 +67,10 @@ SQS_CALLS_BESIDE: Final = 16
 def run(settings: Settings) -> int:
     """Run the controller until SIGTERM or SIGINT; the exit code. An error at start is one line on stderr."""
     try:
-        anyio.run(partial(_run, settings), backend="asyncio")
+        selector = WatchedSelector()
+        anyio.run(
+            partial(_run, settings, selector), backend="asyncio", backend_options={"loop_factory": selector.event_loop}
+        )
     except BaseExceptionGroup as group:
         return _ended_by(list(_leaves(group)))
     except Exception as error:
@@ -102,18 +105,18 @@ def _said(error: BaseException, code: int) -> int:
     return code
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, selector: WatchedSelector) -> None:
     """Signals are heard before anything is opened. One that comes before the application is there ends the start,
     which has received and sent nothing yet."""
     stop = _Stop()
     async with anyio.create_task_group() as tasks:
         await tasks.start(stop.listen)
         with stop.starting:
-            await _opened(settings, stop)
+            await _opened(settings, selector, stop)
         tasks.cancel_scope.cancel()
 
 
-async def _opened(settings: Settings, stop: _Stop) -> None:
+async def _opened(settings: Settings, selector: WatchedSelector, stop: _Stop) -> None:
     async with AsyncExitStack() as stack:
         clock = SystemClock()
         metrics = Metrics(name=settings.controller.name, sinks=_sink_names(settings))
@@ -153,7 +156,7 @@ async def _opened(settings: Settings, stop: _Stop) -> None:
         # What was made until now stays for good: a full collection need not look at it again.
         gc.collect()
         gc.freeze()
-        stack.enter_context(watched_loop(metrics.event_loop_stall_seconds.observe))
+        selector.observe = metrics.event_loop_stall_seconds.observe
         await _serve(application, port=server.port)
 
 

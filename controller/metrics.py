@@ -279,7 +279,7 @@ _SPECS: Final = (
     MetricSpec(
         "event_loop_stall_seconds",
         Kind.HISTOGRAM,
-        "How late a timer of 10 ms was: for how long something kept the event loop from everything else.",
+        "Turns of the event loop: for how long each kept it from everything else.",
         (),
         _STALL_BUCKETS,
     ),

@@ -1,35 +1,51 @@
-"""How long the event loop is kept from its work: a timer of 10 ms, and how late it comes.
+"""How long the event loop is kept from its work: by the selector that it waits with.
 
-``app.py`` starts it beside the application. It costs a thousandth of a core. A step of the loop that takes longer than
-the timer's interval is always met, and shows with the part of it that was left when the timer was due; what is shorter
-is met in proportion to its length.
+``app.py`` runs the loop on a ``WatchedSelector``. Between two waits the loop runs whatever is ready, one turn; for that
+long nothing else is heard. So each turn is measured, none is missed, and a loop that has nothing to do costs nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+import selectors
+import time
+from collections.abc import Callable
 from typing import Final
 
-INTERVAL_S: Final = 0.01
+MILLISECOND: Final = 1e-3
 
 
-@contextmanager
-def watched_loop(observe: Callable[[float], None]) -> Iterator[None]:
-    """Tell ``observe`` the seconds by which each timer of the running loop was late."""
-    loop = asyncio.get_running_loop()
-    timer: asyncio.TimerHandle | None = None
+class WatchedSelector(selectors.DefaultSelector):
+    """Tells ``observe``, when it is set, for how many seconds the loop did not wait: a turn, and what a wait overran.
 
-    def due() -> None:
-        nonlocal timer
-        assert timer is not None
-        now = loop.time()
-        observe(max(0.0, now - timer.when()))
-        timer = loop.call_at(now + INTERVAL_S, due)
+    A wait overruns while another thread holds the interpreter, or the machine is busy; one that something ended before
+    its time-out is taken as well kept. Only the thread of the loop may set ``observe``.
+    """
 
-    timer = loop.call_later(INTERVAL_S, due)
-    try:
-        yield
-    finally:
-        timer.cancel()
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.observe: Callable[[float], None] | None = None
+        self._now = now
+        self._waited_at: float | None = None
+        """When the last wait ended."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        began = self._now()
+        ready = super().select(timeout)
+        ended = self._now()
+        if self.observe is not None and self._waited_at is not None:
+            self.observe(began - self._waited_at + _overrun(ended - began, timeout, is_early=bool(ready)))
+        self._waited_at = ended
+        return ready
+
+    def event_loop(self) -> asyncio.AbstractEventLoop:
+        """A new event loop that waits with this selector."""
+        return asyncio.SelectorEventLoop(self)
+
+
+def _overrun(waited_s: float, timeout: float | None, *, is_early: bool) -> float:
+    """What a wait took beyond its time-out, which the kernel counts in whole milliseconds, rounded up."""
+    if timeout is None or (is_early and timeout > 0):
+        return 0.0
+    return max(0.0, waited_s - math.ceil(max(0.0, timeout) / MILLISECOND) * MILLISECOND)

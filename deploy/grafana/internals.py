@@ -112,7 +112,7 @@ def _process(board: Dashboard) -> None:
         lines(
             Spec(
                 title="Stalls of the event loop",
-                description="How late a timer was: for how long something kept the event loop from everything else.",
+                description="How long its turns take: each keeps it from everything else.",
                 queries=quantiles(f"{P}event_loop_stall_seconds_bucket{{{I}}}", "", 0.5, 0.99),
                 unit="s",
                 width=6,

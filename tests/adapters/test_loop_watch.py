@@ -3,55 +3,120 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from controller.adapters.loop_watch import INTERVAL_S, watched_loop
+import pytest
+
+from controller.adapters.loop_watch import WatchedSelector
 
 
-class SteppedLoop(asyncio.SelectorEventLoop):
-    """A loop whose time only moves by hand, or to the next timer when there is nothing else to do."""
+class Time:
+    """Moves by hand; a wait moves it by ``wait_s``."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.now = 100.0
 
-    def time(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
-    def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self.now = max(self.now, self._scheduled[0].when())  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
 
-
-def told(*steps_s: float) -> list[float]:
-    """What is observed while steps of these lengths run, each after an idle interval and a half."""
+def told(program: Callable[[Time], Coroutine[Any, Any, None]]) -> list[float]:
+    """What is observed while ``program`` runs on a watched loop whose selector has this time."""
     seen: list[float] = []
-    loop = SteppedLoop()
-
-    async def run() -> None:
-        with watched_loop(seen.append):
-            for step_s in steps_s:
-                await asyncio.sleep(1.5 * INTERVAL_S)
-                loop.now += step_s
-        await asyncio.sleep(10 * INTERVAL_S)
-
+    time = Time()
+    selector = WatchedSelector(time)
+    selector.observe = seen.append
+    loop = selector.event_loop()
     try:
-        loop.run_until_complete(run())
+        loop.run_until_complete(program(time))
     finally:
         loop.close()
-    return [round(each, 6) for each in seen]
+    return seen
 
 
-def test_a_free_loop_has_no_stall() -> None:
-    """Timers that come in time are observed as 0, so that the histogram's count tells that it is watched."""
-    assert told(0.0, 0.0) == [0.0, 0.0, 0.0]
+def test_a_turn_is_as_long_as_what_ran_in_it() -> None:
+    """Two steps of 0.1 s and 0.2 s in one turn keep everything else waiting for 0.3 s."""
+
+    async def steps(time: Time) -> None:
+        async def step(seconds: float) -> None:
+            time.now += seconds
+
+        await asyncio.sleep(0)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(step(0.1))
+            tasks.create_task(step(0.2))
+
+    assert max(told(steps)) == pytest.approx(0.3)
 
 
-def test_a_long_step_is_seen_as_long_as_it_held_up_the_timer() -> None:
-    """A step of 100 ms that begins half an interval before the timer keeps it from coming for 95 ms."""
-    assert max(told(0.1, 0.0)) == 0.095
+def test_a_turn_without_a_stall_is_seen_as_nothing() -> None:
+    """Every turn is observed, so that the histogram's count tells that the loop is watched."""
+
+    async def idle(time: Time) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    seen = told(idle)
+    assert len(seen) >= 3
+    assert set(seen) == {0.0}
 
 
-def test_nothing_is_observed_after_the_end() -> None:
-    """The timer ends with the block: its ten intervals afterwards are not watched."""
-    assert len(told(0.0)) == 1
+class Held(Time):
+    """Every other reading is later by what the wait in between was held up for."""
+
+    def __init__(self, held_s: float) -> None:
+        super().__init__()
+        self.held_s = held_s
+        self.readings = 0
+
+    def __call__(self) -> float:
+        self.readings += 1
+        if self.readings % 2 == 0:
+            self.now += self.held_s
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("timeout", "waited_s", "stall_s"),
+    [
+        (0.0, 0.25, 0.25),  # nothing to wait for, and yet it took a quarter of a second: another thread ran
+        (0.0014, 0.1, 0.098),  # the kernel waits for whole milliseconds
+        (0.2, 0.2, 0.0),
+        (-1.0, 0.1, 0.1),  # as 0
+    ],
+)
+def test_a_wait_that_overruns_is_a_stall(timeout: float, waited_s: float, stall_s: float) -> None:
+    """Whatever kept the loop from coming back in time kept it from its work."""
+    seen: list[float] = []
+    with WatchedSelector(Held(waited_s)) as selector:
+        selector.select(0)
+        selector.observe = seen.append
+        selector.select(timeout)
+    assert seen == pytest.approx([stall_s])
+
+
+def test_a_wait_that_something_ends_early_is_no_stall() -> None:
+    """Idle time is none, however long."""
+    seen: list[float] = []
+    ours, theirs = os.pipe()
+    try:
+        os.write(theirs, b"!")
+        with WatchedSelector(Held(5.0)) as selector:
+            selector.register(ours, selectors.EVENT_READ)
+            selector.select(0.001)
+            selector.observe = seen.append
+            assert selector.select(10.0)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert seen == [0.0]
+
+
+def test_nothing_is_told_before_somebody_asks() -> None:
+    """The start-up is not watched: it has nobody to keep waiting."""
+    with WatchedSelector(Held(1.0)) as selector:
+        selector.select(0)
+        assert selector.observe is None
