@@ -210,13 +210,17 @@ class Track:
         seen = await self._described(chunk)
         if seen is None:
             return
+        ready = []
         for row in chunk:
             found = seen.get(row.job_id)
             if found is not None and found.status is BatchStatus.FAILED and wants_look_up(ended := found.observation()):
                 self._aside.add(row.key)
                 tasks.start_soon(self._end_parent, row, ended, name="look up children")
+            else:
+                ready.append(row)
         await self._notice(chunk, seen)
-        await self._store_chunk([row for row in chunk if row.key not in self._aside], seen)
+        # Not what is aside by now: a look-up that was answered at once is over already, and stores its own row.
+        await self._store_chunk(ready, seen)
 
     async def _store_chunk(self, chunk: Sequence[Tracked], seen: Mapping[str, Seen]) -> None:
         changed = [row for row in chunk if self._is_changed(row, seen.get(row.job_id))]

@@ -6,20 +6,24 @@ back, so that the test of it can fail. Told in the words of an operator in ``sto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
+import orjson
+
 from controller import budgets, intake, lookup
 from controller.adapters.store import names
 from controller.application import Application
 from controller.core import lifecycle, polling
-from controller.core.job import Job, JobState
+from controller.core.job import BatchStatus, Job, JobState
 from controller.core.limits import REQUEST_ID_TAG
+from controller.core.polling import Tracked
 from controller.stages import track
 from tests.simulation import checkers
+from tests.simulation.checkers_why import WHY
 from tests.simulation.scenario import REGION, Disruption, Foreign, Scenario, Sent, draw_common
 
 
@@ -203,6 +207,44 @@ async def _no_stored_account(self: Application) -> None:
     return None
 
 
+# --- a look-up of children that is over at once ----------------------------------------------------------------
+
+
+def _children_denied(seed: int) -> Scenario:
+    """Arrays fail where ListJobs is not allowed: the second one's look-up takes no time."""
+    drawn = calm(seed, scripted={"ListJobs": ("access_denied",) * 50}, drain_bound_s=600.0)
+    arrays = tuple(_array(number) for number in range(12))
+    return replace(drawn, requests=arrays, profile=replace(drawn.profile, application_failure_p=0.5))
+
+
+def _array(number: int) -> Sent:
+    body = {
+        "requestId": f"r{number}",
+        "jobName": f"job-{number}",
+        "jobQueue": "batch-0",
+        "jobDefinition": "work",
+        "arrayProperties": {"size": 3},
+    }
+    return Sent(
+        at=0.4 * number, source="source-0", body=orjson.dumps(body).decode(), kind="submit", request_id=f"r{number}"
+    )
+
+
+async def _whoever_is_not_aside_now(self: track.Track, chunk: Sequence[Tracked], tasks: Any) -> None:
+    seen = await self._described(chunk)
+    if seen is None:
+        return
+    for row in chunk:
+        found = seen.get(row.job_id)
+        if found is not None and found.status is BatchStatus.FAILED:
+            ended = found.observation()
+            if track.wants_look_up(ended):
+                self._aside.add(row.key)
+                tasks.start_soon(self._end_parent, row, ended)
+    await self._notice(chunk, seen)
+    await self._store_chunk([row for row in chunk if row.key not in self._aside], seen)
+
+
 FINDINGS: Mapping[str, Finding] = {
     "a queue that does not exist": Finding(
         story="A request to a job queue that does not exist, whose first answer was lost, was in doubt for ever: "
@@ -263,6 +305,14 @@ FINDINGS: Mapping[str, Finding] = {
         world=_stopped_at_start,
         undone=lambda: mock.patch.object(Application, "_start_unless_drained", Application._start),
         found_by=444,
+    ),
+    "children that may not be listed": Finding(
+        story="An array that failed where ListJobs is denied told nothing of its children, not even that they "
+        "could not be looked up: the look-up was over before the rest of the answer was stored.",
+        promises=(WHY,),
+        world=_children_denied,
+        undone=_patched(track.Track, "_observe_chunk", _whoever_is_not_aside_now),
+        found_by=301225,
     ),
     "killed right after the first job": Finding(
         story="Where STS did not answer, a process killed right after its first job left a store of no account, which "
