@@ -17,8 +17,9 @@ Credentials
     the two.
 
 Throttles
-    A throttle cuts the budget of the call that met it, never the total. If AWS's limit is on the account, each
-    purpose meets it by itself and slows down by itself, and one that AWS does not throttle need not pay for another.
+    A throttle cuts the budget of the call that met it, never the total. AWS does not say whether its limit is on each
+    operation or on the account. So a purpose that AWS does not throttle does not pay for another; purposes that it
+    does throttle are cut together, since their limit may be one, which each would else have to find for itself.
 """
 
 from __future__ import annotations
@@ -192,7 +193,12 @@ class Budgets:
     def throttled(self, purpose: Purpose) -> None:
         """A call of this purpose was answered with a throttle."""
         line = self._lines[purpose]
-        line.pace = line.pace.throttled(self._clock.monotonic())
+        before, now = line.pace, self._clock.monotonic()
+        line.pace = before.throttled(now)
+        if line.pace.rate_per_s < before.rate_per_s:
+            for other in self._lines.values():
+                if other is not line:
+                    other.pace = other.pace.cut_elsewhere(now)
 
     def succeeded(self, purpose: Purpose) -> None:
         """A call of this purpose was answered, and not with a throttle."""

@@ -108,15 +108,18 @@ class Pace:
             return self
         if self.noise.is_excusable:
             return replace(self, noise=self.noise.excused(is_trial=self._is_trial))
-        floor = min(FLOOR_PER_S, _whole(self.ceiling_per_s))
-        return replace(
-            self,
-            rate_per_s=max(floor, self.rate_per_s * CUT),
-            last_cut_at=now,
-            throttled_rate=self.rate_per_s,
-            recovered_s=0.0,
-            noise=self.noise.cut(),
-        )
+        return replace(self._cut(now), noise=self.noise.cut())
+
+    def cut_elsewhere(self, now: float) -> Pace:
+        """Another budget of the same account was cut at ``now``: the limit that it met may be on all of them together.
+
+        A budget that was throttled lately too, and is still below its ceiling for it, is cut along: one limit that
+        each finds by itself is found too often. One that nobody throttled is not, but will be at its next throttle,
+        unless noise is known of it.
+        """
+        if self.throttled_rate is None:
+            return replace(self, noise=self.noise.doubted())
+        return self if self._belongs_to_cut(now) else self._cut(now)
 
     def succeeded(self, now: float) -> Pace:
         """A call was answered at ``now``, and not with a throttle."""
@@ -125,6 +128,16 @@ class Pace:
         is_after_cut = self._is_trial and self.throttled_rate is not None
         noise = self.noise.succeeded(is_trial=self._is_trial, is_after_cut=is_after_cut)
         return replace(self, noise=noise)._recovered(now)
+
+    def _cut(self, now: float) -> Pace:
+        floor = min(FLOOR_PER_S, _whole(self.ceiling_per_s))
+        return replace(
+            self,
+            rate_per_s=max(floor, self.rate_per_s * CUT),
+            last_cut_at=now,
+            throttled_rate=self.rate_per_s,
+            recovered_s=0.0,
+        )
 
     def _belongs_to_cut(self, now: float) -> bool:
         return now - self.last_cut_at < CUT_WINDOW_S

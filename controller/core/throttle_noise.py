@@ -10,16 +10,21 @@ throttled (or at the ceiling, where there is nothing to be felt for), with no cu
 throttled counts as noise, and older trials are forgotten by and by. A trial that ends in another cut, or that leaves
 the slow rates before it is full, tells nothing.
 
-``grace`` says how many throttles will be put down to noise before the next one is a limit. It is earned by calls that
-succeeded, ``NOISE_FACTOR`` times as fast as noise uses it up, and kept to a few seconds' worth, so that a real limit,
-which throttles many calls in a row, exhausts it at once.
+``grace`` says how many throttles will be put down to noise before the next one is a limit. It is a sequential test
+(Page's cumulative sum) of the known share of noise against that share and ``LIMIT_SHARE``: a throttle takes one from
+it, a call that succeeded adds what makes both even between the two shares, and no more is kept than it takes to tell
+them apart. So noise that comes as rarely as it should costs nothing, and throttles in quick succession are heeded.
 
-The numbers come from simulation (``tests/core/test_pacing.py``, ``tests/properties/test_pacing.py``): more grace
-lets a limit go unheeded (more throttled calls), less makes noise costly.
+Where budgets share a limit, each meets what the others overran. So a cut of one of them takes away from the others
+what they were granted without knowing of any noise (``doubted``).
+
+The numbers come from simulation (``tests/core/test_pacing.py``, ``tests/properties/test_pacing_limiters.py``): more
+grace lets a limit go unheeded (more throttled calls), less makes noise costly.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -30,13 +35,14 @@ PRIOR_CALLS: Final = 50
 """Calls without a throttle that are assumed before anything is known."""
 SHARE_MAX: Final = 0.05
 """More than this is never taken for noise."""
-NOISE_FACTOR: Final = 2.0
-"""Noise comes in clumps: grace that is earned no faster than it is used up would often be lacking."""
+LIMIT_SHARE: Final = 0.05
+"""A limit that was met throttles at least this share of the calls, on top of noise."""
+CONFIDENCE: Final = 5.0
+"""Logarithm of the odds at which throttles are taken for a limit."""
 GRACE_BASE_PER_CALL: Final = 0.003
 """Earned where no noise is known: one throttle in 333 calls is no limit yet."""
 GRACE_BASE: Final = 1.0
-GRACE_CALLS: Final = 500.0
-"""Grace is kept for what is known as noise of so many calls, and ``GRACE_BASE`` more."""
+"""Kept where no noise is known."""
 GRACE_AFTER_CUT: Final = 1.0
 """Granted to a trial, which could not show noise otherwise: the first throttle would end it."""
 
@@ -70,15 +76,21 @@ class ThrottleNoise:
     def succeeded(self, *, is_trial: bool, is_after_cut: bool) -> ThrottleNoise:
         """A call was answered, and not with a throttle. ``is_after_cut``: its trial is that of a cut."""
         after = self._answered(is_trial=is_trial, throttled=0)
-        share = after.share
-        most = GRACE_BASE + GRACE_CALLS * share
+        earned, most = GRACE_BASE_PER_CALL, GRACE_BASE
+        if (share := after.share) > 0:
+            weight = math.log1p(LIMIT_SHARE / share)
+            earned, most = max(earned, LIMIT_SHARE / weight), max(most, CONFIDENCE / weight)
         if is_after_cut:
             most = max(most, GRACE_AFTER_CUT)
-        return replace(after, grace=min(most, after.grace + GRACE_BASE_PER_CALL + NOISE_FACTOR * share))
+        return replace(after, grace=min(most, after.grace + earned))
 
     def cut(self) -> ThrottleNoise:
         """The rate was cut: what was on trial tells nothing, and the slower rate is on trial from now on."""
         return replace(self, trial_calls=0, trial_throttled=0, grace=GRACE_AFTER_CUT)
+
+    def doubted(self) -> ThrottleNoise:
+        """Another budget has met a limit, which may be this one's too."""
+        return self if self.throttled else replace(self, grace=0.0)
 
     def _answered(self, *, is_trial: bool, throttled: int) -> ThrottleNoise:
         if not is_trial:

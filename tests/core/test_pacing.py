@@ -208,11 +208,40 @@ def test_takes_what_a_heavy_neighbour_leaves(burst: float) -> None:
 
 
 def test_two_budgets_share_a_low_limit() -> None:
-    """Two saturated budgets on an account that takes 10 calls per second: both keep going, few are throttled."""
-    bucket = TokenBucket(10.0, 10.0)
-    seen = use(saturate(bucket, ceilings=[40.0, 8.0], seconds=600.0, latency_s=0.08), 60.0, 600.0, available=10.0)
-    assert seen.throttled < 0.03
+    """Saturated budgets on an account that takes 10 calls per second: all keep going, and together they have no more
+    throttled than one alone would have."""
+    for ceilings in ([40.0, 8.0], [40.0, 20.0], [40.0, 20.0, 4.0]):
+        calls = saturate(TokenBucket(10.0, 10.0), ceilings=ceilings, seconds=600.0, latency_s=0.08)
+        seen = use(calls, 60.0, 600.0, available=10.0)
+        assert seen.throttled < 0.02, (ceilings, seen)
+        assert seen.used >= 0.9, (ceilings, seen)
+
+
+def test_two_budgets_with_a_limit_each_use_both() -> None:
+    """Should AWS limit each operation by itself, being cut together costs little of either."""
+    buckets = [TokenBucket(10.0, 10.0), TokenBucket(6.0, 6.0)]
+    seen = use(saturate(buckets, ceilings=[40.0, 20.0], seconds=600.0, latency_s=0.08), 60.0, 600.0, available=16.0)
+    assert seen.throttled < 0.02
     assert seen.used >= 0.9
+
+
+def test_a_cut_elsewhere_costs_a_budget_nothing_that_nobody_throttled() -> None:
+    """Only its next throttle is heeded at once, even if it is the first in hundreds of calls."""
+    pace, now = Pace.start(10, now=0.0), 0.0
+    for _ in range(400):
+        now += 0.1
+        pace = pace.sent(now).succeeded(now)
+    assert pace.throttled(now).rate_per_s == 10
+    told = pace.cut_elsewhere(now)
+    assert told.rate_per_s == 10
+    assert told.throttled(now).rate_per_s == pytest.approx(8.5)
+
+
+def test_budgets_that_are_throttled_are_cut_together() -> None:
+    """Once in a second, whichever of them is throttled."""
+    pace = Pace.start(10, now=0.0).throttled(0.0)
+    assert pace.cut_elsewhere(0.5).rate_per_s == pytest.approx(8.5)
+    assert pace.cut_elsewhere(1.5).rate_per_s == pytest.approx(8.5 * 0.85)
 
 
 def test_a_rate_that_nobody_throttles_is_nearly_used_up() -> None:

@@ -38,7 +38,7 @@ Change = tuple[float, Callable[[], None]]
 
 
 def saturate(
-    limiter: Limiter,
+    limiter: Limiter | Sequence[Limiter],
     *,
     seconds: float,
     ceilings: Sequence[float] = (40.0,),
@@ -46,7 +46,8 @@ def saturate(
     seed: int = 0,
     changes: Sequence[Change] = (),
 ) -> list[Call]:
-    """Budgets that always have something to send, on one account."""
+    """Budgets that always have something to send, on one account: one limiter for all, or one for each."""
+    limiters = [limiter] * len(ceilings) if not isinstance(limiter, Sequence) else limiter
     rng = random.Random(seed)
     paces = [Pace.start(ceiling, now=0.0) for ceiling in ceilings]
     answers: list[tuple[float, int, int, bool]] = []
@@ -57,13 +58,16 @@ def saturate(
         at, number = min((pace.next_send_at, number) for number, pace in enumerate(paces))
         if answers and answers[0][0] <= at:
             at, _, number, is_throttled = heapq.heappop(answers)
-            paces[number] = paces[number].throttled(at) if is_throttled else paces[number].succeeded(at)
+            before = paces[number]
+            paces[number] = before.throttled(at) if is_throttled else before.succeeded(at)
+            if paces[number].rate_per_s < before.rate_per_s:
+                paces = [pace if pace is paces[number] else pace.cut_elsewhere(at) for pace in paces]
             continue
         if at >= seconds:
             return calls
         while left and left[0][0] <= at:
             left.pop(0)[1]()
-        is_throttled = not limiter.take(at)
+        is_throttled = not limiters[number].take(at)
         calls.append(Call(at, paces[number].rate_per_s, is_throttled))
         paces[number] = paces[number].sent(at)
         heapq.heappush(answers, (at + latency_s * (0.5 + rng.random()), next(order), number, is_throttled))

@@ -70,13 +70,11 @@ def test_a_limit_that_drops_and_is_raised_is_found_within_a_minute(chunk: int) -
         assert all(later - first > 1.0 for first, later in zip(times, times[most:], strict=False)), seed
 
 
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize("seed", [1, 2, 8])
 def test_the_application_finds_a_limit_that_drops_and_is_raised(seed: int) -> None:
     """The real application, with one limit over all Batch calls that goes 50 → 10 → 50 per second while it submits and
-    describes: from a minute after each change on fewer than 3 % of all calls are throttled, at least 90 % of what is
+    describes: from a minute after each change on fewer than 2 % of all calls are throttled, at least 90 % of what is
     available is used, and no limit of ours is exceeded in any second as AWS sees it.
-
-    The goal is 2 %, which the pure core keeps; submits and describes, each finding the limit by itself, come to 2.2 %.
     """
     dropped_at, raised_at = 12.0, 142.0
     drop = Disruption(at=dropped_at, kind="rate_lowered", for_s=raised_at - dropped_at, what="", size=0.5)
@@ -87,7 +85,7 @@ def test_the_application_finds_a_limit_that_drops_and_is_raised(seed: int) -> No
         (raised_at + 45, raised_at + 60, CEILING_PER_S),
     ):
         within = [throttled for at, _, throttled in calls if since <= at < until]
-        assert sum(within) / len(within) < 0.03, (since, sum(within), len(within))
+        assert sum(within) / len(within) < 0.02, (since, sum(within), len(within))
         assert (len(within) - sum(within)) / ((until - since) * available) >= 0.9, (since, len(within))
     assert keeps_every_promise(world)
 
@@ -103,7 +101,7 @@ def test_without_a_memory_for_noise_one_throttle_in_a_hundred_costs_most_of_the_
     with (
         mock.patch.object(throttle_noise, "GRACE_AFTER_CUT", 0.0),
         mock.patch.object(throttle_noise, "GRACE_BASE", 0.0),
-        mock.patch.object(throttle_noise, "GRACE_CALLS", 0.0),
+        mock.patch.object(throttle_noise, "CONFIDENCE", 0.0),
     ):
         assert used() < 0.5
 
