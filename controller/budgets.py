@@ -31,7 +31,7 @@ from typing import Final
 
 import anyio
 
-from controller.core.pacing import Pace, SendWindow
+from controller.core.pacing import Pace, SendWindow, throttled_together
 from controller.core.sharing import FairTurns
 from controller.ports import Clock
 
@@ -192,13 +192,9 @@ class Budgets:
 
     def throttled(self, purpose: Purpose) -> None:
         """A call of this purpose was answered with a throttle."""
-        line = self._lines[purpose]
-        before, now = line.pace, self._clock.monotonic()
-        line.pace = before.throttled(now)
-        if line.pace.rate_per_s < before.rate_per_s:
-            for other in self._lines.values():
-                if other is not line:
-                    other.pace = other.pace.cut_elsewhere(now)
+        paces = {each: line.pace for each, line in self._lines.items()}
+        for each, pace in throttled_together(paces, purpose, self._clock.monotonic()).items():
+            self._lines[each].pace = pace
 
     def succeeded(self, purpose: Purpose) -> None:
         """A call of this purpose was answered, and not with a throttle."""

@@ -11,7 +11,7 @@ from collections import deque
 from benchmarks.peers.account import Account, Progress
 from controller.budgets import SHARES, Purpose
 from controller.core.job import BatchStatus, RowKey
-from controller.core.pacing import Pace, SendWindow
+from controller.core.pacing import Pace, SendWindow, throttled_together
 from controller.core.polling import Schedule, Tracked
 from controller.core.sharing import FairTurns
 from controller.ports import TrackedRow
@@ -96,8 +96,11 @@ class Controller:
         self._under_way[purpose] += 1
 
     def _answered(self, purpose: Purpose, *, is_ok: bool) -> None:
-        now, pace = self._account.now, self._paces[purpose]
-        self._paces[purpose] = pace.succeeded(now) if is_ok else pace.throttled(now)
+        now = self._account.now
+        if is_ok:
+            self._paces[purpose] = self._paces[purpose].succeeded(now)
+        else:
+            self._paces = throttled_together(self._paces, purpose, now)
         self._under_way[purpose] -= 1
         self._wake(now)
 

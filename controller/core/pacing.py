@@ -30,11 +30,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from controller.core.limits import PACING_GUARD
 from controller.core.throttle_noise import ThrottleNoise
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 CUT: Final = 0.85
 """What a throttle leaves of the rate."""
@@ -158,6 +161,14 @@ class Pace:
         if rate >= top:
             return replace(self, rate_per_s=top, throttled_rate=None, recovered_s=0.0)
         return replace(self, rate_per_s=max(self.rate_per_s, rate), recovered_s=recovered_s)
+
+
+def throttled_together(paces: Mapping[_Key, Pace], which: _Key, now: float) -> dict[_Key, Pace]:
+    """The budgets of one account after a call of one of them was throttled at ``now``."""
+    before, after = paces[which], paces[which].throttled(now)
+    if after.rate_per_s == before.rate_per_s:
+        return {**paces, which: after}
+    return {key: after if key == which else pace.cut_elsewhere(now) for key, pace in paces.items()}
 
 
 class SendWindow:

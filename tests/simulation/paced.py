@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from controller.core.pacing import Pace
+from controller.core.pacing import Pace, throttled_together
 from controller.simaws.limiters import Limiter, TokenBucket
 
 
@@ -49,19 +49,19 @@ def saturate(
     """Budgets that always have something to send, on one account: one limiter for all, or one for each."""
     limiters = [limiter] * len(ceilings) if not isinstance(limiter, Sequence) else limiter
     rng = random.Random(seed)
-    paces = [Pace.start(ceiling, now=0.0) for ceiling in ceilings]
+    paces = {number: Pace.start(ceiling, now=0.0) for number, ceiling in enumerate(ceilings)}
     answers: list[tuple[float, int, int, bool]] = []
     order = itertools.count()
     calls: list[Call] = []
     left = list(changes)
     while True:
-        at, number = min((pace.next_send_at, number) for number, pace in enumerate(paces))
+        at, number = min((pace.next_send_at, number) for number, pace in paces.items())
         if answers and answers[0][0] <= at:
             at, _, number, is_throttled = heapq.heappop(answers)
-            before = paces[number]
-            paces[number] = before.throttled(at) if is_throttled else before.succeeded(at)
-            if paces[number].rate_per_s < before.rate_per_s:
-                paces = [pace if pace is paces[number] else pace.cut_elsewhere(at) for pace in paces]
+            if is_throttled:
+                paces = throttled_together(paces, number, at)
+            else:
+                paces[number] = paces[number].succeeded(at)
             continue
         if at >= seconds:
             return calls
