@@ -150,7 +150,9 @@ class Application:
         settings, ports = self.settings, self._ports
         clock, store, batch, ledger, budgets = ports.clock, ports.store, ports.batch, self.ledger, self.budgets
         look_up = LookUp(batch=batch, budgets=budgets, health=self.health)
-        decider = Decider(store=store, ledger=ledger, clock=clock, rules=self._rules)
+        decider = Decider(
+            store=store, ledger=ledger, clock=clock, rules=self._rules, tenant_from=settings.intake.tenant_from
+        )
         self.ingests = [
             Ingest(
                 source=source,

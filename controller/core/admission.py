@@ -117,7 +117,7 @@ class QueueView:
     queued: int
     is_held: bool
     head: tuple[Job, ...] = ()
-    """The first ``wanted(view)`` rows of its backlog, in the store's order."""
+    """The first ``wanted(view)`` rows of its backlog, in the order of its tenants' turns (``core.tenants``)."""
 
     @property
     def slots(self) -> int:
