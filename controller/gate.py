@@ -6,9 +6,10 @@ while the store fails or credentials are refused.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from controller.core.admission import IntakeMarks, QueueLimits, intake_is_open
+from controller.core.admission import IntakeMarks, QueueLimits, intake_is_open, kept_for_others
 from controller.core.job import JobState
 from controller.health import Health
 from controller.holds import HoldBook
@@ -39,9 +40,13 @@ class IntakeGate:
     async def refresh(self) -> None:
         """Count again. Raises StoreUnavailable."""
         usage = [row for row in await self._store.usage() if row.state is JobState.QUEUED]
-        total = sum(row.count for row in usage)
+        queued: Counter[str] = Counter()
+        for row in usage:
+            queued[row.source] += row.count
         for source, was_open in self._is_open.items():
             countable = sum(row.count for row in usage if row.source == source and self._counts(row))
+            others = kept_for_others(queued, source, sources=self._is_open, marks=self._marks)
+            total = queued[source] + others
             self._is_open[source] = intake_is_open(
                 was_open=was_open, countable=countable, total=total, marks=self._marks
             )

@@ -1,7 +1,7 @@
 """Admission: reserve a slot and write the intent, in one transaction, for as many requests as may be sent now.
 
-Reads the counts of every queue and the next rows of each backlog, asks ``core.admission`` and commits SUBMITTING rows. It
-is the only stage that adds to what is in flight, so counts read before its commit can only be too high: limits hold.
+Reads the counts of every queue and the next rows of each backlog, asks ``core.admission`` and commits SUBMITTING rows.
+It is the only stage that adds to what is in flight, so counts read before its commit can only be too high: limits hold.
 """
 
 from __future__ import annotations

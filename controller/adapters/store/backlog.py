@@ -14,9 +14,9 @@ from typing import Any, Final
 from controller.adapters.store.rows import JOB_COLUMNS
 
 _PLACE: Final = "FROM jobs INDEXED BY jobs_backlog WHERE job_queue = ? AND state = 0 AND cancel_requested_at IS NULL "
-NEXT_TENANT: Final = f"SELECT tenant {_PLACE} AND tenant < ? ORDER BY tenant DESC LIMIT 1"  # noqa: S608
+NEXT_TENANT: Final = f"SELECT tenant {_PLACE} AND tenant < ? ORDER BY tenant DESC LIMIT 1"
 ROWS: Final = (
-    f"SELECT {JOB_COLUMNS} {_PLACE} AND tenant = ? "  # noqa: S608 - constants of this module and of rows.py
+    f"SELECT {JOB_COLUMNS} {_PLACE} AND tenant = ? "
     "AND (expires_at IS NULL OR expires_at > ?) AND job_definition NOT IN (:these) ORDER BY rank, key LIMIT ?"
 )
 TOP: Final = 2**62
