@@ -34,8 +34,10 @@ from controller.stages.submit import Submit
 from controller.stages.track import Track
 from tests.simulation import ablation_switches as off
 from tests.simulation import ablation_switches_events as events_off
+from tests.simulation import ablation_switches_tenants as tenants_off
 from tests.simulation import ablation_worlds as worlds
-from tests.simulation import checkers, checkers_events, checkers_extra, checkers_why
+from tests.simulation import ablation_worlds_tenants as floods
+from tests.simulation import checkers, checkers_events, checkers_extra, checkers_tenants, checkers_why
 from tests.simulation.ablation_switches import Switch, put
 from tests.simulation.ablation_worlds import Bend, called, calm, disrupted, killed, slow_store, tight
 from tests.simulation.scenario import Scenario, draw_common, flooded
@@ -73,6 +75,8 @@ NUMBERS: Final[Mapping[str, str]] = {
     ENDS: "5",
     checkers_extra.DRAINED: "6",
     checkers.SMALL_OUTAGE: "3",
+    checkers_tenants.TURNS: "7",
+    checkers_tenants.OPEN: "7",
 }
 """Promises of ``docs/promises.md``, by what their checkers call them."""
 
@@ -690,6 +694,34 @@ ABLATIONS: Final = (
         off=put(Submit, "__init__", off.undrained),
         bend=worlds.stopped,
         seed=4,
+    ),
+    Ablation(
+        name="turns",
+        safeguard="Tenants of a job queue take turns",
+        where="core/tenants.py, adapters/store/backlog.py",
+        without="requests go by priority and age, whoever's they are",
+        promise=checkers_tenants.TURNS,
+        off=tenants_off.no_tenants,
+        bend=floods.flooding_tenant(6.0),
+    ),
+    Ablation(
+        name="turn-kept",
+        safeguard="A round goes on from plan to plan",
+        where="stages/admit.py",
+        without="each plan begins a new one",
+        promise=checkers_tenants.TURNS,
+        off=tenants_off.rounds_begin_anew,
+        bend=floods.flooding_tenant(2.0, is_known_first=False),
+    ),
+    Ablation(
+        name="source-part",
+        safeguard="Each SQS queue is sure of a part of the backlog",
+        where="core/admission.py, gate.py",
+        without="who comes first takes it all",
+        promise=checkers_tenants.OPEN,
+        off=tenants_off.first_come,
+        bend=floods.flooding_source,
+        seed=2,
     ),
 )
 """By promise."""
