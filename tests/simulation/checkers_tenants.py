@@ -73,7 +73,7 @@ def _turns(world: SimWorld) -> dict[str, list[_Turn]]:
             body = orjson.loads(sent.body)
             request_id = sent.request_id or message_id
             name = batch_job_name(body["jobName"], store_id=world.store_id, request_id=request_id)
-            of_name[name] = (body["jobQueue"].rpartition("/")[2], _tenant(sent), request_id)
+            of_name[name] = (body["jobQueue"].rpartition("/")[2], _tenant(world, sent), request_id)
     turns: dict[str, list[_Turn]] = defaultdict(list)
     for call in world.sim.history.calls("SubmitJob"):
         if call.subject in of_name:
@@ -82,9 +82,13 @@ def _turns(world: SimWorld) -> dict[str, list[_Turn]]:
     return turns
 
 
-def _tenant(sent: Sent) -> str:
-    share = orjson.loads(sent.body).get("shareIdentifier")
-    return share or (sent.tenant or "").strip() or QUEUE_URL + sent.source
+def _tenant(world: SimWorld, sent: Sent) -> str:
+    named = {
+        "share_identifier": orjson.loads(sent.body).get("shareIdentifier"),
+        "attribute": (sent.tenant or "").strip(),
+        "source": QUEUE_URL + sent.source,
+    }
+    return next((named[each] for each in world.settings.intake.tenant_from if named[each]), "everybody")
 
 
 def _accepted_at(world: SimWorld) -> dict[str, float]:
