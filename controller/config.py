@@ -108,7 +108,11 @@ class IntakeSettings(Section):
     )
     backlog_low: Count = _key(80_000, "Requests waiting at which receiving goes on.", unit="requests", ge=0)
     backlog_max: Count = _key(
-        1_000_000, "As `backlog_high`, but with the requests of held and paused job queues.", unit="requests", ge=1
+        1_000_000,
+        "Requests waiting in the store in all, also those of held and paused job queues. Each SQS queue is sure of an "
+        "equal part of it, at most of `backlog_high`.",
+        unit="requests",
+        ge=1,
     )
     tenant_from: tuple[NamedBy, ...] = _key(
         TENANT_FROM_DEFAULT,

@@ -402,6 +402,9 @@ class JobStore(Protocol):
         Rows that are to end unsent (cancel requested, or expired by ``now``) and rows of the named definitions are
         left out: they would stand before those that may be sent."""
 
+    async def backlog_tenants(self) -> Mapping[str, int]:
+        """How many tenants have QUEUED rows without a cancel request, per job queue; queues without one are missing."""
+
     async def oldest_backlog(self) -> Mapping[str, float]:
         """``received_at`` of the oldest QUEUED row per job queue."""
 

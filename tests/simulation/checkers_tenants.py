@@ -1,7 +1,7 @@
 """Does a flood delay only who floods? Judged by the order in which AWS saw the calls.
 
-Part of ``checkers.py``, which calls it with the world. What disturbs the order of turns for good reasons (a call that is
-throttled, a job queue that is held, a kill) is not there in the worlds that it judges; it says by itself which those are.
+Part of ``checkers.py``, which calls it with the world. What disturbs the order of turns for good reasons (a call that
+is throttled, a job queue that is held, a kill) is not there in the worlds that it judges; it says which those are.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class _Turn(NamedTuple):
 
 
 def tenants_take_turns(world: SimWorld) -> Iterator[str]:
-    """While a request waits, every other tenant of its job queue gets no more sends than its own tenant does, but for one
-    turn and what was already on its way when it was accepted."""
+    """While a request waits, every other tenant of its job queue gets no more sends than its own tenant does, but for
+    one turn and what was already on its way when it was accepted."""
     scenario = world.scenario
     disturbed = (
         scenario.call_faults or scenario.service_faults or scenario.network_faults or scenario.disruptions

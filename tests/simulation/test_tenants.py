@@ -98,9 +98,7 @@ def test_a_flood_in_one_sqs_queue_delays_no_other(seed: int) -> None:
     two, and sent after three times as many turns as it would need alone."""
     flood = _requests(0.0, "source-0", FLOOD, "flood")
     others = [
-        sent
-        for name in ("source-1", "source-2")
-        for sent in _requests(COMES_AT_S, name, MODEST, name.replace("-", ""))
+        sent for name in ("source-1", "source-2") for sent in _requests(COMES_AT_S, name, MODEST, name.replace("-", ""))
     ]
     world, times = _run(seed, [*flood, *others], backlog_high=200, backlog_low=100, backlog_max=600)
     accepted = [

@@ -88,6 +88,16 @@ async def test_there_are_rows_for_every_turn(store: AuditedStore, limit: int) ->
     assert all(served[tenant] >= min(count, most - 1) for tenant, count in waiting.items())
 
 
+async def test_tenants_with_a_backlog_are_counted(store: AuditedStore) -> None:
+    """Per job queue, and only those that have a request which may be sent."""
+    await _of_tenants(store, "aabc")
+    (cancelled, _) = await insert(
+        store, queued(7, tenant="d"), queued(8, tenant="a", job_queue="low", job_queue_ref="low")
+    )
+    await update(store, replace(cancelled, cancel_requested_at=NOON))
+    assert await store.backlog_tenants() == {"high": 3, "low": 1}
+
+
 # --- by index -----------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,17 @@ ROWS: Final = (
     f"SELECT {JOB_COLUMNS} {_PLACE} AND tenant = ? "
     "AND (expires_at IS NULL OR expires_at > ?) AND job_definition NOT IN (:these) ORDER BY rank, key LIMIT ?"
 )
+TENANTS: Final = f"""
+    WITH RECURSIVE waiting (queue, tenant) AS (
+        SELECT id, (SELECT tenant FROM jobs INDEXED BY jobs_backlog WHERE job_queue = id AND state = 0
+            AND cancel_requested_at IS NULL ORDER BY tenant DESC LIMIT 1) FROM job_queues
+        UNION ALL
+        SELECT queue, ({NEXT_TENANT.replace("job_queue = ?", "job_queue = queue").replace("< ?", "< waiting.tenant")})
+            FROM waiting WHERE tenant IS NOT NULL
+    )
+    SELECT queue, count(tenant) FROM waiting GROUP BY queue HAVING count(tenant) > 0
+"""  # noqa: S608 - constants of this module
+"""Number of tenants per job queue, a seek each."""
 TOP: Final = 2**62
 """Above every tenant."""
 

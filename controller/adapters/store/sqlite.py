@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, TypeVar
 
-from controller.adapters.store.backlog import Backlog
+from controller.adapters.store.backlog import TENANTS, Backlog
 from controller.adapters.store.group import Answer, GroupCommit
 from controller.adapters.store.names import DEFINITIONS_KEPT, TENANTS_MAX, Vocabulary, forget_unused
 from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, unpack_id
@@ -338,6 +338,9 @@ class SqliteStore:
             return self._decoded(backlog.next_rows(after, limit))
 
         return await self._run(read)
+
+    async def backlog_tenants(self) -> Mapping[str, int]:
+        return {self._names.job_queues.name_of(queue): count for queue, count in await self._rows(TENANTS)}
 
     async def oldest_backlog(self) -> Mapping[str, float]:
         rows = await self._rows(_OLDEST)
