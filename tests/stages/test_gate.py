@@ -15,7 +15,7 @@ A, B = "https://sqs.eu-west-1.amazonaws.com/123456789012/a", "https://sqs.eu-wes
 
 
 def gate(store: SqliteStore, clock: ManualClock, *, paused: frozenset[str] = frozenset()) -> IntakeGate:
-    made = IntakeGate(
+    return IntakeGate(
         store=store,
         holds=HoldBook(store=store, clock=clock, on_commit=lambda writes: None),
         health=Health(clock),
@@ -23,7 +23,6 @@ def gate(store: SqliteStore, clock: ManualClock, *, paused: frozenset[str] = fro
         marks=IntakeMarks(high=10, low=8, maximum=25),
         sources=[A, B],
     )
-    return made
 
 
 async def stored(store: SqliteStore, source: str, count: int, *, first: int, job_queue: str = "high") -> None:
@@ -65,7 +64,7 @@ async def test_rows_of_a_stopped_queue_take_nobodys_part(store: SqliteStore, clo
 
 
 async def test_what_another_asks_for_within_its_part_takes_no_room(store: SqliteStore, clock: ManualClock) -> None:
-    """An idle long poll of one SQS queue does not close another; one that asks beyond its part does take of the rest."""
+    """An idle long poll of one SQS queue does not close another; one that asks beyond its part takes of the rest."""
     made = gate(store, clock, paused=frozenset({"stopped"}))
     await stored(store, A, 10, first=0, job_queue="stopped")
     await stored(store, B, 10, first=100, job_queue="stopped")

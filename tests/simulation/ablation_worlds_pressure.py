@@ -1,4 +1,4 @@
-"""Worlds in which somebody floods: a tenant, or the producers of an SQS queue."""
+"""Worlds under pressure: somebody floods, calls are throttled at random, cancels meet a backlog."""
 
 from __future__ import annotations
 
@@ -96,3 +96,48 @@ def flooding_source(scenario: Scenario) -> Scenario:
     made = with_disruptions(made, "queue_disabled", 0.0, for_s=for_s)
     hit = tuple(each for each in made.disruptions if each.what == "closed")
     return replace(made, disruptions=hit)
+
+
+def noisy(scenario: Scenario) -> Scenario:
+    """A long backlog, and one SubmitJob call in fifty that is throttled whatever the rate."""
+    made = with_settings(
+        calm(scenario),
+        intake={"backlog_high": 2_000, "backlog_low": 1_000, "backlog_max": 4_000},
+        submit={"rate_per_s": 20.0, "concurrency": 32},
+        aws={"total_rate_per_s": 48.0},
+    )
+    made = replace(made, settings={**made.settings, "queues": {"*": {"max_in_flight": 10_000, "max_waiting": 10_000}}})
+    job_queue = next(iter(made.job_queues))
+    return replace(
+        made,
+        requests=tuple(_request(0.1, made.sources[0], job_queue, number) for number in range(600)),
+        call_faults={"SubmitJob": {"throttle": 0.02}},
+        profile=replace(made.profile, batch_rate_per_s=None),
+        job_queues=dict.fromkeys(made.job_queues),
+        faults_end_s=60.0,
+    )
+
+
+def cancels_in_a_backlog(scenario: Scenario) -> Scenario:
+    """Long jobs are cancelled while more requests wait than the total lets through."""
+    made = with_settings(
+        calm(scenario),
+        intake={"backlog_high": 2_000, "backlog_low": 1_000, "backlog_max": 4_000},
+        submit={"rate_per_s": 40.0, "concurrency": 32},
+        terminate={"rate_per_s": 10.0},
+        aws={"total_rate_per_s": 6.0},
+    )
+    made = replace(made, settings={**made.settings, "queues": {"*": {"max_in_flight": 10_000, "max_waiting": 10_000}}})
+    job_queue, source = next(iter(made.job_queues)), made.sources[0]
+    sent = [_request(0.1, source, job_queue, number) for number in range(150)]
+    for number in range(150):
+        body = orjson.dumps({"action": "cancel", "requestId": f"r{number}"}).decode()
+        at = 10.0 + number / 10 if number < 10 else 60.0
+        sent.append(Sent(at=at, source=source, body=body, kind="cancel", request_id=f"r{number}"))
+    return replace(
+        made,
+        requests=tuple(sent),
+        profile=replace(made.profile, batch_rate_per_s=None, running_s=(3_600.0, 3_600.0)),
+        job_queues=dict.fromkeys(made.job_queues),
+        faults_end_s=61.0,
+    )

@@ -1,4 +1,4 @@
-"""How the safeguards of fairness are switched off. Part of ``ablation_switches.py``."""
+"""How the safeguards of backpressure are switched off: fairness, noise, shares. Part of ``ablation_switches.py``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 from controller import gate
 from controller.adapters.store import backlog
 from controller.adapters.store.sqlite import SqliteStore
+from controller.budgets import Purpose
+from controller.core import throttle_noise
 from controller.core.job import Job
+from controller.core.sharing import FairTurns
 from controller.stages import admit
 from tests.simulation.ablation_switches import both, put
 
@@ -41,3 +44,16 @@ def _what_they_have(queued: Mapping[str, int], source: str, **_: Any) -> int:
 
 
 first_come = put(gate, "kept_for_others", _what_they_have)
+
+every_throttle_is_a_limit = both(
+    put(throttle_noise, "GRACE_AFTER_CUT", 0.0),
+    put(throttle_noise, "GRACE_BASE", 0.0),
+    put(throttle_noise, "GRACE_CALLS", 0.0),
+)
+
+
+def _submits_first(self: FairTurns[Purpose]) -> Purpose | None:
+    return min(self._tags, key=lambda purpose: (purpose is not Purpose.SUBMIT, self._order[purpose]), default=None)
+
+
+submits_before_all = put(FairTurns, "next", _submits_first)
