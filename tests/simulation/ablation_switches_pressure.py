@@ -48,7 +48,7 @@ first_come = put(gate, "kept_for_others", _what_they_have)
 every_throttle_is_a_limit = both(
     put(throttle_noise, "GRACE_AFTER_CUT", 0.0),
     put(throttle_noise, "GRACE_BASE", 0.0),
-    put(throttle_noise, "GRACE_CALLS", 0.0),
+    put(throttle_noise, "CONFIDENCE", 0.0),
 )
 
 

@@ -712,6 +712,7 @@ ABLATIONS: Final = (
         promise=checkers_pressure.USED,
         off=pressure_off.every_throttle_is_a_limit,
         bend=pressure.noisy,
+        seed=2,
     ),
     Ablation(
         name="shares",

@@ -20,7 +20,7 @@ USED: Final = "what is allowed is used"
 NO_QUEUE: Final = "a terminate waits for no backlog"
 
 NOISE_MAX: Final = 0.05
-USED_MIN: Final = 0.65
+USED_MIN: Final = 0.7
 LEARNT_AFTER_S: Final = 5.0
 SENT_MIN: Final = 300
 REACTION_S: Final = 4.0
@@ -29,7 +29,7 @@ REACTION_S: Final = 4.0
 
 def noise_is_no_limit(world: SimWorld) -> Iterator[str]:
     """Where a few SubmitJob calls are throttled whatever their rate, and nothing else goes wrong, a backlog is sent at
-    two thirds of the configured rate or so, learning included."""
+    seven tenths of the configured rate at least, learning included."""
     scenario = world.scenario
     noise = scenario.call_faults.get("SubmitJob", {})
     others = set(scenario.call_faults) - {"SubmitJob"} or scenario.disruptions or scenario.kill_at_steps

@@ -64,10 +64,9 @@ class Backlog:
     def _in_turn(self, after: int | None) -> Iterator[int]:
         """Tenants with rows: downwards from ``after``, then from the newest down to it. A tenant that is new has the
         greatest number, so it never comes between one that waits and its turn of this round."""
-        stop = -1 if after is None else after
         yield from self._downwards(TOP if after is None else after, -1)
         if after is not None:
-            yield from self._downwards(TOP, stop - 1)
+            yield from self._downwards(TOP, after - 1)
 
     def _downwards(self, below: int, above: int) -> Iterator[int]:
         while True:
