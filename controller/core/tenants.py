@@ -24,8 +24,9 @@ from typing import Final
 
 from controller.core.job import Job
 
-NAME_LENGTH_MAX: Final = 128
-"""Longer names are stored as a hash; SQS's own group ids have 128 characters at most."""
+NAME_LENGTH_MAX: Final = 256
+"""Longer names are stored as a hash. Share identifiers have 255 characters at most, SQS's group ids 128, and the URLs
+of its queues some 150."""
 HASH_LENGTH: Final = 32
 
 

@@ -152,3 +152,29 @@ def test_a_stream_of_new_tenants_starves_nobody(known: int, new_each: int, sends
             assert len(service.served) <= bound, unserved
 
     play(scene)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(-5, 5), st.integers(0, 8), st.booleans())
+def test_a_low_priority_starves_nobody_within_a_tenant(low: int, above: int, is_shared: bool) -> None:
+    """Against an endless stream of its own tenant's requests, n steps of priority above it and as many as are sent, a
+    request is sent after n × aging_s; beside a tenant that floods it takes its turns, twice as many requests."""
+    aging_s = 2.0
+
+    async def scene(service: Service) -> None:
+        await service.store.set_aging({}, aging_s)
+        await service.arrive([("own", low, False)])
+        first = queued(1).request_id
+        turns = 2 if is_shared else 1
+        for _ in range(int(aging_s * above) + 2):
+            # One second passes with each arrival: that is how ``arrive`` dates them.
+            await service.arrive([("own", low + above, False)])
+            if is_shared:
+                await service.store.commit(
+                    [InsertJob(job=queued(10_000 + len(service.served) + n, tenant="flood"), body=BODY) for n in (0, 1)]
+                )
+            if first in {job.request_id for job in await service.plan(turns)}:
+                return
+        raise AssertionError(f"{above} steps above it for {aging_s * above} s, and not sent")
+
+    play(scene)
