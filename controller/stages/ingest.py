@@ -126,14 +126,10 @@ class Ingest:
             if self._undeleted:
                 await self._drain.sleep(REFUSED_PAUSE_S)
                 await self._retry_delete()
-            elif self._clock.monotonic() < self._paused_until:
-                await self._drain.sleep(GATE_CHECK_S)
-            elif room <= 0:
+            elif room <= 0 or self._clock.monotonic() < self._paused_until:
                 if self._gate.is_full(self._source.url):
                     self._health.not_asked(self._source.url)
-                    await self._drain.sleep(GATE_CHECK_S)
-                else:
-                    await self._room.wait(GATE_CHECK_S)
+                await self._room.wait(GATE_CHECK_S)
             elif len(self._buffer) >= BUFFERED_MAX:
                 await self._room.wait(GATE_CHECK_S)
             else:
