@@ -107,7 +107,8 @@ class Application:
         """That of the credentials."""
         self._bound_account = ""
         """That of the store, from an earlier start."""
-        self._counted: tuple[Sequence[UsageRow], Mapping[str, float], Mapping[str, int]] = ((), {}, {})
+        self._counted: tuple[Sequence[UsageRow], Mapping[str, float], Mapping[str, int], Mapping[str, int]]
+        self._counted = ((), {}, {}, {})
         """What the store last counted for the metrics."""
         self._last_words = Drain()
         self._log = structlog.get_logger(stage="app")
@@ -150,7 +151,9 @@ class Application:
         settings, ports = self.settings, self._ports
         clock, store, batch, ledger, budgets = ports.clock, ports.store, ports.batch, self.ledger, self.budgets
         look_up = LookUp(batch=batch, budgets=budgets, health=self.health)
-        decider = Decider(store=store, ledger=ledger, clock=clock, rules=self._rules)
+        decider = Decider(
+            store=store, ledger=ledger, clock=clock, rules=self._rules, tenant_from=settings.intake.tenant_from
+        )
         self.ingests = [
             Ingest(
                 source=source,
@@ -542,8 +545,13 @@ class Application:
         """
         store = self._ports.store
         with suppress(StoreUnavailable):
-            self._counted = (await store.usage(), await store.oldest_backlog(), await store.outbox_counts())
-        usage, oldest_received_at, outbox = self._counted
+            self._counted = (
+                await store.usage(),
+                await store.oldest_backlog(),
+                await store.backlog_tenants(),
+                await store.outbox_counts(),
+            )
+        usage, oldest_received_at, tenants, outbox = self._counted
         snapshot = LedgerSnapshot(
             usage=tuple(usage),
             oldest_received_at=oldest_received_at,
@@ -560,6 +568,7 @@ class Application:
             now=self._ports.clock.now(),
             stuck=self.diagnose.stuck(),
             array_children=self.track.arrays.totals(),
+            tenants=tenants,
         )
         families: list[Metric] = []
         for family in self.metrics.families(snapshot):

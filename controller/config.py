@@ -38,6 +38,7 @@ from controller.core.admission import QueueLimits
 from controller.core.errors import Misconfigured
 from controller.core.limits import REQUEST_ID_TAG, SETTLE_S_DEFAULT, SQS_VISIBILITY_S_MAX, TAGS_MAX
 from controller.core.request_policy import Policy
+from controller.core.tenants import TENANT_FROM_DEFAULT, NamedBy
 
 ANY_QUEUE: Final = "*"
 """Key of ``queues`` for every job queue without an entry of its own."""
@@ -107,7 +108,17 @@ class IntakeSettings(Section):
     )
     backlog_low: Count = _key(80_000, "Requests waiting at which receiving goes on.", unit="requests", ge=0)
     backlog_max: Count = _key(
-        1_000_000, "As `backlog_high`, but with the requests of held and paused job queues.", unit="requests", ge=1
+        1_000_000,
+        "Requests waiting in the store in all, also those of held and paused job queues. Each SQS queue is sure of an "
+        "equal part of it, at most of `backlog_high`.",
+        unit="requests",
+        ge=1,
+    )
+    tenant_from: tuple[NamedBy, ...] = _key(
+        TENANT_FROM_DEFAULT,
+        "What names the tenant of a request, the first that is given: `share_identifier` (its member "
+        "`shareIdentifier`), `attribute` (the message attribute `tenant`), `message_group` (the message's "
+        "MessageGroupId), `source` (its SQS queue). Tenants of a job queue take turns; `[]`: all are one tenant.",
     )
     require_request_id: bool = _key(
         False,
@@ -121,6 +132,8 @@ class IntakeSettings(Section):
             raise KeyProblem("backlog_low", f"must be below backlog_high, which is {self.backlog_high}")
         if self.backlog_max < self.backlog_high:
             raise KeyProblem("backlog_max", f"must be at least backlog_high, which is {self.backlog_high}")
+        if len(set(self.tenant_from)) < len(self.tenant_from):
+            raise KeyProblem("tenant_from", "names something twice; leave one out")
         if len(set(self.queue_urls)) < len(self.queue_urls):
             raise KeyProblem("queue_urls", "names a queue twice; leave one out (receivers sets the parallel polls)")
         if self.dead_letter_queue_url in self.queue_urls:

@@ -37,6 +37,7 @@ _TEXTS: Final[Mapping[str, str]] = {
     "less_than": "must be less than {lt:g}",
     "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
     "string_too_short": "must not be empty",
     "too_short": "must have at least {min_length} entry",
 }

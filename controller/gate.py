@@ -6,9 +6,10 @@ while the store fails or credentials are refused.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from controller.core.admission import IntakeMarks, QueueLimits, intake_is_open
+from controller.core.admission import IntakeMarks, QueueLimits, intake_is_open, kept_for_others
 from controller.core.job import JobState
 from controller.health import Health
 from controller.holds import HoldBook
@@ -16,7 +17,11 @@ from controller.ports import JobStore, UsageRow
 
 
 class IntakeGate:
-    """Keeps, per SQS queue, whether intake is open and for how many rows more."""
+    """Keeps, per SQS queue, whether intake is open and for how many rows more.
+
+    What receivers have asked for and what is not committed yet is *claimed*: it will be rows in a moment, and is
+    counted with them, so that marks hold exactly and nobody's part of the maximum is used up by another's haste.
+    """
 
     def __init__(
         self,
@@ -34,32 +39,50 @@ class IntakeGate:
         self._limits_of = limits_of
         self._marks = marks
         self._is_open = dict.fromkeys(sources, True)
-        self._room = dict.fromkeys(sources, marks.high)
+        self._queued: Counter[str] = Counter()
+        """QUEUED rows per SQS queue, of any that was ever consumed."""
+        self._countable = dict.fromkeys(sources, 0)
+        self._claimed: Counter[str] = Counter()
 
     async def refresh(self) -> None:
         """Count again. Raises StoreUnavailable."""
         usage = [row for row in await self._store.usage() if row.state is JobState.QUEUED]
-        total = sum(row.count for row in usage)
+        queued: Counter[str] = Counter()
+        for row in usage:
+            queued[row.source] += row.count
         for source, was_open in self._is_open.items():
             countable = sum(row.count for row in usage if row.source == source and self._counts(row))
+            others = kept_for_others(queued, source, sources=self._is_open, marks=self._marks)
             self._is_open[source] = intake_is_open(
-                was_open=was_open, countable=countable, total=total, marks=self._marks
+                was_open=was_open, countable=countable, total=queued[source] + others, marks=self._marks
             )
-            self._room[source] = min(self._marks.high - countable, self._marks.maximum - total)
+            self._countable[source] = countable
+        self._queued = queued
 
     def _counts(self, row: UsageRow) -> bool:
         """Rows of held or paused Batch queues wait for something else than for us."""
         return row.job_queue not in self._holds.held_queues() and not self._limits_of(row.job_queue).paused
 
+    def claim(self, source: str, messages: int) -> None:
+        """So many are asked for, or received and not committed yet."""
+        self._claimed[source] = messages
+
     def room(self, source: str) -> int:
-        """Rows that may still come from this SQS queue; 0 or less while intake is closed."""
+        """Messages that may still be asked for; 0 or less while intake is closed or all room is claimed."""
         if any(self._health.intake_blockers().values()) or not self._is_open[source]:
             return 0
-        return self._room[source]
+        return self._unclaimed(source)
 
     def is_full(self, source: str) -> bool:
         """Closed by the marks of the backlog, whatever else may be in the way."""
-        return not self._is_open[source] or self._room[source] <= 0
+        return not self._is_open[source] or self._unclaimed(source) + self._claimed[source] <= 0
+
+    def _unclaimed(self, source: str) -> int:
+        rows = self._queued + self._claimed
+        others = kept_for_others(rows, source, sources=self._is_open, marks=self._marks)
+        marks = self._marks
+        below_high = marks.high - self._countable[source] - self._claimed[source]
+        return min(below_high, marks.maximum - rows[source] - others)
 
     def pauses(self) -> Mapping[str, bool]:
         """``intake_paused{reason}``: closed set of reasons, each with whether it holds now."""

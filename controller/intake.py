@@ -19,6 +19,7 @@ from controller.core.events import FINAL, Event, iso
 from controller.core.job import Job, JobState
 from controller.core.lifecycle import CancelAsked
 from controller.core.request import CancelRequest, Rejection, Rules, SubmitRequest, batch_job_name, parse
+from controller.core.tenants import TENANT_FROM_DEFAULT, NamedBy, Naming, tenant_of
 from controller.ledger import Ledger
 from controller.ports import (
     Clock,
@@ -65,7 +66,16 @@ def _id_of(message: Message, parsed: Parsed) -> str:
 class Decider:
     """Decides about groups of messages of one SQS queue."""
 
-    def __init__(self, *, store: JobStore, ledger: Ledger, clock: Clock, rules: Callable[[], Rules]) -> None:
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        ledger: Ledger,
+        clock: Clock,
+        rules: Callable[[], Rules],
+        tenant_from: Sequence[NamedBy] = TENANT_FROM_DEFAULT,
+    ) -> None:
+        self._tenant_from = tenant_from
         self._store = store
         self._ledger = ledger
         self._clock = clock
@@ -83,6 +93,7 @@ class Decider:
             source=source,
             now=self._clock.now(),
             store_id=self._store.store_id,
+            tenant_from=self._tenant_from,
             rejected=rejected,
             lives=lives,
             cancels={(cancel.request_id, cancel.source): cancel for cancel in cancels},
@@ -113,6 +124,7 @@ class _Group:
         source: str,
         now: float,
         store_id: str,
+        tenant_from: Sequence[NamedBy],
         rejected: frozenset[str],
         lives: Mapping[str, Sequence[Job]],
         cancels: Mapping[tuple[str, str], RememberCancel],
@@ -120,6 +132,7 @@ class _Group:
         self._source = source
         self._now = now
         self._store_id = store_id
+        self._tenant_from = tenant_from
         self._rejected = rejected
         self._lives = lives
         self._cancels = cancels
@@ -195,6 +208,7 @@ class _Group:
             job_queue=request.job_queue,
             job_queue_ref=request.job_queue_ref,
             job_definition=request.job_definition,
+            tenant=self._tenant(message, request),
             priority=request.priority,
             array_size=request.array_size,
             received_at=self._now,
@@ -202,6 +216,15 @@ class _Group:
             traceparent=traceparent,
             tracestate=None if tracestate is None else tracestate[:TRACESTATE_LENGTH_MAX],
         )
+
+    def _tenant(self, message: Message, request: SubmitRequest) -> str:
+        naming = Naming(
+            source=self._source,
+            share_identifier=request.share_identifier,
+            attribute=message.attributes.get("tenant"),
+            message_group=message.group,
+        )
+        return tenant_of(naming, self._tenant_from)
 
     # --- cancel -----------------------------------------------------------------------------------------
 

@@ -130,6 +130,7 @@ _SPECS: Final = (
     ),
     MetricSpec("backlog_jobs", Kind.GAUGE, "Requests stored and not yet submitted (QUEUED).", (_QUEUE,)),
     MetricSpec("backlog_oldest_seconds", Kind.GAUGE, "Age of the oldest request of the backlog.", (_QUEUE,)),
+    MetricSpec("backlog_tenants", Kind.GAUGE, "Tenants that have requests in the backlog and take turns.", (_QUEUE,)),
     MetricSpec(
         "inflight_jobs",
         Kind.GAUGE,
@@ -333,6 +334,8 @@ class LedgerSnapshot:
     """Jobs RUNNABLE for too long, by (job queue, cause)."""
     array_children: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """By (job queue, status)."""
+    tenants: Mapping[str, int] = field(default_factory=dict)
+    """``store.backlog_tenants()``."""
 
 
 # --- counting -----------------------------------------------------------------------------------------
@@ -553,11 +556,15 @@ def _gauges(
     for name, received_at in snapshot.oldest_received_at.items():
         queue = queue_label(name)
         oldest[queue,] = max(oldest.get((queue,), 0.0), snapshot.now - received_at)
+    tenants: _Series = defaultdict(float, {(queue,): 0.0 for queue in known_queues})
+    for name, count in snapshot.tenants.items():
+        tenants[queue_label(name),] += count
     held: _Series = {(queue, reason): 0.0 for queue in known_queues for reason in HOLD_REASONS}
     held.update({(queue_label(hold.job_queue), hold.reason): 1.0 for hold in snapshot.holds})
 
     yield _family("backlog_jobs", backlog)
     yield _family("backlog_oldest_seconds", oldest)
+    yield _family("backlog_tenants", tenants)
     yield _family("inflight_jobs", in_flight)
     yield _family("stuck_jobs", _counted(snapshot.stuck, known_queues, "stuck_jobs", queue_label))
     yield _family("inflight_arrays", arrays)

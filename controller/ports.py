@@ -65,6 +65,8 @@ class Message:
     sent_at: float | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     """String message attributes."""
+    group: str | None = None
+    """MessageGroupId."""
 
 
 class MessageSource(Protocol):
@@ -384,11 +386,24 @@ class JobStore(Protocol):
     async def usage(self) -> Sequence[UsageRow]: ...
 
     async def backlog(
-        self, job_queue: str, *, limit: int, now: float, without_definitions: Sequence[str] = ()
+        self,
+        job_queue: str,
+        *,
+        limit: int,
+        now: float,
+        without_definitions: Sequence[str] = (),
+        after_tenant: str | None = None,
     ) -> Sequence[Job]:
-        """The first ``limit`` QUEUED rows of a job queue, by ``received_at − priority × aging_s``, then key.
+        """The QUEUED rows that the next ``limit`` turns of a job queue's tenants can fall on (``core.tenants``), and
+        maybe a few more: tenant by tenant, the one after ``after_tenant`` first, each tenant once, and each one's by
+        ``received_at − priority × aging_s``, then key. Tenants come in a fixed order, in which one that was not known
+        before has its turn last.
+
         Rows that are to end unsent (cancel requested, or expired by ``now``) and rows of the named definitions are
         left out: they would stand before those that may be sent."""
+
+    async def backlog_tenants(self) -> Mapping[str, int]:
+        """How many tenants have QUEUED rows without a cancel request, per job queue; queues without one are missing."""
 
     async def oldest_backlog(self) -> Mapping[str, float]:
         """``received_at`` of the oldest QUEUED row per job queue."""

@@ -68,7 +68,7 @@ class Queue:
                 MaxNumberOfMessages=max_messages,
                 WaitTimeSeconds=int(wait_s),
                 VisibilityTimeout=visibility_timeout_s,
-                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp", "MessageGroupId"],
                 MessageAttributeNames=list(MESSAGE_ATTRIBUTES),
             )
             # Messages is absent when nothing came.
@@ -106,6 +106,7 @@ def _message(entry: Mapping[str, Any]) -> Message:
         receive_count=_number(system.get("ApproximateReceiveCount")) or 1,
         sent_at=sent_at / 1000 if sent_at is not None else None,
         attributes=attributes,
+        group=system.get("MessageGroupId"),
     )
 
 

@@ -117,7 +117,7 @@ class QueueView:
     queued: int
     is_held: bool
     head: tuple[Job, ...] = ()
-    """The first ``wanted(view)`` rows of its backlog, in the store's order."""
+    """The first ``wanted(view)`` rows of its backlog, in the order of its tenants' turns (``core.tenants``)."""
 
     @property
     def slots(self) -> int:
@@ -254,13 +254,26 @@ class IntakeMarks:
     maximum: int
 
 
+def kept_for_others(queued: Mapping[str, int], source: str, *, sources: Iterable[str], marks: IntakeMarks) -> int:
+    """What of ``maximum`` the other SQS queues have or may still claim: ``queued`` are all QUEUED rows per SQS queue.
+
+    Each of ``sources`` is sure of an equal part of the maximum, or of the high mark if that is less, as it needs no
+    more. So one that floods, with requests of held job queues too, takes what is left and closes nobody else's
+    intake, and all of them together stay within the maximum.
+    """
+    names = tuple(sources)
+    part = min(marks.high, marks.maximum // max(1, len(names)))
+    claimed = {**queued, **{name: max(part, queued.get(name, 0)) for name in names}}
+    return sum(rows for name, rows in claimed.items() if name != source)
+
+
 def intake_is_open(*, was_open: bool, countable: int, total: int, marks: IntakeMarks) -> bool:
     """Close at the high mark, open again at the low one.
 
     ``countable`` are the QUEUED rows of one SQS queue whose Batch job queues are neither held nor paused: stopped rows
-    would close the intake for job queues that could go on. ``total`` are all QUEUED rows there are. Those that do not
-    count still take their part of ``maximum``: what they leave is the high mark if it is the smaller one, and the low
-    mark shrinks in proportion, so that intake does not flap there either.
+    would close the intake for job queues that could go on. ``total`` are all its QUEUED rows and what is kept for
+    others. Those that do not count still take their part of ``maximum``: what they leave is the high mark if it is the
+    smaller one, and the low mark shrinks in proportion, so that intake does not flap there either.
     """
     high = min(marks.high, marks.maximum - (total - countable))
     if high <= 0:

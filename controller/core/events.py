@@ -262,7 +262,12 @@ CATALOGUE: Final[Mapping[str, EventSpec]] = {
         EventSpec(
             "request.accepted",
             "A valid request is stored and will be submitted.",
-            (*IDENTITY_FIELDS, FieldSpec("priority", _INTEGER, "The request's priority."), _TIMES[0]),
+            (
+                *IDENTITY_FIELDS,
+                FieldSpec("priority", _INTEGER, "The request's priority."),
+                FieldSpec("tenant", _STRING, "Whose request it is: tenants of a job queue take turns."),
+                _TIMES[0],
+            ),
             ("request_id", "message_id", "job_name", "job_queue", "job_definition", "received_at"),
         ),
         EventSpec(

@@ -92,6 +92,8 @@ class Job:
     """The queue as the request names it (name or ARN): what is sent to Batch."""
     job_definition: str
     """As the request names it (name, name:revision or ARN)."""
+    tenant: str = ""
+    """Whose request it is: tenants of a job queue take turns (``core.tenants``)."""
     priority: int = 0
     array_size: int | None = None
     received_at: float

@@ -163,7 +163,12 @@ def apply(job: Job, fact: Fact, now: float) -> Transition:
 
 def accepted(job: Job, now: float) -> Transition:
     """The first transition: a valid request becomes a QUEUED row."""
-    data = {**identity(job), "priority": job.priority, "received_at": iso(job.received_at)}
+    data = {
+        **identity(job),
+        "priority": job.priority,
+        "tenant": job.tenant or None,
+        "received_at": iso(job.received_at),
+    }
     return Transition(job, (Event(name="request.accepted", time=now, data=data, serial="0"),))
 
 

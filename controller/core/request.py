@@ -88,6 +88,7 @@ class SubmitRequest:
     array_size: int | None
     expires_at: float | None
     """Seconds since the epoch."""
+    share_identifier: str | None = None
     content_hash: bytes
     """SHA-256, 32 bytes."""
 
@@ -227,6 +228,7 @@ def _parse_submit(
         priority=priority,
         array_size=array.get("size") if array is not None else None,
         expires_at=expires_at,
+        share_identifier=members.get("shareIdentifier"),
         content_hash=_content_hash(message),
     )
 

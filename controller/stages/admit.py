@@ -1,7 +1,7 @@
 """Admission: reserve a slot and write the intent, in one transaction, for as many requests as may be sent now.
 
-Reads the counts of every queue and the top of each backlog, asks ``core.admission`` and commits SUBMITTING rows. It
-is the only stage that adds to what is in flight, so counts read before its commit can only be too high: limits hold.
+Reads the counts of every queue and the next rows of each backlog, asks ``core.admission`` and commits SUBMITTING rows.
+It is the only stage that adds to what is in flight, so counts read before its commit can only be too high: limits hold.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from controller.core.admission import (
 )
 from controller.core.job import Job, JobState, RowKey
 from controller.core.lifecycle import Admitted
+from controller.core.tenants import in_turns
 from controller.holds import HoldBook, Pause
 from controller.ledger import Ledger
 from controller.ports import Clock, JobStore
@@ -66,6 +67,8 @@ class Admit:
         self._limits_of = limits_of
         self._concurrency = concurrency
         self._credits: Mapping[str, float] = {}
+        self._served: dict[str, str] = {}
+        """The tenant that had the last turn, per job queue. Lost with the process: then a round begins anew."""
         self._waited = waited
         self._standing: frozenset[str] = frozenset()
         """What backlogs have been waiting for since ``_standing_since`` (monotonic)."""
@@ -88,6 +91,7 @@ class Admit:
             admitted = admitted[: max(0, 1 - snapshot.undoubted)]
         if admitted:
             await self._ledger.record([(job, Admitted()) for job in admitted])
+            self._served.update((job.job_queue, job.tenant) for job in admitted)
             for job in admitted:
                 if self._holds.is_probe(job.job_queue, job.job_definition):
                     self._holds.probed(job.job_queue, job.job_definition)
@@ -156,6 +160,7 @@ class Admit:
             limit=count,
             now=self._clock.now(),
             without_definitions=self._holds.held_definitions(name),
+            after_tenant=self._served.get(name),
         )
         return QueueView(
             name=view.name,
@@ -164,7 +169,7 @@ class Admit:
             waiting=view.waiting,
             queued=view.queued,
             is_held=view.is_held,
-            head=tuple(head),
+            head=tuple(in_turns(head, count)),
         )
 
     def _one_per_probe(self, jobs: Sequence[Job]) -> list[Job]:

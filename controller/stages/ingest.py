@@ -90,12 +90,17 @@ class Ingest:
         self._visibility_timeout_s = visibility_timeout_s
         self._receivers = receivers
         self._receiving = 0
+        self._asked = 0
+        """Messages that the polls under way may bring."""
+        self._deciding = 0
+        """Messages that are taken from the buffer and not committed yet."""
         self._buffer: list[_Held] = []
         self._paused_until = 0.0
         """Monotonic; after a commit that failed."""
         self._undeleted: tuple[str, ...] = ()
         """Receipt handles of a delete that was not allowed: nothing is received until it is."""
         self._room = Wake()
+        drain.on_request(self._room.set)
         self.arrived = Wake()
         self._log = structlog.get_logger(stage="ingest", queue_url=source.url)
 
@@ -124,16 +129,28 @@ class Ingest:
             elif room <= 0 or self._clock.monotonic() < self._paused_until:
                 if self._gate.is_full(self._source.url):
                     self._health.not_asked(self._source.url)
-                await self._drain.sleep(GATE_CHECK_S)
-            elif len(self._buffer) >= min(BUFFERED_MAX, room):
+                await self._room.wait(GATE_CHECK_S)
+            elif len(self._buffer) >= BUFFERED_MAX:
                 await self._room.wait(GATE_CHECK_S)
             else:
-                await self._receive_once(backoff)
+                await self._receive_once(backoff, min(SQS_BATCH_MAX, room))
 
-    async def _receive_once(self, backoff: Backoff) -> None:
+    def _claim(self) -> None:
+        self._gate.claim(self._source.url, self._asked + len(self._buffer) + self._deciding)
+
+    async def _receive_once(self, backoff: Backoff, most: int) -> None:
+        self._asked += most
+        self._claim()
+        try:
+            await self._poll(backoff, most)
+        finally:
+            self._asked -= most
+            self._claim()
+
+    async def _poll(self, backoff: Backoff, most: int) -> None:
         try:
             messages = await self._source.receive(
-                max_messages=SQS_BATCH_MAX,
+                max_messages=most,
                 wait_s=SQS_WAIT_S_MAX,
                 visibility_timeout_s=self._visibility_timeout_s,
             )
@@ -174,10 +191,13 @@ class Ingest:
                 await self.arrived.wait(1.0)
                 continue
             group, self._buffer = self._buffer[:GROUP_MAX], self._buffer[GROUP_MAX:]
+            self._deciding = len(group)
             self._room.set()
             await guarded(
                 partial(self._commit_or_keep, group, backoff), stage="ingest", on_error=partial(self._left, backoff)
             )
+            self._deciding = 0
+            self._claim()
         self._health.dismiss("ingest")
 
     async def _commit_or_keep(self, group: Sequence[_Held], backoff: Backoff) -> None:
@@ -187,6 +207,7 @@ class Ingest:
             self._health.store_failed(str(error))
             self._log.warning("messages not stored yet", reason=str(error))
             self._buffer = self._still_held(group) + self._buffer
+            self._deciding = 0
             await self._back_off(backoff)
         else:
             backoff.worked()
@@ -237,6 +258,9 @@ class Ingest:
             self._wakes.published_soon(writes)
         with suppress(StoreUnavailable):  # what is committed is deleted all the same; the gate's own loop asks again
             await self._gate.refresh()
+        self._deciding -= len(verdicts)
+        self._claim()
+        self._room.set()
         handles = [verdict.message.receipt_handle for verdict in verdicts]
         async with anyio.create_task_group() as tasks:
             for start in range(0, len(handles), SQS_BATCH_MAX):

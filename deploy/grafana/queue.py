@@ -112,7 +112,7 @@ def _waiting(board: Dashboard) -> None:
     board.with_panel(
         lines(
             Spec(
-                width=12,
+                width=8,
                 title="Backlog",
                 description="Requests that are stored and not yet submitted.",
                 queries=[Query(f"max by (job_queue) ({P}backlog_jobs{{{Q}}})", "{{job_queue}}")],
@@ -123,12 +123,22 @@ def _waiting(board: Dashboard) -> None:
     board.with_panel(
         lines(
             Spec(
-                width=12,
+                width=8,
                 title="Oldest request",
                 description="Age of the oldest request of the backlog; the alert is at one hour.",
                 queries=[Query(f"max by (job_queue) ({P}backlog_oldest_seconds{{{Q}}})", "{{job_queue}}")],
                 unit="s",
                 runbooks=["BatchControllerBacklogOld"],
+            )
+        )
+    )
+    board.with_panel(
+        lines(
+            Spec(
+                width=8,
+                title="Tenants in the backlog",
+                description="How many take turns: each gets one send out of so many.",
+                queries=[Query(f"max by (job_queue) ({P}backlog_tenants{{{Q}}})", "{{job_queue}}")],
             )
         )
     )

@@ -176,10 +176,13 @@ async def test_unknown_queue_is_refused(batch_world: World) -> None:
 async def test_message_comes_with_its_attributes(world: World) -> None:
     """Body, ids, receive count, time sent and the attributes that are asked for arrive; others do not."""
     attributes = {name: {"DataType": "String", "StringValue": name.upper()} for name in ("traceparent", "tenant", "x")}
-    sent = await world.sqs.send_message(QueueUrl=world.queue_url, MessageBody="{}", MessageAttributes=attributes)
+    sent = await world.sqs.send_message(
+        QueueUrl=world.queue_url, MessageBody="{}", MessageAttributes=attributes, MessageGroupId="film"
+    )
     (message,) = await world.queue.receive(max_messages=10, wait_s=0, visibility_timeout_s=30)
     assert (message.message_id, message.body, message.receive_count) == (sent["MessageId"], "{}", 1)
     assert message.attributes == {"traceparent": "TRACEPARENT", "tenant": "TENANT"}
+    assert message.group == "film"
     assert message.sent_at is not None
     assert abs(message.sent_at - SystemClock().now()) < 60
 

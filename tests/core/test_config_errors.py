@@ -79,6 +79,7 @@ def test_an_unknown_variable_names_the_nearest() -> None:
         ("INTAKE__VISIBILITY_TIMEOUT_S", "43201", "must be at most 43200"),
         ("INTAKE__BACKLOG_LOW", "100000", "must be below backlog_high, which is 100000"),
         ("INTAKE__BACKLOG_MAX", "99999", "must be at least backlog_high, which is 100000"),
+        ("INTAKE__TENANT_FROM", '["source", "source"]', "names something twice; leave one out"),
         ("INTAKE__QUEUE_URLS", QUEUE, """is not JSON; lists are written like '["…", "…"]'"""),
         ("TRACK__INTERVAL_S_MAX", "1", "must be at least interval_s_min, which is 2"),
         ("TRACK__LOST_AFTER_S", "0", "must be at least 1"),
@@ -93,6 +94,14 @@ def test_a_wrong_value_names_key_source_and_rule(variable: str, value: str, expe
     text = problems({P + variable: value}, urls=() if variable == "INTAKE__QUEUE_URLS" else (QUEUE,))
     key = variable.lower().replace("__", ".")
     assert f"{key} (environment {P}{variable}): {expected}" in text.splitlines()
+
+
+def test_what_names_no_tenant_is_refused_with_what_does() -> None:
+    """An entry of the list that means nothing is answered with those that do."""
+    assert problems({P + "INTAKE__TENANT_FROM": '["source", "queue"]'}) == (
+        f"intake.tenant_from[1] (environment {P}INTAKE__TENANT_FROM): "
+        "must be 'share_identifier', 'attribute', 'message_group' or 'source'"
+    )
 
 
 def test_yaml_truth_values_are_no_numbers(tmp_path: Path) -> None:

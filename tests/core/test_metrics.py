@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -76,10 +78,13 @@ def test_only_confirmed_queue_names_become_labels() -> None:
     assert metrics.queue_label("high") == "high"
     assert metrics.queue_label("typo") == "unknown"
     rows = (usage("typo", JobState.QUEUED, 2), usage("other", JobState.QUEUED, 3), usage("high", JobState.QUEUED, 1))
-    samples = rendered(metrics, snapshot(*rows, oldest={"typo": 900.0, "other": 950.0}))
+    state = replace(snapshot(*rows, oldest={"typo": 900.0, "other": 950.0}), tenants={"typo": 2, "other": 3})
+    samples = rendered(metrics, state)
     assert samples[key("backlog_jobs", job_queue="unknown")] == 5
     assert samples[key("backlog_jobs", job_queue="high")] == 1
     assert samples[key("backlog_oldest_seconds", job_queue="unknown")] == 100
+    assert samples[key("backlog_tenants", job_queue="unknown")] == 5
+    assert samples[key("backlog_tenants", job_queue="high")] == 0
     assert key("backlog_jobs", job_queue="typo") not in samples
 
 

@@ -25,6 +25,7 @@ KEYS: dict[str, Any] = {
     "intake.backlog_high": 100_000,
     "intake.backlog_low": 80_000,
     "intake.backlog_max": 1_000_000,
+    "intake.tenant_from": ("share_identifier", "attribute", "source"),
     "intake.require_request_id": False,
     "submit.rate_per_s": 40,
     "submit.concurrency": 32,
@@ -99,6 +100,7 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     "requests_received_total": {"outcome": ("accepted", "duplicate", "rejected", "conflict", "cancel")},
     "backlog_jobs": {"job_queue": ()},
     "backlog_oldest_seconds": {"job_queue": ()},
+    "backlog_tenants": {"job_queue": ()},
     "inflight_jobs": {
         "job_queue": (),
         "batch_status": (

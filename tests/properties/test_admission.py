@@ -14,6 +14,7 @@ from controller.core.admission import (
     QueueLimits,
     QueueView,
     intake_is_open,
+    kept_for_others,
     plan_admission,
 )
 from controller.core.job import Job, RowKey
@@ -219,3 +220,32 @@ def test_intake_opens_only_well_below_where_it_closes(high: int, others: int, st
         else:
             assert countable > room * marks.low / marks.high
             assert countable > 0
+
+
+@given(
+    st.integers(1, 5),
+    st.integers(1, 60),
+    st.integers(0, 200),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(-30, 80)), max_size=60),
+)
+def test_each_source_is_sure_of_its_part_and_all_stay_within_the_maximum(
+    count: int, high: int, above: int, steps: list[tuple[int, int]]
+) -> None:
+    """Whatever the others have brought, as far as they had room, a source with less than its part has the rest of it;
+    nothing is left over that somebody could not use."""
+    marks = IntakeMarks(high=high, low=high - 1, maximum=high + above)
+    sources = [f"s{n}" for n in range(count)]
+    part = min(high, marks.maximum // count)
+    rows = dict.fromkeys(sources, 0)
+
+    def room(source: str) -> int:
+        return marks.maximum - rows[source] - kept_for_others(rows, source, sources=sources, marks=marks)
+
+    for which, change in steps:
+        source = sources[which % count]
+        rows[source] = max(0, rows[source] + min(change, max(0, room(source))))
+        assert sum(rows.values()) <= marks.maximum
+        for each in sources:
+            assert room(each) >= part - rows[each]
+        if all(rows[each] >= part for each in sources):
+            assert all(room(each) == marks.maximum - sum(rows.values()) for each in sources)

@@ -311,7 +311,7 @@ async def _back_off_receiving(self: ingest.Ingest, backoff: Any) -> None:
 
 
 def _room_whatever_fails(self: gate.IntakeGate, source: str) -> int:
-    return self._room[source] if self._is_open[source] else 0
+    return self._unclaimed(source) if self._is_open[source] else 0
 
 
 receive_while_failing = both(

@@ -34,8 +34,17 @@ from controller.stages.submit import Submit
 from controller.stages.track import Track
 from tests.simulation import ablation_switches as off
 from tests.simulation import ablation_switches_events as events_off
+from tests.simulation import ablation_switches_pressure as pressure_off
 from tests.simulation import ablation_worlds as worlds
-from tests.simulation import checkers, checkers_events, checkers_extra, checkers_why
+from tests.simulation import ablation_worlds_pressure as pressure
+from tests.simulation import (
+    checkers,
+    checkers_events,
+    checkers_extra,
+    checkers_pressure,
+    checkers_tenants,
+    checkers_why,
+)
 from tests.simulation.ablation_switches import Switch, put
 from tests.simulation.ablation_worlds import Bend, called, calm, disrupted, killed, slow_store, tight
 from tests.simulation.scenario import Scenario, draw_common, flooded
@@ -73,6 +82,10 @@ NUMBERS: Final[Mapping[str, str]] = {
     ENDS: "5",
     checkers_extra.DRAINED: "6",
     checkers.SMALL_OUTAGE: "3",
+    checkers_pressure.USED: "3",
+    checkers_pressure.NO_QUEUE: "3",
+    checkers_tenants.TURNS: "7",
+    checkers_tenants.OPEN: "7",
 }
 """Promises of ``docs/promises.md``, by what their checkers call them."""
 
@@ -690,6 +703,53 @@ ABLATIONS: Final = (
         off=put(Submit, "__init__", off.undrained),
         bend=worlds.stopped,
         seed=4,
+    ),
+    Ablation(
+        name="noise",
+        safeguard="Throttles that no slowing down prevents are told from a limit",
+        where="core/throttle_noise.py",
+        without="each of them cuts the rate",
+        promise=checkers_pressure.USED,
+        off=pressure_off.every_throttle_is_a_limit,
+        bend=pressure.noisy,
+        seed=2,
+    ),
+    Ablation(
+        name="shares",
+        safeguard="The total is shared, with a minimum for each kind of call",
+        where="core/sharing.py",
+        without="SubmitJob goes first",
+        promise=checkers_pressure.NO_QUEUE,
+        off=pressure_off.submits_before_all,
+        bend=pressure.cancels_in_a_backlog,
+    ),
+    Ablation(
+        name="turns",
+        safeguard="Tenants of a job queue take turns",
+        where="core/tenants.py, adapters/store/backlog.py",
+        without="requests go by priority and age, whoever's they are",
+        promise=checkers_tenants.TURNS,
+        off=pressure_off.no_tenants,
+        bend=pressure.flooding_tenant(6.0),
+    ),
+    Ablation(
+        name="turn-kept",
+        safeguard="A round goes on from plan to plan",
+        where="stages/admit.py",
+        without="each plan begins a new one",
+        promise=checkers_tenants.TURNS,
+        off=pressure_off.rounds_begin_anew,
+        bend=pressure.flooding_tenant(2.0, is_known_first=False),
+    ),
+    Ablation(
+        name="source-part",
+        safeguard="Each SQS queue is sure of a part of the backlog",
+        where="core/admission.py, gate.py",
+        without="who comes first takes it all",
+        promise=checkers_tenants.OPEN,
+        off=pressure_off.first_come,
+        bend=pressure.flooding_source,
+        seed=2,
     ),
 )
 """By promise."""

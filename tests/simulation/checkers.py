@@ -17,7 +17,7 @@ import orjson
 from controller.core.limits import IN_DOUBT_MAX, REQUEST_ID_TAG
 from controller.simaws.batch_timeline import FINAL, PENDING, RUNNABLE, SUBMITTED
 from controller.simaws.history import BATCH_OPERATIONS
-from tests.simulation import checkers_events, checkers_why
+from tests.simulation import checkers_events, checkers_pressure, checkers_tenants, checkers_why
 from tests.simulation.scenario import CANARY, EPOCH
 from tests.simulation.world import DEAD_QUEUE, EVENTS_QUEUE, Line, SimWorld
 
@@ -49,7 +49,7 @@ def check(world: SimWorld) -> list[str]:
     found = list(world.problems)
     for checker in CHECKERS:
         found.extend(checker(view))
-    for judged in checkers_events.CHECKERS:
+    for judged in (*checkers_events.CHECKERS, *checkers_pressure.CHECKERS, *checkers_tenants.CHECKERS):
         found.extend(judged(world))
     return found
 

@@ -28,6 +28,8 @@ CANARY = "c4n4ry"
 REQUESTS_MEAN = 50
 EVENTS_SHARE = 0.4
 """Of the seeds: the controller listens to EventBridge."""
+TENANTS_SHARE = 0.5
+"""Of the seeds: producers name tenants."""
 FLOOD_SHARE = 0.005
 FLOOD_REQUESTS = 400
 """Twice as many as may be in doubt: few seeds, since each costs as much as ten others."""
@@ -51,6 +53,8 @@ class Sent:
     is_rejected: bool = False
     """Surely to be rejected at intake, by its own event."""
     traceparent: str | None = None
+    tenant: str | None = None
+    """The message attribute of this name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +120,8 @@ class Scenario:
     """When, and what, somebody puts into the queue of events that belongs not there."""
     is_flood: bool = False
     """Nothing but an outage that meets more requests than may ever be in doubt."""
+    flooding_source: str | None = None
+    """This one is sent more than the store takes, and the others next to nothing."""
 
 
 def draw(seed: int) -> Scenario:
@@ -131,7 +137,21 @@ def draw(seed: int) -> Scenario:
     events = random.Random(f"{seed}/batch-events")
     if events.random() < EVENTS_SHARE:
         drawn = with_events(drawn, events, url=QUEUE_URL + BATCH_EVENTS)
-    return drawn
+    tenants = random.Random(f"{seed}/tenants")
+    return with_tenants(drawn, tenants) if tenants.random() < TENANTS_SHARE else drawn
+
+
+def with_tenants(scenario: Scenario, rng: random.Random) -> Scenario:
+    """Most messages name a tenant, some in ways that nobody should."""
+    names = [f"tenant-{n}" for n in range(rng.choice((1, 2, 4)))]
+    odd = (" ", "x" * 300, "t\u00e9n\u00e4nt", "\u202etnanet")
+
+    def name() -> str | None:
+        if rng.random() < 0.2:
+            return None
+        return rng.choice(odd) if rng.random() < 0.1 else rng.choice(names)
+
+    return replace(scenario, requests=tuple(replace(sent, tenant=name()) for sent in scenario.requests))
 
 
 def draw_common(seed: int) -> Scenario:

@@ -465,8 +465,11 @@ def _submit_foreign(world: SimWorld, foreign: Foreign, at: float) -> None:
 def _send(world: SimWorld, sent: Sent) -> None:
     world.sim.advance(world.aws_now())
     entry: dict[str, Any] = {"QueueUrl": world.sim.sqs.url(sent.source), "MessageBody": sent.body}
-    if sent.traceparent:
-        entry["MessageAttributes"] = {"traceparent": {"DataType": "String", "StringValue": sent.traceparent}}
+    attributes = {"traceparent": sent.traceparent, "tenant": sent.tenant}
+    if any(attributes.values()):
+        entry["MessageAttributes"] = {
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items() if value
+        }
     message_id = world.sim.sqs.send_message(entry, world.aws_now())["MessageId"]
     world.sent[message_id] = sent
 

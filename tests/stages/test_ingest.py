@@ -151,7 +151,7 @@ async def test_a_mistake_of_ours_leaves_its_messages_in_sqs_and_the_process_aliv
     harness.drain.request()
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
-            await harness.ingest._receive_once(Backoff(lambda: 0.0))
+            await harness.ingest._receive_once(Backoff(lambda: 0.0), 10)
             tasks.start_soon(harness.ingest.commit)
     assert harness.queue.deleted == []
     assert not await store.find_requests(["r1"])
@@ -170,7 +170,7 @@ async def test_a_full_backlog_does_not_make_it_unready(
     store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics
 ) -> None:
     """After a restart with a backlog above the mark nothing is received; that makes no queue unreachable."""
-    harness = Harness(store, ledger, clock, metrics, high=2)
+    harness = Harness(store, ledger, clock, metrics)
     harness.queue.messages = [message(n, submit(f"r{n}")) for n in range(3)]
     await harness.run()
     again = Harness(store, ledger, clock, metrics, high=2)

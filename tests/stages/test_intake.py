@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from controller.core.events import CATALOGUE
 from controller.core.job import JobState
 from controller.core.lifecycle import Admitted, LeftInDoubt, RefusedForGood
 from controller.core.request import Policy, Rules, Scope
+from controller.core.tenants import NamedBy
 from controller.intake import Decider, Verdict
 from controller.ledger import Ledger
 from controller.ports import Message
@@ -26,7 +28,7 @@ OTHER = "https://sqs.eu-west-1.amazonaws.com/123456789012/others"
 class Intake:
     """Decides and commits, as ``stages/ingest.py`` does."""
 
-    def __init__(self, store: SqliteStore, ledger: Ledger, clock: ManualClock) -> None:
+    def __init__(self, store: SqliteStore, ledger: Ledger, clock: ManualClock, **options: Any) -> None:
         self.store = store
         rules = Rules(
             shapes=submit_job_shape(),
@@ -34,7 +36,7 @@ class Intake:
             scope=Scope(region="eu-west-1", account="123456789012"),
             default_tags={},
         )
-        self.decider = Decider(store=store, ledger=ledger, clock=clock, rules=lambda: rules)
+        self.decider = Decider(store=store, ledger=ledger, clock=clock, rules=lambda: rules, **options)
 
     async def take(self, *messages: Message, source: str = SOURCE) -> list[Verdict]:
         """Verdicts in order, as they were when they took effect."""
@@ -186,3 +188,28 @@ async def test_every_event_of_intake_keeps_to_the_catalogue(intake: Intake) -> N
         spec = CATALOGUE[event["event"]]
         assert set(event) <= {"event", "event_id", "time", *(each.name for each in spec.fields)}
         assert set(spec.required) <= set(event)
+
+
+async def test_a_request_is_stored_with_its_tenant(intake: Intake) -> None:
+    """The share identifier, else the message attribute, else the SQS queue; its event says which. Content of the same
+    request under another tenant is a duplicate: the first one stands."""
+    await intake.take(
+        message("m1", submit("r1", shareIdentifier="film"), tenant="render"),
+        message("m2", submit("r2"), tenant="render"),
+        message("m3", submit("r3"), traceparent="x"),
+    )
+    assert [(await intake.job(f"r{n}")).tenant for n in (1, 2, 3)] == ["film", "render", SOURCE]
+    assert [event["tenant"] for event in await intake.events()] == ["film", "render", SOURCE]
+    assert await intake.outcomes(message("m4", submit("r2"), tenant="other")) == ["duplicate"]
+    assert (await intake.job("r2")).tenant == "render"
+
+
+async def test_operators_choose_what_names_a_tenant(store: SqliteStore, ledger: Ledger, clock: ManualClock) -> None:
+    """Where producers are not to name themselves, the SQS queue alone does; with a list that is empty, nothing."""
+    for number, (tenant_from, tenant) in enumerate(
+        [([NamedBy.SOURCE], SOURCE), ([NamedBy.MESSAGE_GROUP, NamedBy.ATTRIBUTE], "group"), ([], "")]
+    ):
+        intake = Intake(store, ledger, clock, tenant_from=tenant_from)
+        sent = message(f"m{number}", submit(f"r{number}", shareIdentifier="film"), tenant="render")
+        await intake.take(replace(sent, group="group"))
+        assert (await intake.job(f"r{number}")).tenant == tenant

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -86,6 +87,7 @@ class Model:
                 priority=step.pick % 3,
                 job_queue=f"q{step.pick % 2}",
                 source=f"s{step.pick % 3}",
+                tenant=f"t{step.pick % 4 % 3}",
                 array_size=5 if step.pick % 5 == 0 else None,
                 expires_at=NOON + step.pick if step.pick % 4 == 0 else None,
             )
@@ -152,9 +154,13 @@ async def compare(store: AuditedStore, model: Model) -> None:
     for job_queue in ("q0", "q1"):
         here = [row for row in waiting if row.job_queue == job_queue]
         ranked = sorted(here, key=lambda row: (row.received_at - row.priority * 7.0, row.key))
-        assert await store.backlog(job_queue, limit=99, now=0.0) == [
-            row for row in ranked if row.cancel_requested_at is None
-        ]
+        open_rows = [row for row in ranked if row.cancel_requested_at is None]
+        offered = await store.backlog(job_queue, limit=99, now=0.0)
+        assert sorted(offered, key=ranked.index) == open_rows
+        for tenant in ("t0", "t1", "t2"):
+            assert [row for row in offered if row.tenant == tenant] == [r for r in open_rows if r.tenant == tenant]
+        assert len(list(itertools.groupby(offered, key=lambda row: row.tenant))) == len({r.tenant for r in open_rows})
+        assert (await store.backlog_tenants()).get(job_queue, 0) == len({row.tenant for row in open_rows})
         oldest = (await store.oldest_backlog()).get(job_queue)
         assert oldest == min((row.received_at for row in here), default=None)
     assert await store.submitting() == [row for row in rows if row.state is JobState.SUBMITTING]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.adapters.runner import InlineRunner
-from controller.adapters.store.names import forget_unused_definitions
+from controller.adapters.store.names import forget_unused
 from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
 from controller.adapters.store.sqlite_file import file_system_of, is_network, migrate, migrations, path_of, read_mounts
 from controller.core.errors import Misconfigured, StoreLocked, StoreUnavailable
@@ -174,7 +174,6 @@ def test_mounts_of_this_machine_are_understood() -> None:
 HOLD_OPEN = """
 import asyncio, sys
 from controller.adapters.runner import InlineRunner
-from controller.adapters.store.names import forget_unused_definitions
 from controller.adapters.store.sqlite import open_sqlite_store
 async def main():
     await open_sqlite_store(
@@ -306,9 +305,9 @@ async def test_unused_definitions_are_forgotten(tmp_path: Path) -> None:
         return [name for (name,) in connection.execute("SELECT name FROM job_definitions ORDER BY name")]
 
     with sqlite3.connect(path) as connection:
-        forget_unused_definitions(connection, kept=3)
+        forget_unused(connection, definitions_kept=3, tenants_kept=9)
         assert names() == ["d:0", "d:1", "d:2"]
-        forget_unused_definitions(connection, kept=2)
+        forget_unused(connection, definitions_kept=2, tenants_kept=9)
         assert names() == ["d:0", "d:1"]
     connection.close()
 

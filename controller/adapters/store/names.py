@@ -1,4 +1,4 @@
-"""Names that rows hold as small integers: SQS queues, job queues, job definitions, ARN prefixes, sinks.
+"""Names that rows hold as small integers: SQS queues, job queues, job definitions, tenants, ARN prefixes, sinks.
 
 Each kind is a table (id, name) and a copy in memory. A name that a transaction adds counts as known only once the
 transaction is committed.
@@ -6,6 +6,7 @@ transaction is committed.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Mapping
 from typing import Final
@@ -14,6 +15,10 @@ AGING_S_DEFAULT: Final = 60.0
 """Until ``set_aging`` says otherwise; the default of ``queues.aging_s``."""
 DEFINITIONS_KEPT: Final = 10_000
 """More job definitions than this, and those without a row are forgotten when the store is opened."""
+TENANTS_MAX: Final = 10_000
+"""Tenants with a name of their own. Whoever comes after shares one of ``TENANTS_SHARED`` names, until a start finds
+names that no row has any more."""
+TENANTS_SHARED: Final = 256
 
 
 class Names:
@@ -104,6 +109,21 @@ class JobQueueNames(Names):
         return (name, self._wanted_s(name))
 
 
+class TenantNames(Names):
+    """Tenants: a number of them that is bounded, whatever producers put into their messages."""
+
+    def id_of(self, name: str) -> int:
+        if self.find(name) is None and len(self._ids) >= TENANTS_MAX:
+            name = shared_tenant(name)
+        return super().id_of(name)
+
+
+def shared_tenant(name: str) -> str:
+    """One of ``TENANTS_SHARED`` names, always the same one for the same tenant."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+    return f"shared-{int.from_bytes(digest[:4], 'big') % TENANTS_SHARED}"
+
+
 class Vocabulary:
     """Every kind of name that rows refer to."""
 
@@ -117,13 +137,23 @@ class Vocabulary:
             select="SELECT id, name FROM job_definitions",
             insert="INSERT INTO job_definitions (name) VALUES (?)",
         )
+        self.tenants = TenantNames(
+            connection, select="SELECT id, name FROM tenants", insert="INSERT INTO tenants (name) VALUES (?)"
+        )
         self.arn_prefixes = Names(
             connection, select="SELECT id, name FROM arn_prefixes", insert="INSERT INTO arn_prefixes (name) VALUES (?)"
         )
         self.sinks = Names(
             connection, select="SELECT id, name FROM sinks", insert="INSERT INTO sinks (name) VALUES (?)"
         )
-        self._kinds = (self.sources, self.job_queues, self.job_definitions, self.arn_prefixes, self.sinks)
+        self._kinds = (
+            self.sources,
+            self.job_queues,
+            self.job_definitions,
+            self.tenants,
+            self.arn_prefixes,
+            self.sinks,
+        )
         self._is_sure = True
 
     def keep(self) -> None:
@@ -144,9 +174,15 @@ class Vocabulary:
             self._is_sure = True
 
 
-def forget_unused_definitions(connection: sqlite3.Connection, *, kept: int) -> None:
-    """Job definitions are revised for ever; those that no row names any more are dropped once there are more than
-    ``kept``."""
-    (known,) = connection.execute("SELECT count(*) FROM job_definitions").fetchone()
-    if known > kept:
-        connection.execute("DELETE FROM job_definitions WHERE id NOT IN (SELECT job_definition FROM jobs)")
+def forget_unused(connection: sqlite3.Connection, *, definitions_kept: int, tenants_kept: int) -> None:
+    """Job definitions are revised for ever, and tenants come and go: those that no row names any more are dropped once
+    there are more than are kept."""
+    for table, column, kept in (
+        ("job_definitions", "job_definition", definitions_kept),
+        ("tenants", "tenant", tenants_kept),
+    ):
+        (known,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - names given here
+        if known > kept:
+            connection.execute(
+                f"DELETE FROM {table} WHERE id <> 0 AND id NOT IN (SELECT {column} FROM jobs)"  # noqa: S608
+            )

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, TypeVar
 
+from controller.adapters.store.backlog import TENANTS, Backlog
 from controller.adapters.store.group import Answer, GroupCommit
-from controller.adapters.store.names import DEFINITIONS_KEPT, Vocabulary, forget_unused_definitions
+from controller.adapters.store.names import DEFINITIONS_KEPT, TENANTS_MAX, Vocabulary, forget_unused
 from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, unpack_id
 from controller.adapters.store.sqlite_file import (
     Connect,
@@ -62,10 +63,6 @@ def _select(rest: str) -> str:
 
 _FIND_REQUESTS: Final = _select("WHERE request_id IN (:these)")
 _LOAD: Final = _select("WHERE key IN (:these)")
-_BACKLOG: Final = _select(
-    "INDEXED BY jobs_backlog WHERE job_queue = ? AND state = 0 AND cancel_requested_at IS NULL "
-    "AND (expires_at IS NULL OR expires_at > ?) AND job_definition NOT IN (:these) ORDER BY rank, key LIMIT ?"
-)
 _SUBMITTING: Final = _select("INDEXED BY jobs_in_flight WHERE state = 1 ORDER BY key")
 _CANCELLED: Final = _select(
     "INDEXED BY jobs_cancelled WHERE state = ? AND cancel_requested_at IS NOT NULL AND finished_at IS NULL "
@@ -143,7 +140,7 @@ def _prepare(
             store_id = random_id()
             assert re.fullmatch("[0-9a-f]{32}", store_id), "a store id is 32 hex digits"
             connection.execute("INSERT INTO store (one, store_id) VALUES (1, ?)", (store_id,))
-        forget_unused_definitions(connection, kept=DEFINITIONS_KEPT)
+        forget_unused(connection, definitions_kept=DEFINITIONS_KEPT, tenants_kept=TENANTS_MAX // 2)
         for correction in correct_usage(connection):
             if report is not None:
                 report(correction)
@@ -321,18 +318,29 @@ class SqliteStore:
         ]
 
     async def backlog(
-        self, job_queue: str, *, limit: int, now: float, without_definitions: Sequence[str] = ()
+        self,
+        job_queue: str,
+        *,
+        limit: int,
+        now: float,
+        without_definitions: Sequence[str] = (),
+        after_tenant: str | None = None,
     ) -> Sequence[Job]:
         def read() -> list[Job]:
-            queue = self._names.job_queues.find(job_queue)
+            names = self._names
+            queue = names.job_queues.find(job_queue)
             if queue is None:
                 return []
-            found = [self._names.job_definitions.find(name) for name in without_definitions]
+            found = [names.job_definitions.find(name) for name in without_definitions]
             excluded = [identifier for identifier in found if identifier is not None]
-            sql = _BACKLOG.replace(":these", ", ".join("?" * len(excluded)))
-            return self._decoded(self._connection.execute(sql, (queue, now, *excluded, limit)))
+            after = None if after_tenant is None else names.tenants.find(after_tenant)
+            backlog = Backlog(self._connection, job_queue=queue, now=now, excluded=excluded)
+            return self._decoded(backlog.next_rows(after, limit))
 
         return await self._run(read)
+
+    async def backlog_tenants(self) -> Mapping[str, int]:
+        return {self._names.job_queues.name_of(queue): count for queue, count in await self._rows(TENANTS)}
 
     async def oldest_backlog(self) -> Mapping[str, float]:
         rows = await self._rows(_OLDEST)

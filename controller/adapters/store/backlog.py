@@ -1,0 +1,95 @@
+"""The next rows of a job queue's backlog, in the order of its tenants' turns, found by index.
+
+Asked by ``sqlite.py`` inside its runner. What is read is bounded by what is asked for, whatever waits: a seek per
+tenant, and in all fewer than four rows per row asked for.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from controller.adapters.store.rows import JOB_COLUMNS
+
+_PLACE: Final = "FROM jobs INDEXED BY jobs_backlog WHERE job_queue = ? AND state = 0 AND cancel_requested_at IS NULL "
+NEXT_TENANT: Final = f"SELECT tenant {_PLACE} AND tenant < ? ORDER BY tenant DESC LIMIT 1"
+ROWS: Final = (
+    f"SELECT {JOB_COLUMNS} {_PLACE} AND tenant = ? "
+    "AND (expires_at IS NULL OR expires_at > ?) AND job_definition NOT IN (:these) ORDER BY rank, key LIMIT ?"
+)
+TENANTS: Final = f"""
+    WITH RECURSIVE waiting (queue, tenant) AS (
+        SELECT id, (SELECT tenant FROM jobs INDEXED BY jobs_backlog WHERE job_queue = id AND state = 0
+            AND cancel_requested_at IS NULL ORDER BY tenant DESC LIMIT 1) FROM job_queues
+        UNION ALL
+        SELECT queue, ({NEXT_TENANT.replace("job_queue = ?", "job_queue = queue").replace("< ?", "< waiting.tenant")})
+            FROM waiting WHERE tenant IS NOT NULL
+    )
+    SELECT queue, count(tenant) FROM waiting GROUP BY queue HAVING count(tenant) > 0
+"""  # noqa: S608 - constants of this module
+"""Number of tenants per job queue, a seek each."""
+TOP: Final = 2**62
+"""Above every tenant."""
+
+Rows = list[Any]
+
+
+class Backlog:
+    """The rows of one job queue that may be sent."""
+
+    def __init__(self, connection: sqlite3.Connection, *, job_queue: int, now: float, excluded: Sequence[int]) -> None:
+        """``excluded`` are job definitions; rows that have expired by ``now`` are left out too."""
+        self._connection = connection
+        self._job_queue = job_queue
+        self._now = now
+        self._excluded = excluded
+        self._rows_sql = ROWS.replace(":these", ", ".join("?" * len(excluded)))
+
+    def next_rows(self, after: int | None, limit: int) -> Iterator[Any]:
+        """Rows of JOB_COLUMNS, tenant by tenant, the tenant after ``after`` first: all that ``limit`` turns, one row
+        each, can fall on."""
+        first = itertools.islice(self._first_rows(after), max(0, limit))
+        rows = {tenant: [row] for tenant, row in first}
+        if len(rows) < limit:  # these are all tenants
+            self._fill(rows, limit)
+        return itertools.chain.from_iterable(rows.values())
+
+    def _first_rows(self, after: int | None) -> Iterator[tuple[int, Any]]:
+        for tenant in self._in_turn(after):
+            for row in self._of(tenant, 1):
+                yield tenant, row
+
+    def _in_turn(self, after: int | None) -> Iterator[int]:
+        """Tenants with rows: downwards from ``after``, then from the newest down to it. A tenant that is new has the
+        greatest number, so it never comes between one that waits and its turn of this round."""
+        yield from self._downwards(TOP if after is None else after, -1)
+        if after is not None:
+            yield from self._downwards(TOP, after - 1)
+
+    def _downwards(self, below: int, above: int) -> Iterator[int]:
+        while True:
+            found = self._connection.execute(NEXT_TENANT, (self._job_queue, below)).fetchone()
+            if found is None or found[0] <= above:
+                return
+            (below,) = found
+            yield below
+
+    def _fill(self, rows: dict[int, Rows], limit: int) -> None:
+        """More of every tenant that may have more, twice as many each time: so the last time, too, brings fewer than
+        twice the rows that are asked for."""
+        share = 1
+        more = set(rows)
+        while more and sum(map(len, rows.values())) < limit:
+            share = max(2 * share, -(-limit // len(rows)))
+            for tenant in sorted(more):
+                rows[tenant] = self._of(tenant, min(share, limit))
+                if len(rows[tenant]) < min(share, limit):
+                    more.discard(tenant)
+            if share >= limit:
+                return
+
+    def _of(self, tenant: int, count: int) -> Rows:
+        values = (self._job_queue, tenant, self._now, *self._excluded, count)
+        return self._connection.execute(self._rows_sql, values).fetchall()

@@ -1,0 +1,59 @@
+"""How the safeguards of backpressure are switched off: fairness, noise, shares. Part of ``ablation_switches.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from controller import gate
+from controller.adapters.store import backlog
+from controller.adapters.store.sqlite import SqliteStore
+from controller.budgets import Purpose
+from controller.core import throttle_noise
+from controller.core.job import Job
+from controller.core.sharing import FairTurns
+from controller.stages import admit
+from tests.simulation.ablation_switches import both, put
+
+_BY_RANK = backlog.ROWS.replace("AND tenant = ? ", "")
+
+
+def _first_by_rank(self: backlog.Backlog, after: int | None, limit: int) -> Iterator[Any]:
+    sql = _BY_RANK.replace(":these", ", ".join("?" * len(self._excluded)))
+    return iter(self._connection.execute(sql, (self._job_queue, self._now, *self._excluded, limit)).fetchall())
+
+
+def _as_they_come(rows: Sequence[Job], limit: int) -> list[Job]:
+    return list(rows)[:limit]
+
+
+no_tenants = both(put(backlog.Backlog, "next_rows", _first_by_rank), put(admit, "in_turns", _as_they_come))
+
+_BACKLOG = SqliteStore.backlog
+
+
+async def _from_the_first(self: SqliteStore, job_queue: str, **options: Any) -> Any:
+    return await _BACKLOG(self, job_queue, **{**options, "after_tenant": None})
+
+
+rounds_begin_anew = put(SqliteStore, "backlog", _from_the_first)
+
+
+def _what_they_have(queued: Mapping[str, int], source: str, **_: Any) -> int:
+    return sum(rows for name, rows in queued.items() if name != source)
+
+
+first_come = put(gate, "kept_for_others", _what_they_have)
+
+every_throttle_is_a_limit = both(
+    put(throttle_noise, "GRACE_AFTER_CUT", 0.0),
+    put(throttle_noise, "GRACE_BASE", 0.0),
+    put(throttle_noise, "CONFIDENCE", 0.0),
+)
+
+
+def _submits_first(self: FairTurns[Purpose]) -> Purpose | None:
+    return min(self._tags, key=lambda purpose: (purpose is not Purpose.SUBMIT, self._order[purpose]), default=None)
+
+
+submits_before_all = put(FairTurns, "next", _submits_first)

@@ -1,0 +1,143 @@
+"""Worlds under pressure: somebody floods, calls are throttled at random, cancels meet a backlog."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from tests.simulation.ablation_worlds import calm, with_disruptions, with_settings
+from tests.simulation.scenario import QUEUE_URL, Scenario, Sent
+
+FLOOD = 150
+"""Requests of the one that floods; the others have a tenth of it together."""
+FLOODING = "source-0"
+MODEST = "source-1"
+
+
+def _request(at: float, source: str, job_queue: str, number: int, **members: Any) -> Sent:
+    tenant = members.pop("tenant", None)
+    body = {
+        "requestId": f"r{number}",
+        "jobName": f"job-{number}",
+        "jobQueue": job_queue,
+        "jobDefinition": "work",
+        **members,
+    }
+    text = orjson.dumps(body).decode()
+    return Sent(at=at, source=source, body=text, kind="submit", request_id=f"r{number}", tenant=tenant)
+
+
+def flooding_tenant(rate_per_s: float, *, is_known_first: bool = True) -> Any:
+    """One tenant's requests, with priorities, are all there before the few of two others come, one after the other;
+    one names its tenant by the share identifier. With ``is_known_first`` false the others had requests before."""
+
+    def bend(scenario: Scenario) -> Scenario:
+        made = with_settings(
+            calm(scenario),
+            intake={"backlog_high": 1_000, "backlog_low": 500, "backlog_max": 2_000},
+            submit={"rate_per_s": rate_per_s, "concurrency": 8, "timeout_s": 10.0},
+            aws={"total_rate_per_s": 48.0},
+            queues={
+                name: {"max_in_flight": 1_000, "max_waiting": 1_000, "aging_s": 1.0} for name in scenario.job_queues
+            },
+        )
+        job_queue = next(iter(made.job_queues))
+        source = made.sources[0]
+        modest = [{"tenant": "modest"}, {"shareIdentifier": "sharing"}]
+        sent: list[Sent] = []
+        if not is_known_first:
+            sent += [_request(0.1, source, job_queue, number, **modest[number]) for number in range(2)]
+        for number in range(FLOOD):
+            at = 0.5 + 0.5 * number / FLOOD
+            sent.append(_request(at, source, job_queue, len(sent), tenant="flood", priority=number % 3))
+        for number in range(FLOOD // 10):
+            at = 5.0 + (number * (1 + scenario.seed % 7)) % 9
+            sent.append(_request(at, source, job_queue, len(sent), **modest[number % 2]))
+        return replace(
+            made,
+            requests=tuple(sorted(sent, key=lambda each: each.at)),
+            profile=replace(made.profile, batch_rate_per_s=None),
+            job_queues=dict.fromkeys(made.job_queues),
+            faults_end_s=20.0,
+        )
+
+    return bend
+
+
+def flooding_source(scenario: Scenario) -> Scenario:
+    """One SQS queue brings more requests for a job queue that is disabled than the store takes in all; another brings
+    two a second for a job queue that is open."""
+    for_s = 40.0
+    made = with_settings(
+        calm(scenario),
+        intake={
+            "queue_urls": [QUEUE_URL + FLOODING, QUEUE_URL + MODEST],
+            "backlog_high": 20,
+            "backlog_low": 10,
+            "backlog_max": 40,
+            "receivers": 2,
+            "visibility_timeout_s": 30,
+        },
+        submit={"rate_per_s": 20.0, "concurrency": 8},
+        queues={},
+    )
+    sent = [_request(0.1, FLOODING, "closed", number) for number in range(FLOOD)]
+    sent += [_request(8.0 + number / 2, MODEST, "open", FLOOD + number) for number in range(60)]
+    made = replace(
+        made,
+        sources=(FLOODING, MODEST),
+        job_queues={"closed": None, "open": None},
+        requests=tuple(sent),
+        profile=replace(made.profile, batch_rate_per_s=None),
+        flooding_source=FLOODING,
+    )
+    made = with_disruptions(made, "queue_disabled", 0.0, for_s=for_s)
+    hit = tuple(each for each in made.disruptions if each.what == "closed")
+    return replace(made, disruptions=hit)
+
+
+def noisy(scenario: Scenario) -> Scenario:
+    """A long backlog, and one SubmitJob call in fifty that is throttled whatever the rate."""
+    made = with_settings(
+        calm(scenario),
+        intake={"backlog_high": 2_000, "backlog_low": 1_000, "backlog_max": 4_000},
+        submit={"rate_per_s": 20.0, "concurrency": 32},
+        aws={"total_rate_per_s": 48.0},
+    )
+    made = replace(made, settings={**made.settings, "queues": {"*": {"max_in_flight": 10_000, "max_waiting": 10_000}}})
+    job_queue = next(iter(made.job_queues))
+    return replace(
+        made,
+        requests=tuple(_request(0.1, made.sources[0], job_queue, number) for number in range(600)),
+        call_faults={"SubmitJob": {"throttle": 0.02}},
+        profile=replace(made.profile, batch_rate_per_s=None),
+        job_queues=dict.fromkeys(made.job_queues),
+        faults_end_s=60.0,
+    )
+
+
+def cancels_in_a_backlog(scenario: Scenario) -> Scenario:
+    """Long jobs are cancelled while more requests wait than the total lets through."""
+    made = with_settings(
+        calm(scenario),
+        intake={"backlog_high": 2_000, "backlog_low": 1_000, "backlog_max": 4_000},
+        submit={"rate_per_s": 40.0, "concurrency": 32},
+        terminate={"rate_per_s": 10.0},
+        aws={"total_rate_per_s": 6.0},
+    )
+    made = replace(made, settings={**made.settings, "queues": {"*": {"max_in_flight": 10_000, "max_waiting": 10_000}}})
+    job_queue, source = next(iter(made.job_queues)), made.sources[0]
+    sent = [_request(0.1, source, job_queue, number) for number in range(150)]
+    for number in range(150):
+        body = orjson.dumps({"action": "cancel", "requestId": f"r{number}"}).decode()
+        at = 10.0 + number / 10 if number < 10 else 60.0
+        sent.append(Sent(at=at, source=source, body=body, kind="cancel", request_id=f"r{number}"))
+    return replace(
+        made,
+        requests=tuple(sent),
+        profile=replace(made.profile, batch_rate_per_s=None, running_s=(3_600.0, 3_600.0)),
+        job_queues=dict.fromkeys(made.job_queues),
+        faults_end_s=61.0,
+    )

@@ -1,0 +1,78 @@
+"""Is what the limits allow used, and by everybody? Judged by AWS's history in worlds where only that is at stake.
+
+Part of ``checkers.py``, which calls it with the world.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import orjson
+
+from controller.budgets import SHARES, Purpose
+from controller.core.limits import PACING_GUARD, REQUEST_ID_TAG
+from tests.simulation.scenario import EPOCH
+from tests.simulation.world import SimWorld
+
+USED: Final = "what is allowed is used"
+NO_QUEUE: Final = "a terminate waits for no backlog"
+
+NOISE_MAX: Final = 0.05
+USED_MIN: Final = 0.7
+LEARNT_AFTER_S: Final = 5.0
+SENT_MIN: Final = 300
+REACTION_S: Final = 4.0
+"""From a cancel's message in SQS to the wish to call TerminateJob: intake, and a look of the stage."""
+
+
+def noise_is_no_limit(world: SimWorld) -> Iterator[str]:
+    """Where a few SubmitJob calls are throttled whatever their rate, and nothing else goes wrong, a backlog is sent at
+    seven tenths of the configured rate at least, learning included."""
+    scenario = world.scenario
+    noise = scenario.call_faults.get("SubmitJob", {})
+    others = set(scenario.call_faults) - {"SubmitJob"} or scenario.disruptions or scenario.kill_at_steps
+    if set(noise) != {"throttle"} or noise["throttle"] > NOISE_MAX or others or scenario.service_faults:
+        return
+    calls = [call for call in world.sim.history.calls("SubmitJob") if call.at > EPOCH + LEARNT_AFTER_S]
+    if len(calls) < SENT_MIN:
+        return
+    rate = world.settings.submit.rate_per_s / (1 + PACING_GUARD)
+    used = sum(call.outcome == "ok" for call in calls) / (calls[-1].at - calls[0].at) / rate
+    if used < USED_MIN:
+        yield f"{USED}: {used:.0%} of the submit rate, {noise['throttle']:.0%} of the calls being throttled at random"
+
+
+def a_terminate_waits_for_no_backlog(world: SimWorld) -> Iterator[str]:
+    """A cancel of a job that is in Batch becomes TerminateJob at once, but for the cancels before it: its share of the
+    total is its own, whatever else there is to send."""
+    scenario = world.scenario
+    faults = scenario.call_faults or scenario.service_faults or scenario.network_faults or scenario.disruptions
+    if faults or scenario.kill_at_steps or scenario.scripted or scenario.profile.batch_rate_per_s is not None:
+        return
+    settings = world.settings
+    rate = min(settings.terminate.rate_per_s, SHARES[Purpose.TERMINATE] * settings.aws.total_rate_per_s)
+    jobs = {job.tags[REQUEST_ID_TAG]: job for job in world.sim.history.jobs}
+    first: dict[str, float] = {}
+    for call in world.sim.history.calls("TerminateJob"):
+        first.setdefault(call.subject or "", call.at - EPOCH)
+    cancels = sorted(
+        (sent.at, str(orjson.loads(sent.body)["requestId"])) for sent in world.sent.values() if sent.kind == "cancel"
+    )
+    times = [at for at, _ in cancels]
+    for at, request_id in cancels:
+        job = jobs.get(request_id)
+        if job is None or job.job_id not in first or job.at - EPOCH > at - 1.0:
+            continue
+        number = bisect_right(times, at)
+        late_s, allowed_s = first[job.job_id] - at, REACTION_S + scenario.interval_factor + number / rate
+        if late_s > allowed_s:
+            yield f"{NO_QUEUE}: TerminateJob of {request_id} came {late_s:.0f} s late, {allowed_s:.0f} s are allowed"
+            return
+
+
+CHECKERS: Final[tuple[Callable[[SimWorld], Iterator[str]], ...]] = (
+    noise_is_no_limit,
+    a_terminate_waits_for_no_backlog,
+)
