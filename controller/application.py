@@ -579,6 +579,10 @@ class Application:
             array_children=self.track.arrays.totals(),
             tenants=tenants,
             max_waiting={name: self.depths.in_force(name) for name in {row.job_queue for row in usage}},
+            max_waiting={
+                name: self.depths.in_force(name)
+                for name in self.metrics.known_queues.union(row.job_queue for row in usage)
+            },
         )
         families: list[Metric] = []
         for family in self.metrics.families(snapshot):

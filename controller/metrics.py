@@ -273,8 +273,7 @@ _SPECS: Final = (
     MetricSpec(
         "job_queue_max_waiting",
         Kind.GAUGE,
-        "How many jobs may wait in a Batch job queue now: `queues.<name>.max_waiting`, or what `auto` makes of it. "
-        "Of job queues with a backlog or jobs in flight.",
+        "How many jobs may wait in a Batch job queue now: `queues.<name>.max_waiting`, or what `auto` makes of it.",
         (_QUEUE,),
     ),
     MetricSpec("outbox_events", Kind.GAUGE, "Events (or dead letters) stored and not yet delivered.", (_SINK,)),
@@ -344,7 +343,7 @@ class LedgerSnapshot:
     tenants: Mapping[str, int] = field(default_factory=dict)
     """``store.backlog_tenants()``."""
     max_waiting: Mapping[str, int] = field(default_factory=dict)
-    """The limit in force, by job queue with live rows."""
+    """The limit in force, by job queue."""
 
 
 # --- counting -----------------------------------------------------------------------------------------
@@ -415,6 +414,11 @@ class Metrics:
         self._start_at_zero()
 
     # --- labels ---------------------------------------------------------------------------------------
+
+    @property
+    def known_queues(self) -> frozenset[str]:
+        """Job queues that Batch has confirmed."""
+        return frozenset(self._known_queues)
 
     def know_queue(self, name: str) -> None:
         """Batch has confirmed a job queue of this name: from now on it is a label, and its counters are there."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Final
 
 from controller.simaws.batch_scaling import Scaling
@@ -160,8 +161,8 @@ def _over_time(spans: Iterable[tuple[float, float]], until: float) -> tuple[tupl
     steps = [0] * (int(until) + 2)
     for begin, end in spans:
         if begin < until:
-            steps[max(0, int(begin))] += 1
-            steps[min(int(min(end, until)), int(until)) + 1] -= 1
+            steps[max(0, ceil(begin))] += 1
+            steps[max(0, ceil(min(end, until)))] -= 1
     count, counts = 0, []
     for second in range(int(until) + 1):
         count += steps[second]

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from typing import Final, NamedTuple
 
 DEPTH_MIN: Final = 16
@@ -43,8 +43,9 @@ SCHEDULING_S: Final = 10.0
 GAIN: Final = 1.5
 """The peak of what was seen to leave is already half as much again as the mean, since answers come in chunks: together
 twice, so that while one reaction time's worth is being refilled, another one waits."""
-GAIN_GROWING: Final = 4.0
-"""With each step that a scaling compute environment makes, it may be up to five times as large."""
+GAIN_GROWING: Final = 3.0
+"""With each step that a scaling compute environment makes, it may be up to four times as large. After a cold start as
+many times what started at once may wait: what has been sent can't be taken back."""
 MEMORY_S: Final = 900.0
 """How long a peak counts. Longer than a compute environment takes for a step, so that the depth does not fall while
 instances come up."""
@@ -165,6 +166,7 @@ class Depth:
         self._offered = 0.0
         self._offered_until = now
         self._left = 0
+        self._left_at = -inf
         self._course = _Course()
         self._proven = 0.0
         self._probe: _Probe | None = None
@@ -178,6 +180,7 @@ class Depth:
         """A job was seen to have left the waiting statuses, so long after it was sent."""
         self._waited_s += 0.05 * (max(0.0, waited_s) - self._waited_s)
         self._left += 1
+        self._left_at = now
         within = self._peak.add(now, 1, self.reaction_s)
         if within >= SWALLOWED * self._in_force and within * GAIN_GROWING > self._offered:
             self._offered, self._offered_until = within * GAIN_GROWING, now + OFFERED_S
@@ -204,7 +207,7 @@ class Depth:
     # --- probing --------------------------------------------------------------------------------------
 
     def _is_probe_due(self, now: float) -> bool:
-        if not self._peak.highest(now):
+        if now - self._left_at >= MEMORY_S:
             return False  # nothing has started for long: more would not either
         sags = (
             self._course.running(now - SPAN_S) < SAG * self._ran_when_probed
