@@ -11,31 +11,31 @@ from typing import Final
 from benchmarks.depth.runs import NO_LIMIT, Result, Variant, measure
 
 VARIANTS: Final = (
-    Variant(name="50 vCPUs, jobs of 3–7 s", vcpus=50, runs_s=(3, 7), requests=8_000, warm_s=60, until_s=600),
+    Variant(name="30 vCPUs, jobs of 3–7 s", vcpus=30, runs_s=(3, 7), requests=4_500, warm_s=60, until_s=480),
     Variant(
-        name="the same, with events", vcpus=50, runs_s=(3, 7), requests=8_000, warm_s=60, until_s=600, has_events=True
+        name="the same, with events", vcpus=30, runs_s=(3, 7), requests=4_500, warm_s=60, until_s=480, has_events=True
     ),
-    Variant(name="100 vCPUs, jobs of 1–3 min", vcpus=100, runs_s=(60, 180), requests=3_500, warm_s=300, until_s=2_400),
+    Variant(name="60 vCPUs, jobs of 1–3 min", vcpus=60, runs_s=(60, 180), requests=2_000, warm_s=300, until_s=1_500),
     Variant(
         name="the same, each 30–90 s in starting on free compute",
-        vcpus=100,
+        vcpus=60,
         runs_s=(60, 180),
         ready_s=(30, 90),
-        requests=3_500,
+        requests=2_000,
         warm_s=600,
-        until_s=2_400,
+        until_s=1_500,
     ),
     Variant(
-        name="100 vCPUs, jobs of 30–90 min", vcpus=100, runs_s=(1_800, 5_400), requests=3_000, warm_s=600, until_s=7_200
+        name="60 vCPUs, jobs of 30–90 min", vcpus=60, runs_s=(1_800, 5_400), requests=2_500, warm_s=600, until_s=5_400
     ),
     Variant(
-        name="scaling by demand, 0–400 vCPUs, jobs of 2–6 min",
-        vcpus=400,
+        name="scaling by demand, 0–300 vCPUs, jobs of 2–6 min",
+        vcpus=300,
         is_scaling=True,
         runs_s=(120, 360),
-        requests=9_000,
+        requests=5_000,
         warm_s=1_500,
-        until_s=3_600,
+        until_s=2_700,
     ),
 )
 DEPTHS: Final[tuple[int | str, ...]] = ("auto", 50, 500, 2_000, NO_LIMIT)

@@ -74,6 +74,7 @@ PROVEN_MARGIN: Final = 1.25
 PROVEN_KEPT: Final = 0.98
 """What stays of the proven depth after each probe that found nothing, so that it is not for ever."""
 SAMPLE_S: Final = 1.0
+ROUNDING: Final = 1e-6
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class _Peak:
 
     _left: deque[tuple[float, int]] = field(default_factory=deque)
     _within: int = 0
-    _peaks: deque[tuple[float, int]] = field(default_factory=deque)
+    _peaks: deque[tuple[float, float]] = field(default_factory=deque)
     """Falling counts at rising times: the first one is the highest."""
 
     def add(self, now: float, count: int, span_s: float) -> int:
@@ -94,12 +95,12 @@ class _Peak:
         self.note(now, self._within)
         return self._within
 
-    def note(self, now: float, within: int) -> None:
+    def note(self, now: float, within: float) -> None:
         while self._peaks and self._peaks[-1][1] <= within:
             self._peaks.pop()
         self._peaks.append((now, within))
 
-    def highest(self, now: float) -> int:
+    def highest(self, now: float) -> float:
         while self._peaks and self._peaks[0][0] <= now - MEMORY_S:
             self._peaks.popleft()
         return self._peaks[0][1] if self._peaks else 0
@@ -161,7 +162,7 @@ class Depth:
         self._waited_s = 0.0
         """Of those that left, weighted towards the last."""
         self._peak = _Peak()
-        self._peak.note(now, ceil(waiting / GAIN))
+        self._peak.note(now, waiting / GAIN)
         self._in_force = DEPTH_MIN
         self._offered = 0.0
         self._offered_until = now
@@ -257,4 +258,4 @@ class Depth:
 
 
 def _bounded(depth: float) -> int:
-    return min(DEPTH_MAX, max(DEPTH_MIN, ceil(depth)))
+    return min(DEPTH_MAX, max(DEPTH_MIN, ceil(depth - ROUNDING)))
