@@ -39,7 +39,7 @@ VARIANTS: Final = (
     ),
 )
 DEPTHS: Final[tuple[int | str, ...]] = ("auto", 50, 500, 2_000, NO_LIMIT)
-SEEDS_OF_AUTO: Final = (1, 2)
+SEEDS_OF_AUTO: Final = (1,)
 BEGIN: Final = "<!-- Made by `make bench-plots`: depth -->\n"
 END: Final = "<!-- end of depth -->\n"
 

@@ -1,4 +1,4 @@
-"""The simulated compute environment: it orders what waits, minutes late, up to its maximum, and gives back what is idle."""
+"""The simulated compute environment: it orders what waits, up to its maximum, and gives back what is idle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which ``max_waiting`` is in force: numbers as they are, automatic ones per queue, told sparsely, forgotten in time."""
+"""Which ``max_waiting`` is in force: numbers as they are, automatic ones per queue, told sparsely, and forgotten."""
 
 from __future__ import annotations
 
