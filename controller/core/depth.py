@@ -210,6 +210,8 @@ class Depth:
     def _is_probe_due(self, now: float) -> bool:
         if now - self._left_at >= MEMORY_S:
             return False  # nothing has started for long: more would not either
+        if self._offered:
+            return False  # that is a probe by itself
         sags = (
             self._course.running(now - SPAN_S) < SAG * self._ran_when_probed
             and self._course.left_per_s(now - SPAN_S) < SAG * self._left_per_s_when_probed
