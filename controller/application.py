@@ -578,7 +578,6 @@ class Application:
             stuck=self.diagnose.stuck(),
             array_children=self.track.arrays.totals(),
             tenants=tenants,
-            max_waiting={name: self.depths.in_force(name) for name in {row.job_queue for row in usage}},
             max_waiting={
                 name: self.depths.in_force(name)
                 for name in self.metrics.known_queues.union(row.job_queue for row in usage)

@@ -112,7 +112,6 @@ def _waiting(board: Dashboard) -> None:
     board.with_panel(
         lines(
             Spec(
-                width=8,
                 width=24,
                 title="Waiting in Batch, and its limit",
                 description="Jobs SUBMITTED, PENDING or RUNNABLE, and queues.NAME.max_waiting as it is in force: with"
@@ -128,7 +127,7 @@ def _waiting(board: Dashboard) -> None:
     board.with_panel(
         lines(
             Spec(
-                width=12,
+                width=8,
                 title="Backlog",
                 description="Requests that are stored and not yet submitted.",
                 queries=[Query(f"max by (job_queue) ({P}backlog_jobs{{{Q}}})", "{{job_queue}}")],
