@@ -26,11 +26,12 @@ from controller.config import ANY_QUEUE, Settings, routes
 from controller.core.admission import IntakeMarks
 from controller.core.errors import BadCredentials, OutwardError, StoreUnavailable
 from controller.core.hints import EventOutcome, HintBook
-from controller.core.job import Job, RowKey
+from controller.core.job import BatchStatus, Job, RowKey
 from controller.core.limits import PACING_GUARD
-from controller.core.polling import Schedule
+from controller.core.polling import Schedule, interval_s
 from controller.core.request import Policy, Rules, Scope, submit_arguments
 from controller.core.shapes import Shape
+from controller.depths import Depths
 from controller.gate import IntakeGate
 from controller.health import CREDENTIALS, Health
 from controller.holds import HoldBook
@@ -132,6 +133,7 @@ class Application:
         self.schedule = Schedule(
             interval_s_min=settings.track.interval_s_min, interval_s_max=settings.track.interval_s_max
         )
+        self.depths = Depths(clock=clock, limits_of=settings.queue_limits, look_s=self._look_s)
         self.hint_book = HintBook(self.schedule, self._count_event, is_fed=ports.batch_events is not None)
         self.gate = IntakeGate(
             store=store,
@@ -177,7 +179,7 @@ class Application:
             holds=self.holds,
             budgets=budgets,
             clock=clock,
-            limits_of=settings.queue_limits,
+            limits_of=self.depths.limits,
             concurrency=settings.submit.concurrency,
             waited=self.metrics.waited,
         )
@@ -245,6 +247,7 @@ class Application:
             for sink in ports.sinks
         ]
         ledger.on_tracked = self._tracked
+        ledger.on_changed = self.depths.left
         self.track.on_returned = self._wakes.track.set
 
     def _build_hints(self, source: MessageSource) -> Hints:
@@ -280,6 +283,12 @@ class Application:
     def _arguments(self, body: str, job: Job) -> dict[str, Any]:
         submit = self.settings.submit
         return submit_arguments(body, job=job, default_tags=submit.default_tags, tag_request_id=submit.tag_request_id)
+
+    def _look_s(self, waited_s: float) -> float:
+        """Within what time a job that has been RUNNABLE for so long is described again."""
+        track = self.settings.track
+        interval = interval_s(BatchStatus.RUNNABLE, waited_s, min_s=track.interval_s_min, max_s=track.interval_s_max)
+        return interval + self.schedule.sweep_s(self.budgets.rates()[Purpose.DESCRIBE.value])
 
     async def _fetch_credentials(self) -> None:
         with self.health.watched(CREDENTIALS):
@@ -569,6 +578,10 @@ class Application:
             stuck=self.diagnose.stuck(),
             array_children=self.track.arrays.totals(),
             tenants=tenants,
+            max_waiting={
+                name: self.depths.in_force(name)
+                for name in self.metrics.known_queues.union(row.job_queue for row in usage)
+            },
         )
         families: list[Metric] = []
         for family in self.metrics.families(snapshot):

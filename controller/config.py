@@ -32,9 +32,11 @@ from controller.config_values import (
     QueueUrl,
     SinkType,
     StoreUrl,
+    WaitingLimit,
     without_secrets,
 )
 from controller.core.admission import QueueLimits
+from controller.core.depth import DEPTH_MAX, DEPTH_MIN
 from controller.core.errors import Misconfigured
 from controller.core.limits import REQUEST_ID_TAG, SETTLE_S_DEFAULT, SQS_VISIBILITY_S_MAX, TAGS_MAX
 from controller.core.request_policy import Policy
@@ -206,8 +208,11 @@ class QueueSettings(Section):
     max_in_flight: Count = _key(
         _LIMITS.max_in_flight, "Jobs submitted and not yet at their end. An array job is one.", unit="jobs", ge=1
     )
-    max_waiting: Count = _key(
-        _LIMITS.max_waiting, "Jobs SUBMITTED, PENDING or RUNNABLE in Batch; bounds what is added.", unit="jobs", ge=1
+    max_waiting: WaitingLimit = _key(
+        _LIMITS.max_waiting,
+        "Jobs SUBMITTED, PENDING or RUNNABLE in Batch; bounds what is added. `auto`: as many as keep compute fed, from "
+        f"how fast they start, within {DEPTH_MIN} and {DEPTH_MAX:,}.",
+        unit="jobs",
     )
     weight: Number = _key(_LIMITS.weight, "Share of the submissions relative to other job queues.", gt=0)
     paused: bool = _key(_LIMITS.paused, "Submit nothing to it; its requests wait.")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
+from controller.core.admission import AUTO
 from controller.core.events import CATALOGUE
 from controller.core.limits import BATCH_API_RATE_PER_S, SETTLE_S_DEFAULT, SQS_WAIT_S_MAX
 
@@ -106,7 +107,7 @@ def _about_queues(settings: Settings) -> Iterator[str]:
         if "*" in name and entry.paused:
             yield 'queues."*".paused: every job queue without an entry that says otherwise is paused'
         limits = settings.queue_limits(name)
-        if limits.max_waiting > limits.max_in_flight:
+        if limits.max_waiting != AUTO and limits.max_waiting > limits.max_in_flight:
             yield f'queues."{name}".max_waiting: is above max_in_flight and never reached'
         if 0 < limits.stuck_after_s < STUCK_AFTER_S_WISE:
             yield (

@@ -82,7 +82,8 @@ def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 def _kind(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(f"`{choice}`" for choice in schema["enum"])
-    return _KINDS.get(schema.get("type", ""), "text")
+    words = [choice["const"] for choice in schema.get("anyOf", ()) if "const" in choice]
+    return _KINDS.get(schema.get("type", ""), "text") + "".join(f" or `{word}`" for word in words)
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from controller.core.admission import AUTO
 from controller.core.events import CATALOGUE
 from controller.core.limits import REQUEST_ID_TAG, TAG_KEY_LENGTH_MAX, TAG_VALUE_LENGTH_MAX, TAGS_MAX
 
@@ -86,8 +87,22 @@ def override_path(value: str) -> str:
     return value
 
 
+def waiting_limit(value: Any) -> Any:
+    """A whole number of at least 1, or ``auto``; one message for both."""
+    if value == AUTO:
+        return value
+    try:
+        count = -1 if isinstance(value, bool) or int(value) != float(value) else int(value)
+    except (TypeError, ValueError, OverflowError):
+        count = -1
+    if count < 1:
+        raise ValueError("must be a whole number of at least 1, or auto")
+    return count
+
+
 Number = Annotated[float, BeforeValidator(not_a_truth_value), Field(allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(not_a_truth_value)]
+WaitingLimit = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(waiting_limit)]
 QueueUrl = Annotated[str, AfterValidator(queue_url)]
 StoreUrl = Annotated[str, AfterValidator(store_url)]
 SinkType = Annotated[Literal["log", "sqs"], BeforeValidator(sink_type)]

@@ -70,6 +70,8 @@ class Ledger:
         self._log = structlog.get_logger(stage="ledger")
         self.on_tracked: Callable[[Job], None] = lambda job: None
         """Told of every job that has become TRACKED, after the commit."""
+        self.on_changed: Callable[[Job, Job], None] = lambda before, after: None
+        """Told of every job that has changed, as it was and as it is, after the commit."""
 
     async def record(self, facts: Sequence[tuple[Job, Fact]]) -> Sequence[Job]:
         """Apply each fact to its job and store the results in one commit; a job may occur once.
@@ -138,6 +140,7 @@ class Ledger:
     # --- after the commit -----------------------------------------------------------------------------
 
     def _announce(self, before: Job, after: Job, events: Sequence[Event]) -> None:
+        self.on_changed(before, after)
         if before.state is not after.state:
             self._state_changed(after)
         if after.is_in_doubt:

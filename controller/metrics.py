@@ -270,6 +270,12 @@ _SPECS: Final = (
         "Holds that began and ended, by reason.",
         (_QUEUE, Label("reason", HOLD_REASONS), Label("change", ("held", "released"))),
     ),
+    MetricSpec(
+        "job_queue_max_waiting",
+        Kind.GAUGE,
+        "How many jobs may wait in a Batch job queue now: `queues.<name>.max_waiting`, or what `auto` makes of it.",
+        (_QUEUE,),
+    ),
     MetricSpec("outbox_events", Kind.GAUGE, "Events (or dead letters) stored and not yet delivered.", (_SINK,)),
     MetricSpec(
         "events_published_total",
@@ -336,6 +342,8 @@ class LedgerSnapshot:
     """By (job queue, status)."""
     tenants: Mapping[str, int] = field(default_factory=dict)
     """``store.backlog_tenants()``."""
+    max_waiting: Mapping[str, int] = field(default_factory=dict)
+    """The limit in force, by job queue."""
 
 
 # --- counting -----------------------------------------------------------------------------------------
@@ -406,6 +414,11 @@ class Metrics:
         self._start_at_zero()
 
     # --- labels ---------------------------------------------------------------------------------------
+
+    @property
+    def known_queues(self) -> frozenset[str]:
+        """Job queues that Batch has confirmed."""
+        return frozenset(self._known_queues)
 
     def know_queue(self, name: str) -> None:
         """Batch has confirmed a job queue of this name: from now on it is a label, and its counters are there."""
@@ -580,6 +593,7 @@ def _gauges(
         "submission_paused", {(reason,): float(holds) for reason, holds in snapshot.submission_paused.items()}
     )
     yield _family("queue_held", held)
+    yield _family("job_queue_max_waiting", _largest(snapshot.max_waiting, queue_label))
     counts = dict.fromkeys(sinks, 0) | dict(snapshot.outbox)
     yield _family("outbox_events", {(sink,): float(count) for sink, count in counts.items()})
     yield _family("stage_last_turn_timestamp_seconds", {(stage,): at for stage, at in snapshot.stage_turns.items()})
@@ -597,6 +611,15 @@ def _counted(
     series: _Series = defaultdict(float, {(queue, value): 0.0 for queue in known_queues for value in values})
     for (queue, value), count in counts.items():
         series[queue_label(queue), value] += count
+    return series
+
+
+def _largest(values: Mapping[str, int], queue_label: Callable[[str], str]) -> _Series:
+    """By label: job queues that Batch has not confirmed share one."""
+    series: _Series = {}
+    for name, value in values.items():
+        label = (queue_label(name),)
+        series[label] = max(series.get(label, 0.0), float(value))
     return series
 
 

@@ -16,13 +16,17 @@ import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
+from controller.core.depth import DEPTH_MAX
 from controller.core.job import BatchStatus, Job, JobState
 from controller.core.limits import IN_DOUBT_MAX
 
 HEAD_MAX: Final = 256
 """Rows of one job queue that a single plan looks at, at most."""
+
+AUTO: Final = "auto"
+"""``max_waiting`` that ``core.depth`` chooses."""
 
 # --- limits and counts -----------------------------------------------------------------------------------
 
@@ -33,9 +37,9 @@ class QueueLimits:
 
     max_in_flight: int = 10_000
     """Rows SUBMITTING or TRACKED; an array job is one."""
-    max_waiting: int = 2_000
+    max_waiting: int | Literal["auto"] = 2_000
     """Rows SUBMITTING, or TRACKED and SUBMITTED, PENDING or RUNNABLE in Batch. Bounds what is added: a retry that
-    Batch moves back to RUNNABLE may exceed it."""
+    Batch moves back to RUNNABLE may exceed it. Before a plan ``controller/depths.py`` puts a number for ``auto``."""
     weight: float = 1.0
     """Share of the sends relative to the other queues, > 0."""
     paused: bool = False
@@ -44,6 +48,11 @@ class QueueLimits:
     """Seconds of waiting that weigh as much as one step of priority, > 0. The store ranks by it."""
     stuck_after_s: float = 1_800.0
     """A job that is RUNNABLE for longer is stuck; 0: none ever is."""
+
+    @property
+    def waiting_bound(self) -> int:
+        """The most that may ever wait."""
+        return DEPTH_MAX if self.max_waiting == AUTO else self.max_waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +64,8 @@ class QueueCounts:
     waiting: int = 0
     """What counts towards ``max_waiting``."""
     queued: int = 0
+    running: int = 0
+    """TRACKED and STARTING or RUNNING in Batch."""
 
 
 class UsageLine(Protocol):
@@ -89,18 +100,31 @@ def is_counted_waiting(line: UsageLine) -> bool:
     return line.batch_status.is_waiting and not (line.is_array and line.batch_status is BatchStatus.PENDING)
 
 
+def is_waiting_on_compute(job: Job) -> bool:
+    """Whether a start of this job tells how fast compute takes jobs. An array parent's PENDING comes at once, however
+    long its children wait."""
+    return (
+        job.state is JobState.TRACKED
+        and job.batch_status is not None
+        and job.batch_status.is_waiting
+        and job.array_size is None
+    )
+
+
 def queue_counts(usage: Iterable[UsageLine]) -> dict[str, QueueCounts]:
     """Counts per job queue; queues without a live row are missing."""
     sums: dict[str, list[int]] = {}
     for line in usage:
-        in_flight_waiting_queued = sums.setdefault(line.job_queue, [0, 0, 0])
+        counts = sums.setdefault(line.job_queue, [0, 0, 0, 0])
         if line.state in (JobState.SUBMITTING, JobState.TRACKED):
-            in_flight_waiting_queued[0] += line.count
+            counts[0] += line.count
         if is_counted_waiting(line):
-            in_flight_waiting_queued[1] += line.count
+            counts[1] += line.count
         if line.state is JobState.QUEUED:
-            in_flight_waiting_queued[2] += line.count
-    return {name: QueueCounts(in_flight=f, waiting=w, queued=q) for name, (f, w, q) in sums.items()}
+            counts[2] += line.count
+        if line.state is JobState.TRACKED and line.batch_status in (BatchStatus.STARTING, BatchStatus.RUNNING):
+            counts[3] += line.count
+    return {name: QueueCounts(in_flight=f, waiting=w, queued=q, running=r) for name, (f, w, q, r) in sums.items()}
 
 
 # --- the plan --------------------------------------------------------------------------------------------
@@ -124,7 +148,7 @@ class QueueView:
         """Rows that its limits still take; 0 while it is paused or held."""
         if self.limits.paused or self.is_held:
             return 0
-        return max(0, min(self.limits.max_in_flight - self.in_flight, self.limits.max_waiting - self.waiting))
+        return max(0, min(self.limits.max_in_flight - self.in_flight, self.limits.waiting_bound - self.waiting))
 
 
 class WaitingOn(StrEnum):
@@ -234,7 +258,7 @@ def _waiting_on(view: QueueView, served: int, sendable: int, snapshot: Admission
         return WaitingOn.EMPTY
     if view.in_flight + served >= view.limits.max_in_flight:
         return WaitingOn.IN_FLIGHT
-    if view.waiting + served >= view.limits.max_waiting:
+    if view.waiting + served >= view.limits.waiting_bound:
         return WaitingOn.WAITING
     if sendable > served:
         return WaitingOn.DOUBT if snapshot.in_doubt >= IN_DOUBT_MAX else WaitingOn.SENDS

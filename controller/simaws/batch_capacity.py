@@ -58,6 +58,14 @@ class Capacity:
             return ready_at
         return self._ends[0][0] if self._ends else None
 
+    @property
+    def has_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    def waiting_vcpus(self, now: float) -> float:
+        """What the units ask for that could start now if there were room."""
+        return sum(vcpus for ready_at, key, vcpus in self._waiting if ready_at <= now and self.wants(key) == ready_at)
+
     def drain(self) -> list[UnitKey]:
         """Everything that waits, removed."""
         keys = [key for ready_at, key, _ in sorted(self._waiting) if self.wants(key) == ready_at]

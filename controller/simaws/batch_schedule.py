@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from controller.simaws.batch_capacity import Capacity, UnitKey
 from controller.simaws.batch_resources import Job, JobQueue
+from controller.simaws.batch_scaling import Scaling
 from controller.simaws.batch_timeline import FAILED, NEVER, Stop, end_of
 
 WHOLE = -1
@@ -26,6 +27,8 @@ class Scheduler:
         self._units: dict[int, Job] = {}
         """Jobs of queues with a limit, by serial number."""
         self._limited: dict[str, Capacity] = {}
+        self._scaled: dict[str, Scaling] = {}
+        """Of queues with a limit, by the name of the queue."""
 
     def limit(self, queue: JobQueue, slots: float | None, now: float) -> None:
         """Give a queue so many vCPUs; None: no limit. Jobs that have a place keep it."""
@@ -33,6 +36,7 @@ class Scheduler:
         if slots is None:
             freed, queue.capacity = queue.capacity, None
             self._limited.pop(queue.name, None)
+            self._scaled.pop(queue.name, None)
             for key in freed.drain() if freed is not None else ():
                 self._place(key, max(now, self._wants(key)))
         elif queue.capacity is not None:
@@ -40,6 +44,12 @@ class Scheduler:
         else:
             queue.capacity = Capacity(slots, self._place, self._wants, at=now)
             self._limited[queue.name] = queue.capacity
+
+    def scale(self, queue: JobQueue, scaling: Scaling, now: float) -> None:
+        """Let a compute environment decide from now on how many vCPUs the queue has."""
+        self.limit(queue, scaling.vcpus_min, now)
+        scaling.changes.append((now, scaling.vcpus_min))
+        self._scaled[queue.name] = scaling
 
     def run_until(self, now: float) -> None:
         """Hand out capacity up to ``now``. A place given in one queue may make work for another: repeat till quiet."""
@@ -49,12 +59,19 @@ class Scheduler:
                 break
             for capacity in self._limited.values():
                 capacity.run_until(at)
+            for name, scaling in self._scaled.items():
+                scaled_at = scaling.next_at(self._limited[name])
+                if scaled_at is not None and scaled_at <= at:
+                    scaling.step(self._limited[name], at)
         for capacity in self._limited.values():
             capacity.run_until(now)
 
     def next_at(self) -> float | None:
         """When capacity is handed out next, if anything waits for it."""
         instants = [at for capacity in self._limited.values() if (at := capacity.next_at()) is not None]
+        for name, scaling in self._scaled.items():
+            if (at := scaling.next_at(self._limited[name])) is not None:
+                instants.append(at)
         return min(instants, default=None)
 
     def add(self, job: Job, dependencies: Sequence[Job]) -> None:
@@ -93,7 +110,7 @@ class Scheduler:
         self._units.pop(job.serial, None)
 
     def forget_all(self) -> None:
-        for known in (self._dependencies, self._dependants, self._units, self._limited):
+        for known in (self._dependencies, self._dependants, self._units, self._limited, self._scaled):
             known.clear()
 
     def _resolve(self, job: Job) -> None:

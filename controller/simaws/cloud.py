@@ -16,6 +16,7 @@ from typing import Any, Final
 from controller.simaws.answers import Answer, AwsError, Delivery
 from controller.simaws.batch import Batch
 from controller.simaws.batch_resources import Environment, Place
+from controller.simaws.batch_scaling import Scaling
 from controller.simaws.events import EventBridge, Rule
 from controller.simaws.faults import Fault, FaultPlan
 from controller.simaws.history import AcceptedJob, History
@@ -91,6 +92,10 @@ class SimAws:
 
     def add_job_queue(self, name: str, *, slots: float | None = None) -> None:
         self.batch.add_queue(name, slots=slots, now=self.now)
+
+    def scale_job_queue(self, name: str, scaling: Scaling) -> None:
+        """Let a compute environment scale a job queue's vCPUs by demand, from its minimum on."""
+        self.batch.scheduler.scale(self.batch.queues[name], scaling, self.now)
 
     def set_job_queue(self, name: str, *, state: str | None = None, status: str | None = None) -> None:
         """Change what a job queue says of itself; only ENABLED and VALID queues accept jobs."""

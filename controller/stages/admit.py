@@ -54,7 +54,7 @@ class Admit:
         holds: HoldBook,
         budgets: Budgets,
         clock: Clock,
-        limits_of: Callable[[str], QueueLimits],
+        limits_of: Callable[[str, QueueCounts], QueueLimits],
         concurrency: int,
         waited: Callable[[str, float], None] = lambda cause, seconds: None,
     ) -> None:
@@ -145,7 +145,7 @@ class Admit:
     async def _view(self, name: str, counts: QueueCounts, free: int) -> QueueView:
         view = QueueView(
             name=name,
-            limits=self._limits_of(name),
+            limits=self._limits_of(name, counts),
             in_flight=counts.in_flight,
             waiting=counts.waiting,
             queued=counts.queued,

@@ -112,6 +112,21 @@ def _waiting(board: Dashboard) -> None:
     board.with_panel(
         lines(
             Spec(
+                width=24,
+                title="Waiting in Batch, and its limit",
+                description="Jobs SUBMITTED, PENDING or RUNNABLE, and queues.NAME.max_waiting as it is in force: with"
+                " auto it follows how fast jobs start.",
+                queries=[
+                    Query(_status(WAITING), "waiting"),
+                    Query(f"max({P}job_queue_max_waiting{{{Q}}})", "limit"),
+                ],
+                runbooks=["BatchControllerQueueNotStarting"],
+            )
+        )
+    )
+    board.with_panel(
+        lines(
+            Spec(
                 width=8,
                 title="Backlog",
                 description="Requests that are stored and not yet submitted.",

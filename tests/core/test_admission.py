@@ -126,8 +126,8 @@ def _usage(
         (_usage(JobState.TRACKED, 3, status=BatchStatus.PENDING, is_array=True), QueueCounts(in_flight=3)),
         (_usage(JobState.TRACKED, 3, status=BatchStatus.RUNNABLE), QueueCounts(in_flight=3, waiting=3)),
         (_usage(JobState.TRACKED, 3, status=BatchStatus.SUBMITTED, is_array=True), QueueCounts(in_flight=3, waiting=3)),
-        (_usage(JobState.TRACKED, 3, status=BatchStatus.STARTING), QueueCounts(in_flight=3)),
-        (_usage(JobState.TRACKED, 3, status=BatchStatus.RUNNING), QueueCounts(in_flight=3)),
+        (_usage(JobState.TRACKED, 3, status=BatchStatus.STARTING), QueueCounts(in_flight=3, running=3)),
+        (_usage(JobState.TRACKED, 3, status=BatchStatus.RUNNING), QueueCounts(in_flight=3, running=3)),
     ],
 )
 def test_what_counts(row: UsageRow, counts: QueueCounts) -> None:

@@ -65,6 +65,15 @@ def test_a_map_in_a_variable_replaces_the_file_s(tmp_path: Path) -> None:
     assert settings.queue_limits("high").max_in_flight == 50
 
 
+def test_an_automatic_depth_is_inherited_and_overridden() -> None:
+    """``auto`` is a value like others: of all job queues, or of one; the effective configuration shows it."""
+    settings = loaded({"BATCH_CONTROLLER_QUEUES": '{"*": {"max_waiting": "auto"}, "high": {"max_waiting": 50}}'})
+    assert settings.queue_limits("any").max_waiting == "auto"
+    assert settings.queue_limits("high").max_waiting == 50
+    assert settings.effective()["queues"]["*"]["max_waiting"] == "auto"
+    assert settings.warnings() == []
+
+
 def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the environment that is handed over counts."""
     monkeypatch.setenv("BATCH_CONTROLLER_SUBMIT__RATE_PER_S", "3")

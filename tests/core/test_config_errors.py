@@ -226,3 +226,11 @@ def test_a_file_that_can_t_be_read_is_told(tmp_path: Path) -> None:
 def test_syntax_errors_quote_nothing_of_the_file(tmp_path: Path) -> None:
     """The parser's own text has an excerpt of the file, which may hold a secret."""
     assert "hidden" not in in_file(tmp_path, "store: {url: 'postgresql://u:hidden@h'\nx: [hidden\n")
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "many", "true", "1.5", "null", "Auto", ".inf"])
+def test_a_limit_of_waiting_jobs_is_a_count_or_auto(tmp_path: Path, value: str) -> None:
+    """One message, not one per kind of value that it might have been."""
+    assert in_file(tmp_path, f"queues: {{a: {{max_waiting: {value}}}}}") == (
+        "queues.a.max_waiting (file c.yaml): must be a whole number of at least 1, or auto"
+    )

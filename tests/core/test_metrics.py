@@ -117,6 +117,16 @@ def test_gauges_are_counted_from_the_ledger() -> None:
     assert [labels for name, labels in samples if name == "build_info" and ("name", "blue") in labels]
 
 
+def test_the_limit_in_force_is_shown_per_confirmed_queue() -> None:
+    """``job_queue_max_waiting`` is the number in force; names that Batch has not confirmed share the largest."""
+    metrics = Metrics()
+    metrics.know_queue("high")
+    limits = {"high": 37, "typo": 16, "other": 2_000}
+    samples = rendered(metrics, replace(snapshot(), max_waiting=limits))
+    assert samples[key("job_queue_max_waiting", job_queue="high")] == 37
+    assert samples[key("job_queue_max_waiting", job_queue="unknown")] == 2_000
+
+
 def test_series_of_closed_sets_start_at_zero() -> None:
     """A first increase is seen as one: the counters are there before anything has happened."""
     metrics = Metrics(sinks=["log"])

@@ -222,6 +222,7 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
         "reason": ("queue_disabled", "queue_invalid", "access_denied", "unexpected_error"),
         "change": ("held", "released"),
     },
+    "job_queue_max_waiting": {"job_queue": ()},
     "outbox_events": {"sink": ()},
     "events_published_total": {"sink": (), "outcome": ("published", "failed")},
     "event_loop_stall_seconds": {},

@@ -238,8 +238,8 @@ def slots_hold(view: _View) -> Iterator[str]:
             if in_flight > limits.max_in_flight:
                 yield f"{SLOTS}: {in_flight} jobs in flight in {name}, {limits.max_in_flight} are allowed"
                 return
-            if waiting > limits.max_waiting:
-                yield f"{SLOTS}: {waiting} jobs waiting in {name}, {limits.max_waiting} are allowed"
+            if waiting > limits.waiting_bound:
+                yield f"{SLOTS}: {waiting} jobs waiting in {name}, {limits.waiting_bound} are allowed"
                 return
 
 

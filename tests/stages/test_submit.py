@@ -67,7 +67,7 @@ class Bench:
             holds=self.holds,
             budgets=budgets,
             clock=clock,
-            limits_of=lambda name: QueueLimits(),
+            limits_of=lambda name, counts: QueueLimits(),
             concurrency=32,
         )
         self.submit = Submit(
