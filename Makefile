@@ -132,7 +132,7 @@ lock: ## Write requirements*.txt anew from pyproject.toml's ranges (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image -o requirements-image.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image-test -o requirements-image-test.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group chart -o requirements-chart.txt
-	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group bench -o requirements-bench.txt
+	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group bench -c requirements.txt -o requirements-bench.txt
 
 .PHONY: clean
 clean: ## Remove what the other targets made

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from benchmarks.tracking.ours import INFORMED, OURS
 from benchmarks.tracking.pollers import POLLERS, Progress
 from benchmarks.tracking.result import Result
-from benchmarks.tracking.workload import Day, make_day
+from benchmarks.tracking.workload import DAY_S, Day, make_day
 
 JOBS: Final = (10_000, 100_000, 1_000_000)
 RATE_PER_S: Final = 8.0
@@ -64,17 +64,21 @@ def _told(jobs: int) -> Progress:
 
 def table(results: Sequence[Result]) -> str:
     lines = [
-        "| jobs a day | client | half within | 95 % | 99 % | longest | calls per job | of the budget | not seen |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| jobs a day | client | half within | mean | 95 % | 99 % | longest | calls/job | of the budget | not seen |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        lags = (result.lag_s(0.5), result.lag_s(0.95), result.lag_s(0.99), result.lags_s[-1])
+        lags = (result.lag_s(0.5), result.mean_lag_s, result.lag_s(0.95), result.lag_s(0.99), result.lags_s[-1])
         lines.append(
-            f"| {result.jobs_a_day:,} | {result.client} | "
+            f"| {result.jobs_a_day:,} | {result.client}{_part(result.hours)} | "
             + " | ".join(f"{'≥ ' if result.is_behind else ''}{_seconds(lag)}" for lag in lags)
             + f" | {result.calls_per_job:.3f} | {result.calls / result.budget:.0%} | {result.unseen:,} |"
         )
     return "\n".join(lines)
+
+
+def _part(hours: float) -> str:
+    return "" if hours == DAY_S / 3_600.0 else f" ({hours:g} h)"
 
 
 def _seconds(seconds: float) -> str:

@@ -18,6 +18,8 @@ class Result:
     client: str
     jobs_a_day: int
     """As ordered; what came is in ``jobs``."""
+    hours: float
+    """Of the day, from midnight on."""
     jobs: int
     ended: int
     """In Batch, by the end of the day."""
@@ -34,6 +36,10 @@ class Result:
     def lag_s(self, share: float) -> float:
         """The lag that this share of the jobs has at most."""
         return self.lags_s[max(0, math.ceil(share * len(self.lags_s)) - 1)]
+
+    @property
+    def mean_lag_s(self) -> float:
+        return sum(self.lags_s) / len(self.lags_s)
 
     @property
     def calls_per_job(self) -> float:
@@ -59,6 +65,7 @@ def result_of(
     return Result(
         client=client,
         jobs_a_day=jobs_a_day,
+        hours=day.length_s / 3_600.0,
         jobs=len(day),
         ended=len(lags),
         unseen=unseen,
