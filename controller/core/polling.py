@@ -165,7 +165,7 @@ _PART: Final = 50_000
 
 END_LINGER_S: Final = 0.1
 """What a first told end waits for others: a burst of ends comes as a burst of events."""
-END_SPACING_S: Final = 0.9
+END_SPACING_S: Final = 0.95
 """Between two calls that are made for told ends. At a million jobs a day, twelve ends a second, it makes a call per ten
 ends, each of which has waited for less than half a second on average."""
 
