@@ -162,8 +162,9 @@ def test_the_document_has_a_row_for_each_client_at_each_load() -> None:
     rows = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].splitlines()
     for jobs in JOBS:
         for client in CLIENTS:
-            assert sum(row.startswith(f"| {jobs:,} | {client.name}") for row in rows) == 1
-    goal = next(row for row in rows if row.startswith(f"| 1,000,000 | {WITH_EVENTS.name} |"))
+            start = f"| {jobs:,} | {client.name}"
+            assert sum(row.startswith((f"{start} |", f"{start} (")) for row in rows) == 1
+    goal = next(row for row in rows if row.startswith(f"| 1,000,000 | {WITH_EVENTS.name}"))
     cells = [cell.strip() for cell in goal.split("|")]
     assert float(cells[3].removesuffix(" s")) <= 1.0
     assert float(cells[8]) <= 0.1
