@@ -118,10 +118,11 @@ audit: ## Known vulnerabilities of the locked packages, where the database can b
 	@.ci/audit "$(PYTHON)" requirements.txt requirements-dev.txt
 
 .PHONY: bench-plots
-bench-plots: $(STAMP) ## Compare with other clients, and depths, in simulation: tables and plots of docs/backpressure.md
+bench-plots: $(STAMP) ## Compare with other clients, and depths, in simulation: tables and plots of docs/backpressure.md, docs/tracking.md
 	$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.txt
 	$(BIN)/python -m benchmarks.peers --plots docs/images
 	$(BIN)/python -m benchmarks.depth --plots docs/images --write docs/backpressure.md
+	$(BIN)/python -m benchmarks.tracking --processes 2 --write docs/tracking.md --plots docs/images
 
 .PHONY: lock
 lock: ## Write requirements*.txt anew from pyproject.toml's ranges (needs uv)
@@ -131,7 +132,7 @@ lock: ## Write requirements*.txt anew from pyproject.toml's ranges (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image -o requirements-image.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group image-test -o requirements-image-test.txt
 	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group chart -o requirements-chart.txt
-	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group bench -o requirements-bench.txt
+	uv pip compile -q --universal --generate-hashes --no-header --python-version 3.11 --upgrade --group bench -c requirements.txt -o requirements-bench.txt
 
 .PHONY: clean
 clean: ## Remove what the other targets made

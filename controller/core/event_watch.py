@@ -43,10 +43,13 @@ class EventWatch:
         """Job id → when its end was found; in that order."""
         self._parts: deque[list[float]] = deque()
         """Start of the part, ends announced, ends missed."""
+        self._announced = self._missed = 0.0
+        """Sums of the parts: each end is judged by, and there are twenty parts."""
 
     def announced(self, now: float) -> None:
         """An end was found that an event had told of."""
         self._part(now)[1] += 1
+        self._announced += 1
         self._judge()
 
     def unannounced(self, job_id: str, now: float) -> None:
@@ -54,7 +57,7 @@ class EventWatch:
         self._pending[job_id] = now
         if len(self._pending) > PENDING_MAX:
             self._pending.popitem(last=False)
-            self._missed(now)
+            self._count_missed(now)
 
     def told(self, job_id: str, now: float) -> None:
         """An event tells of an end that may have been found before."""
@@ -64,24 +67,26 @@ class EventWatch:
         if now - found_at <= GRACE_S:
             self.announced(now)
         else:
-            self._missed(now)
+            self._count_missed(now)
 
     def advance(self, now: float) -> None:
         """Time has passed: what is overdue is missed, what is old no longer counts."""
         while self._pending and now - next(iter(self._pending.values())) > GRACE_S:
             self._pending.popitem(last=False)
-            self._missed(now)
+            self._count_missed(now)
         while self._parts and now - self._parts[0][0] >= WINDOW_S:
-            self._parts.popleft()
+            _, announced, missed = self._parts.popleft()
+            self._announced -= announced
+            self._missed -= missed
         self._judge()
 
     def missed_ratio(self) -> float:
         """Share of the ends in the window that no event announced; 0 without any."""
-        announced, missed = self._counts()
-        return missed / (announced + missed) if missed else 0.0
+        return self._missed / (self._announced + self._missed) if self._missed else 0.0
 
-    def _missed(self, now: float) -> None:
+    def _count_missed(self, now: float) -> None:
         self._part(now)[2] += 1
+        self._missed += 1
         self._judge()
 
     def _part(self, now: float) -> list[float]:
@@ -90,13 +95,9 @@ class EventWatch:
             self._parts.append([start, 0, 0])
         return self._parts[-1]
 
-    def _counts(self) -> tuple[float, float]:
-        return sum(part[1] for part in self._parts), sum(part[2] for part in self._parts)
-
     def _judge(self) -> None:
-        announced, missed = self._counts()
         ratio = self.missed_ratio()
         if self.is_healthy:
-            self.is_healthy = missed < MISSED_MIN or ratio <= FAILING_RATIO
+            self.is_healthy = self._missed < MISSED_MIN or ratio <= FAILING_RATIO
         else:
-            self.is_healthy = announced + missed >= PROVEN_MIN and ratio <= HEALTHY_RATIO
+            self.is_healthy = self._announced + self._missed >= PROVEN_MIN and ratio <= HEALTHY_RATIO

@@ -39,32 +39,35 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from controller.core.due_line import NO_ENTRY, SLOTS_MAX, DueLine, tick_of
-from controller.core.job import BatchStatus, RowKey
+from controller.core.job import BatchStatus, RowKey, Seen
 from controller.core.job_ids import NO_SLOT, JobIds
 from controller.core.limits import DESCRIBE_JOBS_MAX, LOST_MISSES_MIN, PACING_GUARD
 
 # --- intervals -------------------------------------------------------------------------------------------
 
-AGE_SHARE: Final = {
-    BatchStatus.SUBMITTED: 0.05,
-    BatchStatus.PENDING: 0.1,
-    BatchStatus.RUNNABLE: 0.1,
-    BatchStatus.STARTING: 0.05,
-    BatchStatus.RUNNING: 0.05,
+ROOT_FACTOR: Final = {
+    BatchStatus.SUBMITTED: 0.5,
+    BatchStatus.PENDING: 1.0,
+    BatchStatus.RUNNABLE: 1.0,
+    BatchStatus.STARTING: 0.5,
+    BatchStatus.RUNNING: 0.5,
 }
-"""Interval as a share of the time in the status: a job that has been RUNNING for an hour will hardly end within the
-next two seconds, one that has just started may. So an end is seen late by at most a twentieth of what the run took.
+"""Interval over the square root of the time in the status, both in seconds: 5 s for a job that has been RUNNING for
+100 s, 15 s after a quarter of an hour. Over jobs of all kinds, the chance to end soon falls about as one over the age,
+and what ends are seen late on average is least, for a number of calls, where intervals go as the root of the inverse
+of that chance. In proportion to the age, the same calls see them twice as late on average (``benchmarks/tracking``).
 Jobs that wait are polled half as often: what follows is another status, not an end."""
 
 
 def interval_s(status: BatchStatus, age_s: float, *, min_s: float, max_s: float) -> float:
     """Seconds until a job should be described again that has been in ``status`` for ``age_s``; within the bounds."""
-    share = AGE_SHARE.get(status)
-    return max_s if share is None else min(max_s, max(min_s, share * age_s))
+    factor = ROOT_FACTOR.get(status)
+    return max_s if factor is None else min(max_s, max(min_s, factor * math.sqrt(max(0.0, age_s))))
 
 
-SAFETY_SHARE: Final = 0.1
-"""Share of the describe budget that polling is held to while events are healthy."""
+SAFETY_SHARE: Final = 0.05
+"""Share of the describe budget that polling is held to while events are healthy: at a million jobs a day no more than
+fits into the calls that are made for ends. With a tenth, a sweep made calls of its own, one for each ten for ends."""
 STRETCH_MAX: Final = 10
 """Most times ``interval_s_max`` that a job may then go without a look, if the budget reaches."""
 
@@ -124,6 +127,13 @@ class Tracked(NamedTuple):
     def is_missed(self) -> bool:
         return self.misses > 0
 
+    def is_changed(self, seen: Seen | None) -> bool:
+        """Whether what an answer had of it (None: nothing) has to be stored. A status that this version does not know
+        is no change: what comes after it is."""
+        if seen is None or self.misses:
+            return True
+        return seen.status is not None and (seen.status is not self.status or seen.attempt_count != self.attempts)
+
 
 class Lasting(NamedTuple):
     """A job that was in one status whenever it was seen, for so long."""
@@ -156,7 +166,7 @@ _PART: Final = 50_000
 
 END_LINGER_S: Final = 0.1
 """What a first told end waits for others: a burst of ends comes as a burst of events."""
-END_SPACING_S: Final = 0.9
+END_SPACING_S: Final = 0.95
 """Between two calls that are made for told ends. At a million jobs a day, twelve ends a second, it makes a call per ten
 ends, each of which has waited for less than half a second on average."""
 

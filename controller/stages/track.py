@@ -223,7 +223,7 @@ class Track:
         await self._store_chunk(ready, seen)
 
     async def _store_chunk(self, chunk: Sequence[Tracked], seen: Mapping[str, Seen]) -> None:
-        changed = [row for row in chunk if self._is_changed(row, seen.get(row.job_id))]
+        changed = [row for row in chunk if row.is_changed(seen.get(row.job_id))]
         if not changed:
             self._schedule.unchanged([row.key for row in chunk], now=self._clock.monotonic())
             return
@@ -324,13 +324,6 @@ class Track:
         for row in chunk:
             if row.key not in self._aside:
                 self._schedule.returned(row.key, now=now, delay=delay_s)
-
-    @staticmethod
-    def _is_changed(row: Tracked, seen: Seen | None) -> bool:
-        if seen is None or row.misses:
-            return True
-        status = seen.status
-        return status is not None and (status is not row.status or seen.attempt_count != row.attempts)
 
     async def _stored(
         self, changed: Sequence[Tracked], jobs: Mapping[RowKey, Job], seen: Mapping[str, Seen]

@@ -180,7 +180,7 @@ def test_healthy_events_give_slack_and_quiet_ones_take_it(book: Book) -> None:
     book.follow(500)
     assert book.book.advance(NOW, rate_per_s=0.1)
     assert not book.book.advance(NOW, rate_per_s=0.1), "the judgement has not changed again"
-    assert book.schedule.slack_s == pytest.approx(100.0)
+    assert book.schedule.slack_s == pytest.approx(200.0)
     _end_jobs(book, 10, is_told=False, first=20)
     assert book.book.advance(NOW + 16.0, rate_per_s=0.1)
     assert book.schedule.slack_s == 0.0
