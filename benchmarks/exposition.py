@@ -42,6 +42,7 @@ def _filled() -> tuple[Metrics, LedgerSnapshot]:
         rates={},
         staleness_s=0.0,
         intake_paused={},
+        submission_paused={},
         stage_turns={},
         is_leader=True,
         now=0.0,

@@ -154,7 +154,13 @@ async def _sweep(table: Table) -> None:
         runner = ThreadRunner("store")
         async with opened(canned.url) as aws:
             observe = Metrics().observe_call
-            batch = Batch(submit_client=aws.batch_submit, client=aws.batch, clock=SystemClock(), observe=observe)
+            batch = Batch(
+                submit_client=aws.batch_submit,
+                client=aws.batch,
+                clock=SystemClock(),
+                observe=observe,
+                fetch_credentials=aws.fetch_credentials,
+            )
             store = await open_store(path, runner)
             sweeps, loops, singles = [], [], []
             for _ in range(3):  # the first fills the server's memory and is not counted

@@ -71,7 +71,7 @@ def watched_steps() -> Iterator[Steps]:
         run(handle)
         steps.longest_s = max(steps.longest_s, time.thread_time() - began_at)
 
-    asyncio.Handle._run = timed  # type: ignore[method-assign]
+    asyncio.Handle._run = timed  # type: ignore[method-assign, assignment]
     try:
         yield steps
     finally:

@@ -109,7 +109,8 @@ class Controller:
         """SIGTERM; what the sampler wrote."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
-        return json.loads(self.report.read_text())
+        report: dict[str, Any] = json.loads(self.report.read_text())
+        return report
 
     def kill(self) -> None:
         self.process.kill()

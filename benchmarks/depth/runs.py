@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, Final
 
+from controller.config import Settings
 from controller.simaws.batch_scaling import Scaling
 from controller.simaws.profile import Profile
 from tests.simulation import batch_events, pressed
 from tests.simulation import world as worlds
 from tests.simulation.pods import Pod
 from tests.simulation.scenario import EPOCH, QUEUE_URL, Scenario
-from tests.simulation.seeded_loop import run
+from tests.simulation.seeded_loop import run, running_loop
 from tests.simulation.world import START_AT, SimWorld
 
 QUEUE: Final = "work"
@@ -104,8 +105,8 @@ def measure(variant: Variant, max_waiting: int | str, seed: int) -> Result:
 
 
 async def _main(world: SimWorld, variant: Variant, scaling: Scaling | None, depths: list[tuple[float, int]]) -> None:
-    world.loop = worlds.running_loop()
-    world.settings = worlds.Settings(**world.scenario.settings)
+    world.loop = running_loop()
+    world.settings = Settings(**world.scenario.settings)
     worlds._furnish(world)
     if scaling is not None:
         world.sim.scale_job_queue(QUEUE, scaling)

@@ -216,7 +216,8 @@ class PlainLoop:
         self._clocker = RateClocker(clock)
         self._is_enabled = False
         self._bucket = _Bucket(1.0, 1.0)
-        account.at(0.0, lambda: [self._thread() for _ in range(self.THREADS)])
+        for _ in range(self.THREADS):
+            account.at(0.0, self._thread)
         account.at(self.SLEEP_S, self._poll)
 
     def _in_turn(self, send: Callable[[], None]) -> None:

@@ -24,10 +24,10 @@ Probing
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import ceil, inf
 from typing import Final, NamedTuple
 
 DEPTH_MIN: Final = 16
@@ -69,6 +69,9 @@ PROBE_S_MAX: Final = 300.0
 PROBE_FACTOR: Final = 2.0
 RESPONSE: Final = 1.05
 """More runs if so much more runs, on average over the last third of a probe."""
+CHANCE: Final = 1.0
+"""Standard deviations of the difference of two counts by which more must have started: with a few jobs a minute, some
+more start now and then for no reason. More would overlook the need of a few vCPUs."""
 PROVEN_MARGIN: Final = 1.25
 """The need lies between the last probe that found something and twice that."""
 PROVEN_KEPT: Final = 0.98
@@ -167,7 +170,7 @@ class Depth:
         self._offered = 0.0
         self._offered_until = now
         self._left = 0
-        self._left_at = -inf
+        self._left_at = -math.inf
         self._course = _Course()
         self._proven = 0.0
         self._probe: _Probe | None = None
@@ -253,11 +256,13 @@ class Depth:
         runs = self._course.running(now - probe.lasts_s / 3)
         left_per_s = self._course.left_per_s(now - probe.lasts_s)
         unseen = self._look_s(self._waited_s) / probe.lasts_s
+        left, before = probe.lasts_s * left_per_s, probe.lasts_s * probe.left_per_s_before
         return (
             runs >= max(RESPONSE * probe.ran_before, probe.ran_before + 1)
-            and left_per_s >= (RESPONSE + unseen) * probe.left_per_s_before
+            and left >= (RESPONSE + unseen) * before
+            and left - before >= CHANCE * math.sqrt(left + before)
         )
 
 
 def _bounded(depth: float) -> int:
-    return min(DEPTH_MAX, max(DEPTH_MIN, ceil(depth - ROUNDING)))
+    return min(DEPTH_MAX, max(DEPTH_MIN, math.ceil(depth - ROUNDING)))

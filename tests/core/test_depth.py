@@ -62,6 +62,13 @@ def test_without_probing_a_queue_that_starts_slowly_is_starved(monkeypatch: pyte
     assert queue.busy(3_600.0) < 0.6
 
 
+def test_a_few_jobs_more_by_chance_prove_nothing() -> None:
+    """Nine vCPUs and a job every ten seconds: probes whose time happened to see more starts had made the depth 192."""
+    queue = Queue(vcpus=lambda now: 9, runs_s=(47.0, 141.0), ready_s=(0.3, 0.9), seed=441)
+    queue.run(7_200.0)
+    assert max(queue.limits) <= 4 * DEPTH_MIN
+
+
 def test_batch_that_becomes_slower_under_way_is_noticed() -> None:
     """A depth that had been enough: fewer run, a probe comes early, and compute is fed again."""
     queue = Queue(vcpus=lambda now: 100, runs_s=(60.0, 180.0))
