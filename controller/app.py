@@ -156,7 +156,7 @@ async def _opened(settings: Settings, selector: WatchedSelector, stop: _Stop) ->
         # What was made until now stays for good: a full collection need not look at it again.
         gc.collect()
         gc.freeze()
-        selector.observe = metrics.event_loop_stall_seconds.observe
+        selector.watch(metrics.event_loop_stall_seconds.observe)
         await _serve(application, port=server.port)
 
 

@@ -17,25 +17,31 @@ MILLISECOND: Final = 1e-3
 
 
 class WatchedSelector(selectors.DefaultSelector):
-    """Tells ``observe``, when it is set, for how many seconds the loop did not wait: a turn, and what a wait overran.
+    """Tells whoever asked with ``watch`` for how many seconds the loop did not wait: a turn, and what a wait overran.
 
     A wait overruns while another thread holds the interpreter, or the machine is busy; one that something ended before
-    its time-out is taken as well kept. Only the thread of the loop may set ``observe``.
+    its time-out is taken as well kept.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self.observe: Callable[[float], None] | None = None
+        self._observe: Callable[[float], None] | None = None
         self._now = now
         self._waited_at: float | None = None
         """When the last wait ended."""
+
+    def watch(self, observe: Callable[[float], None]) -> None:
+        """From the next turn on: what this one has done until now, a start-up perhaps, kept nobody waiting. Call it in
+        the loop's own thread."""
+        self._observe = observe
+        self._waited_at = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         began = self._now()
         ready = super().select(timeout)
         ended = self._now()
-        if self.observe is not None and self._waited_at is not None:
-            self.observe(began - self._waited_at + _overrun(ended - began, timeout, is_early=bool(ready)))
+        if self._observe is not None and self._waited_at is not None:
+            self._observe(began - self._waited_at + _overrun(ended - began, timeout, is_early=bool(ready)))
         self._waited_at = ended
         return ready
 

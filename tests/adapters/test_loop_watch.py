@@ -28,7 +28,7 @@ def told(program: Callable[[Time], Coroutine[Any, Any, None]]) -> list[float]:
     seen: list[float] = []
     time = Time()
     selector = WatchedSelector(time)
-    selector.observe = seen.append
+    selector.watch(seen.append)
     loop = selector.event_loop()
     try:
         loop.run_until_complete(program(time))
@@ -92,8 +92,8 @@ def test_a_wait_that_overruns_is_a_stall(timeout: float, waited_s: float, stall_
     """Whatever kept the loop from coming back in time kept it from its work."""
     seen: list[float] = []
     with WatchedSelector(Held(waited_s)) as selector:
+        selector.watch(seen.append)
         selector.select(0)
-        selector.observe = seen.append
         selector.select(timeout)
     assert seen == pytest.approx([stall_s])
 
@@ -106,8 +106,8 @@ def test_a_wait_that_something_ends_early_is_no_stall() -> None:
         os.write(theirs, b"!")
         with WatchedSelector(Held(5.0)) as selector:
             selector.register(ours, selectors.EVENT_READ)
+            selector.watch(seen.append)
             selector.select(0.001)
-            selector.observe = seen.append
             assert selector.select(10.0)
     finally:
         os.close(ours)
@@ -115,8 +115,23 @@ def test_a_wait_that_something_ends_early_is_no_stall() -> None:
     assert seen == [0.0]
 
 
-def test_nothing_is_told_before_somebody_asks() -> None:
-    """The start-up is not watched: it has nobody to keep waiting."""
-    with WatchedSelector(Held(1.0)) as selector:
-        selector.select(0)
-        assert selector.observe is None
+def test_what_came_before_is_not_told() -> None:
+    """The turn in which watching begins is none of the watch's: a start-up has nobody to keep waiting."""
+    seen: list[float] = []
+
+    async def start_up(time: Time) -> None:
+        await asyncio.sleep(0)
+        time.now += 5.0
+        selector.watch(seen.append)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    time = Time()
+    selector = WatchedSelector(time)
+    loop = selector.event_loop()
+    try:
+        loop.run_until_complete(start_up(time))
+    finally:
+        loop.close()
+    assert seen
+    assert max(seen) == 0.0
