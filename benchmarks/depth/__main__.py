@@ -33,7 +33,7 @@ VARIANTS: Final = (
         vcpus=300,
         is_scaling=True,
         runs_s=(120, 360),
-        requests=5_000,
+        requests=20_000,
         warm_s=1_500,
         until_s=2_700,
     ),

@@ -76,5 +76,4 @@ def test_the_document_has_every_variant_and_depth() -> None:
         assert sum("no limit" in row for row in rows) == 1, NO_LIMIT
         (auto,) = (row.split(" | ") for row in rows if "**auto**" in row)
         assert float(auto[3].rstrip("%")) >= 100 * FED
-        # Steps of compute leave a residue that drains slowly: there a tenth is missed, and the page says so.
-        assert float(auto[5].rstrip("% |")) <= (50.0 if variant.is_scaling else 10.0)
+        assert float(auto[5].rstrip("% |")) <= 10.0
