@@ -40,7 +40,7 @@ run: $(STAMP) ## Run the controller: make run ARGS="--queue-url https://…"
 	@$(BIN)/batch-controller run $(ARGS)
 
 .PHONY: test
-test: $(STAMP) chart-tools ## Run every test but `observability` and `image-test`, on Python 3.11 and, where it is installed, on 3.13
+test: $(STAMP) chart-tools ## Run every test but `observability` and `image-test`; where Python 3.13 is installed, most on it too
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not observability" $(TESTS)
 	@.ci/test-other-python "$(PYTHON)" 3.13
 

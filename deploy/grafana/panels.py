@@ -64,6 +64,10 @@ QUANTILE_COLOURS: Final[Mapping[str, str]] = {"p50": "green", "p95": "yellow", "
 Steps = Sequence[tuple[float | None, str]]
 
 
+SHARE_SHOWN: Final = 0.1
+"""Shares are drawn on an axis up to this at least."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     expr: str
@@ -120,6 +124,8 @@ def lines(spec: Spec, *, stacked: bool = False, floor: float | None = 0) -> time
     panel.show_points(common.VisibilityMode.NEVER)
     if floor is not None:
         panel.min(floor)
+    if spec.unit == "percentunit":
+        panel.axis_soft_max(SHARE_SHOWN)  # a share that is 0 throughout would be drawn on an axis up to 10,000 %
     if stacked:
         panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
     if len(spec.steps) > 1:
