@@ -288,7 +288,7 @@ class Application:
         """Within what time a job that has been RUNNABLE for so long is described again."""
         track = self.settings.track
         interval = interval_s(BatchStatus.RUNNABLE, waited_s, min_s=track.interval_s_min, max_s=track.interval_s_max)
-        return interval + self.schedule.sweep_s(self.budgets.rates()[Purpose.DESCRIBE.value])
+        return interval + self.schedule.sweep_s(self.budgets.rate_per_s(Purpose.DESCRIBE))
 
     async def _fetch_credentials(self) -> None:
         with self.health.watched(CREDENTIALS):
@@ -568,7 +568,7 @@ class Application:
             holds=tuple(self.holds.all()),
             rates=self.budgets.rates(),
             staleness_s=await self._staleness_s(),
-            staleness_bound_s=self.schedule.staleness_bound_s(self.budgets.rates()[Purpose.DESCRIBE.value]),
+            staleness_bound_s=self.schedule.staleness_bound_s(self.budgets.rate_per_s(Purpose.DESCRIBE)),
             events_missed_ratio=self.hint_book.watch.missed_ratio() if self.hint_book.is_fed else None,
             intake_paused=self.gate.pauses(),
             submission_paused=self.holds.submission_paused(),

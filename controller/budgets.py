@@ -201,6 +201,10 @@ class Budgets:
         line = self._lines[purpose]
         line.pace = line.pace.succeeded(self._clock.monotonic())
 
+    def rate_per_s(self, purpose: Purpose) -> float:
+        """Calls per second in force for this purpose."""
+        return self._lines[purpose].pace.rate_per_s
+
     def rates(self) -> Mapping[str, float]:
         """Calls per second in force per purpose, and ``total``."""
         rates = {purpose.value: line.pace.rate_per_s for purpose, line in self._lines.items()}

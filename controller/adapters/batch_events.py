@@ -12,9 +12,8 @@ from typing import Final
 
 import msgspec
 
-from controller.adapters.batch_decode import JobDetail
+from controller.adapters.batch_decode import STATUSES, JobDetail
 from controller.core.hints import EventOutcome, JobEvent
-from controller.core.job import BatchStatus
 
 SOURCE: Final = "aws.batch"
 STATE_CHANGE: Final = "Batch Job State Change"
@@ -43,7 +42,6 @@ _DETAIL: Final = msgspec.json.Decoder(JobDetail, strict=False)
 _STATUS: Final = msgspec.json.Decoder(_Status)
 _ID: Final = msgspec.json.Decoder(_Id)
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-_STATUSES: Final = {status.value: status for status in BatchStatus}
 
 
 def decode_event(body: str) -> JobEvent | EventOutcome:
@@ -83,6 +81,6 @@ def _read_status(detail: msgspec.Raw, *, is_blocked: bool) -> JobEvent | None:
             found = decoder.decode(detail)
         except _UNREADABLE:
             continue
-        status = _STATUSES.get(found.status or "") if isinstance(found, _Status) else None
+        status = STATUSES.get(found.status or "") if isinstance(found, _Status) else None
         return JobEvent(job_id=found.job_id, status=status, is_blocked=is_blocked) if found.job_id else None
     return None

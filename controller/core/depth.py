@@ -84,19 +84,17 @@ ROUNDING: Final = 1e-6
 class _Peak:
     """The most that left within a span, over the last ``MEMORY_S``."""
 
-    _left: deque[tuple[float, int]] = field(default_factory=deque)
-    _within: int = 0
+    _left: deque[float] = field(default_factory=deque)
     _peaks: deque[tuple[float, float]] = field(default_factory=deque)
     """Falling counts at rising times: the first one is the highest."""
 
-    def add(self, now: float, count: int, span_s: float) -> int:
-        """What has left within the span, with these."""
-        self._left.append((now, count))
-        self._within += count
-        while self._left[0][0] <= now - span_s:
-            self._within -= self._left.popleft()[1]
-        self.note(now, self._within)
-        return self._within
+    def add(self, now: float, span_s: float) -> int:
+        """One more; how many have left within the span, with it."""
+        self._left.append(now)
+        while self._left[0] <= now - span_s:
+            self._left.popleft()
+        self.note(now, len(self._left))
+        return len(self._left)
 
     def note(self, now: float, within: float) -> None:
         while self._peaks and self._peaks[-1][1] <= within:
@@ -185,7 +183,7 @@ class Depth:
         self._waited_s += 0.05 * (max(0.0, waited_s) - self._waited_s)
         self._left += 1
         self._left_at = now
-        within = self._peak.add(now, 1, self.reaction_s)
+        within = self._peak.add(now, self.reaction_s)
         if within >= SWALLOWED * self._in_force and within * GAIN_GROWING > self._offered:
             self._offered, self._offered_until = within * GAIN_GROWING, now + OFFERED_S
 
@@ -241,7 +239,7 @@ class Depth:
             return max(depth, probe.depth)
         self._probed_at, self._ran_when_probed = now, self._course.running(now - probe.lasts_s / 3)
         self._left_per_s_when_probed = self._course.left_per_s(now - probe.lasts_s)
-        if self._has_answered(probe, now):
+        if self._has_answered(probe):
             self._proven = min(float(DEPTH_MAX), PROVEN_MARGIN * probe.depth)
             self._probe_every_s = PROBE_EVERY_S_MIN
             return self._begin(now, max(depth, probe.depth))
@@ -250,15 +248,13 @@ class Depth:
         self._probe_every_s = min(PROBE_EVERY_S_MAX, 2 * self._probe_every_s)
         return depth
 
-    def _has_answered(self, probe: _Probe, now: float) -> bool:
+    def _has_answered(self, probe: _Probe) -> bool:
         """Whether more runs and more has started than before. Either alone may be an end that was seen later, or
         chunks of answers that fell just so: for as long as a job is not looked at, its start is not counted."""
-        runs = self._course.running(now - probe.lasts_s / 3)
-        left_per_s = self._course.left_per_s(now - probe.lasts_s)
         unseen = self._look_s(self._waited_s) / probe.lasts_s
-        left, before = probe.lasts_s * left_per_s, probe.lasts_s * probe.left_per_s_before
+        left, before = probe.lasts_s * self._left_per_s_when_probed, probe.lasts_s * probe.left_per_s_before
         return (
-            runs >= max(RESPONSE * probe.ran_before, probe.ran_before + 1)
+            self._ran_when_probed >= max(RESPONSE * probe.ran_before, probe.ran_before + 1)
             and left >= (RESPONSE + unseen) * before
             and left - before >= CHANCE * math.sqrt(left + before)
         )

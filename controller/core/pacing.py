@@ -128,9 +128,7 @@ class Pace:
         """A call was answered at ``now``, and not with a throttle."""
         if self._belongs_to_cut(now):
             return self._recovered(now)
-        is_after_cut = self._is_trial and self.throttled_rate is not None
-        noise = self.noise.succeeded(is_trial=self._is_trial, is_after_cut=is_after_cut)
-        return replace(self, noise=noise)._recovered(now)
+        return replace(self, noise=self.noise.succeeded(is_trial=self._is_trial))._recovered(now)
 
     def _cut(self, now: float) -> Pace:
         floor = min(FLOOR_PER_S, _whole(self.ceiling_per_s))

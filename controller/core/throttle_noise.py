@@ -44,7 +44,7 @@ GRACE_BASE_PER_CALL: Final = 0.003
 GRACE_BASE: Final = 1.0
 """Kept where no noise is known."""
 GRACE_AFTER_CUT: Final = 1.0
-"""Granted to a trial, which could not show noise otherwise: the first throttle would end it."""
+"""Granted to a trial, which could not show noise otherwise: the first throttle would end it. No more than is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,13 @@ class ThrottleNoise:
         assert self.is_excusable
         return replace(self, grace=self.grace - 1.0)._answered(is_trial=is_trial, throttled=1)
 
-    def succeeded(self, *, is_trial: bool, is_after_cut: bool) -> ThrottleNoise:
-        """A call was answered, and not with a throttle. ``is_after_cut``: its trial is that of a cut."""
+    def succeeded(self, *, is_trial: bool) -> ThrottleNoise:
+        """A call was answered, and not with a throttle."""
         after = self._answered(is_trial=is_trial, throttled=0)
         earned, most = GRACE_BASE_PER_CALL, GRACE_BASE
         if (share := after.share) > 0:
             weight = math.log1p(LIMIT_SHARE / share)
             earned, most = max(earned, LIMIT_SHARE / weight), max(most, CONFIDENCE / weight)
-        if is_after_cut:
-            most = max(most, GRACE_AFTER_CUT)
         return replace(after, grace=min(most, after.grace + earned))
 
     def cut(self) -> ThrottleNoise:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from controller.budgets import Budgets, Purpose
@@ -139,7 +140,7 @@ class Admit:
 
     def _free_sends(self, undoubted: int) -> int:
         """What concurrency and the rate leave room for; at least one, so that a low rate still moves."""
-        ahead = max(1, math.ceil(self._budgets.rates()[Purpose.SUBMIT.value] * AHEAD_S))
+        ahead = max(1, math.ceil(self._budgets.rate_per_s(Purpose.SUBMIT) * AHEAD_S))
         return max(0, min(self._concurrency - undoubted, ahead - self._budgets.waiting(Purpose.SUBMIT)))
 
     async def _view(self, name: str, counts: QueueCounts, free: int) -> QueueView:
@@ -162,15 +163,7 @@ class Admit:
             without_definitions=self._holds.held_definitions(name),
             after_tenant=self._served.get(name),
         )
-        return QueueView(
-            name=view.name,
-            limits=view.limits,
-            in_flight=view.in_flight,
-            waiting=view.waiting,
-            queued=view.queued,
-            is_held=view.is_held,
-            head=tuple(in_turns(head, count)),
-        )
+        return replace(view, head=tuple(in_turns(head, count)))
 
     def _one_per_probe(self, jobs: Sequence[Job]) -> list[Job]:
         """Of a held pair whose probe is due, let one request through; another than last time, if the plan has one:

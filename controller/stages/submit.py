@@ -170,7 +170,7 @@ class Submit:
         return await self._send_in_turn(job, arguments, by=self._clock.monotonic() + self._fresh_s())
 
     def _fresh_s(self) -> float:
-        return max(LOOK_UP_FRESH_S, 3.0 / self._budgets.rates()[Purpose.SUBMIT.value])
+        return max(LOOK_UP_FRESH_S, 3.0 / self._budgets.rate_per_s(Purpose.SUBMIT))
 
     async def _send_in_turn(self, job: Job, arguments: Mapping[str, Any], *, by: float = math.inf) -> Fact:
         """Send it once the budget has a slot, unless that is after ``by`` (monotonic) or something is against it."""

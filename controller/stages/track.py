@@ -185,7 +185,7 @@ class Track:
 
     def _judge_events(self, now: float) -> None:
         """Say so when events begin to be missing, or are there again; how much polling is spared follows from it."""
-        rate_per_s = self._budgets.rates()[Purpose.DESCRIBE.value]
+        rate_per_s = self._budgets.rate_per_s(Purpose.DESCRIBE)
         if not self._hints.advance(now, rate_per_s=rate_per_s):
             return
         ratio = round(self._hints.watch.missed_ratio(), 3)
@@ -368,5 +368,5 @@ class Track:
             first_missed_at=job.first_missed_at if since is None else since,
             now=self._clock.now() if since is None else self._clock.monotonic(),
             lost_after_s=self._lost_after_s,
-            sweep_s=self._schedule.sweep_s(self._budgets.rates()[Purpose.DESCRIBE.value]),
+            sweep_s=self._schedule.sweep_s(self._budgets.rate_per_s(Purpose.DESCRIBE)),
         )

@@ -10,7 +10,7 @@ from controller.core import hints
 from controller.core.hints import EventOutcome, HintBook, JobEvent
 from controller.core.job import BatchStatus, Observation, RowKey
 from controller.core.polling import END_LINGER_S, Schedule
-from controller.ports import TrackedRow
+from tests.core.rows import tracked_row
 
 NOW = 100.0
 S = BatchStatus
@@ -25,15 +25,7 @@ class Book:
         self.book = HintBook(self.schedule, lambda outcome: self.counted.update([outcome.value]), is_fed=True)
 
     def follow(self, key: int = 1, status: BatchStatus = S.RUNNABLE, attempts: int = 0, now: float = NOW) -> str:
-        row = TrackedRow(
-            key=RowKey(key),
-            job_id=f"job-{key}",
-            batch_status=status,
-            attempts=attempts,
-            submitted_at=0.0,
-            observed_at=0.0,
-            is_missed=False,
-        )
+        row = tracked_row(key, status=status, attempts=attempts)
         self.schedule.add(row, due_at=now + 50.0)
         self.book.followed(row.job_id, now)
         return row.job_id

@@ -11,29 +11,16 @@ from controller.core import polling
 from controller.core.job import BatchStatus, RowKey
 from controller.core.polling import Schedule, Tracked, interval_s, is_lost
 from controller.ports import TrackedRow
+from tests.core.rows import tracked_row
 
 MIN_S, MAX_S = 2.0, 60.0
-
-
-def _row(
-    key: int, *, status: BatchStatus = BatchStatus.RUNNABLE, attempts: int = 0, is_missed: bool = False
-) -> TrackedRow:
-    return TrackedRow(
-        key=RowKey(key),
-        job_id=f"job-{key}",
-        batch_status=status,
-        attempts=attempts,
-        submitted_at=0.0,
-        observed_at=0.0,
-        is_missed=is_missed,
-    )
 
 
 def _schedule(*due_at: float) -> Schedule:
     """Jobs 0, 1, … due at these times."""
     schedule = Schedule(interval_s_min=MIN_S, interval_s_max=MAX_S)
     for key, at in enumerate(due_at):
-        schedule.add(_row(key), due_at=at)
+        schedule.add(tracked_row(key), due_at=at)
     return schedule
 
 
@@ -163,7 +150,7 @@ def test_a_reused_row_is_not_mistaken_for_the_old_one() -> None:
     """A job added where another one was removed is due when it should be, not when the other was."""
     schedule = _schedule(1.0)
     schedule.remove(RowKey(0))
-    schedule.add(_row(7), due_at=50.0)
+    schedule.add(tracked_row(7), due_at=50.0)
     assert schedule.take_chunk(10.0) == ()
     assert _keys(schedule.take_chunk(50.0)) == [7]
     assert schedule.take_chunk(50.0) == ()
@@ -175,7 +162,7 @@ def test_a_reused_row_is_not_mistaken_for_the_old_one() -> None:
 def test_an_unchanged_old_job_is_polled_less_often() -> None:
     """The interval follows the time since the last change, also across a restart if the age is given."""
     schedule = Schedule(interval_s_min=MIN_S, interval_s_max=MAX_S)
-    schedule.add(_row(1, status=BatchStatus.RUNNING), due_at=0.0, age_s=900.0)
+    schedule.add(tracked_row(1, status=BatchStatus.RUNNING), due_at=0.0, age_s=900.0)
     _observe(schedule, schedule.take_chunk(0.0), 0.0)
     assert schedule.next_due_at() == pytest.approx(15.0)
 
@@ -183,7 +170,7 @@ def test_an_unchanged_old_job_is_polled_less_often() -> None:
 def test_a_change_makes_a_job_young_again() -> None:
     """A new status, or a new attempt in the same status, starts the interval anew; the next chunk shows them."""
     schedule = Schedule(interval_s_min=MIN_S, interval_s_max=MAX_S)
-    schedule.add(_row(1, status=BatchStatus.RUNNING), due_at=0.0, age_s=600.0)
+    schedule.add(tracked_row(1, status=BatchStatus.RUNNING), due_at=0.0, age_s=600.0)
     schedule.take_chunk(0.0)
     schedule.observed(RowKey(1), status=BatchStatus.RUNNING, attempts=1, now=0.0)
     assert schedule.next_due_at() == pytest.approx(2.0)
@@ -213,7 +200,7 @@ def test_misses_are_counted_until_it_is_seen() -> None:
 def test_a_miss_from_before_a_restart_is_known() -> None:
     """A row that the store has as missed is shown as missed, so that seeing it again is stored."""
     schedule = Schedule(interval_s_min=MIN_S, interval_s_max=MAX_S)
-    schedule.add(_row(1, is_missed=True), due_at=0.0)
+    schedule.add(tracked_row(1, is_missed=True), due_at=0.0)
     (row,) = schedule.take_chunk(0.0)
     assert row.is_missed
 
@@ -255,7 +242,7 @@ def test_ends_that_are_told_one_by_one_share_calls() -> None:
     assert schedule.next_due_at() == pytest.approx(10.1 + SPACING_S)
     assert sorted(_keys(schedule.take_chunk(10.1 + SPACING_S, size=2))) == [1, 2]
     _end(schedule, 3, 11.1)
-    schedule.add(_row(9), due_at=11.2)
+    schedule.add(tracked_row(9), due_at=11.2)
     assert sorted(_keys(schedule.take_chunk(11.2, size=2))) == [3, 9]
 
 
@@ -411,7 +398,7 @@ def test_the_staleness_bound_is_interval_slack_and_sweep(count: int, slack_s: fl
     """At two calls a second: the longest interval, the slack, and a call per 50 jobs: hints may take half of each."""
     schedule = _schedule()
     schedule.slack_s = slack_s
-    schedule.add_missing((_row(n) for n in range(count)), due_at=0.0, age_s=lambda row: 0.0)
+    schedule.add_missing((tracked_row(n) for n in range(count)), due_at=0.0, age_s=lambda row: 0.0)
     assert schedule.staleness_bound_s(2.0) == pytest.approx(expected)
 
 

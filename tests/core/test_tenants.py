@@ -7,6 +7,7 @@ import pytest
 from controller.core.admission import IntakeMarks, kept_for_others
 from controller.core.job import Job, RowKey
 from controller.core.tenants import NAME_LENGTH_MAX, TENANT_FROM_DEFAULT, NamedBy, Naming, in_turns, tenant_of
+from tests.store.engines import queued
 
 SOURCE = "https://sqs.eu-west-1.amazonaws.com/123456789012/requests"
 
@@ -52,23 +53,7 @@ def test_odd_names_become_hashes(name: str) -> None:
 
 def _rows(tenants: str) -> list[Job]:
     """A row per letter, which is its tenant."""
-    return [
-        Job(
-            key=RowKey(number),
-            request_id=str(number),
-            message_id=str(number),
-            source="s",
-            content_hash=b"",
-            job_name="n",
-            batch_job_name="n",
-            job_queue="high",
-            job_queue_ref="high",
-            job_definition="d",
-            tenant=tenant,
-            received_at=0.0,
-        )
-        for number, tenant in enumerate(tenants)
-    ]
+    return [queued(number, key=RowKey(number), tenant=tenant) for number, tenant in enumerate(tenants)]
 
 
 @pytest.mark.parametrize(

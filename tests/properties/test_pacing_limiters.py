@@ -95,9 +95,9 @@ def test_grace_is_bounded(steps: list[str]) -> None:
             case "throttle" if noise.is_excusable:
                 noise = noise.excused(is_trial=True)
             case "success":
-                noise = noise.succeeded(is_trial=True, is_after_cut=True)
+                noise = noise.succeeded(is_trial=True)
             case "leave":
-                noise = noise.succeeded(is_trial=False, is_after_cut=False)
+                noise = noise.succeeded(is_trial=False)
             case "doubt":
                 noise = noise.doubted()
             case _:

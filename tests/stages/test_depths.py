@@ -7,9 +7,10 @@ import structlog
 
 from controller.core.admission import QueueCounts, QueueLimits
 from controller.core.depth import DEPTH_MIN, MEMORY_S
-from controller.core.job import BatchStatus, Job, JobState, RowKey, replace
+from controller.core.job import BatchStatus, Job, JobState, replace
 from controller.depths import Depths
 from tests.stages.conftest import ManualClock
+from tests.store.engines import queued
 
 LIMITS = {"fixed": QueueLimits(max_waiting=7)}
 FULL = QueueCounts(in_flight=100, waiting=16, queued=50, running=84)
@@ -25,17 +26,9 @@ def depths(clock: ManualClock) -> Depths:
 
 
 def _job(clock: ManualClock, status: BatchStatus = BatchStatus.RUNNABLE, array_size: int | None = None) -> Job:
-    return Job(
-        key=RowKey(1),
-        request_id="r",
-        message_id="m",
-        source="https://sqs/q",
-        content_hash=b"",
-        job_name="n",
-        batch_job_name="n-1",
+    return queued(
         job_queue="auto",
         job_queue_ref="auto",
-        job_definition="d",
         received_at=clock.now() - 20,
         state=JobState.TRACKED,
         batch_status=status,
