@@ -45,7 +45,7 @@ def job(number: int, status: str) -> dict[str, Any]:
     exit_code = {"exitCode": int(status == "FAILED")} if is_final else {}
     times = {"startedAt": 1_790_000_100_000} if has_run else {}
     times |= {"stoppedAt": 1_790_000_900_000} if is_final else {}
-    task = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/work/{number:032x}"
+    task = f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/default/{number:032x}"
     running = {"logStreamName": log_stream, "taskArn": task} if has_run else {}
     return {
         "jobArn": f"arn:aws:batch:{REGION}:{ACCOUNT}:job/{identifier}",
@@ -58,7 +58,7 @@ def job(number: int, status: str) -> dict[str, Any]:
         "attempts": [
             {
                 "container": {
-                    "containerInstanceArn": f"arn:aws:ecs:{REGION}:{ACCOUNT}:container-instance/work/{number:032x}",
+                    "containerInstanceArn": f"arn:aws:ecs:{REGION}:{ACCOUNT}:container-instance/default/{number:032x}",
                     **running,
                     **exit_code,
                     "networkInterfaces": [],
