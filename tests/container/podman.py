@@ -82,8 +82,9 @@ class Engine:
     def build(self, tag: str = IMAGE, *, arguments: Mapping[str, str] | None = None, context: Path = ROOT) -> str:
         """Build the Dockerfile, from the cache where nothing has changed; the tag.
 
-        ``arguments`` are VERSION, REVISION, SOURCE and PYTHON_IMAGE. Early versions of buildah take no notice of them
-        when they look into their cache: if a label tells so, the last stage is built again.
+        ``arguments`` are VERSION, REVISION, SOURCE and PYTHON_IMAGE. buildah takes no notice of them when it looks into
+        its cache (containers/buildah#5501), so an image with other labels may be what it answers: then all is built
+        again without the cache, which takes a minute. To remove the image first is not enough, it may have other names.
         """
         values = [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
         self._build(tag, values, context)
@@ -91,15 +92,14 @@ class Engine:
         told = {name: value for name, value in (arguments or {}).items() if name in ("VERSION", "REVISION", "SOURCE")}
         wanted = {f"org.opencontainers.image.{name.lower()}": value for name, value in told.items()}
         if not wanted.items() <= labels.items():
-            self.podman("rmi", "--force", tag)
-            self._build(tag, values, context)
+            self._build(tag, ["--no-cache", *values], context)
         return tag
 
-    def _build(self, tag: str, values: Sequence[str], context: Path) -> None:
+    def _build(self, tag: str, options: Sequence[str], context: Path) -> None:
         with self._machine_settings() as mounts:
             self.call(
                 "buildah", "bud", "--isolation", "chroot", "--pull-never", "--network", "host", "--format", "docker",
-                "--layers", "--tag", tag, *mounts, *values, "--file", str(context / "Dockerfile"), str(context),
+                "--layers", "--tag", tag, *mounts, *options, "--file", str(context / "Dockerfile"), str(context),
                 within_s=BUILD_S,
             )  # fmt: skip
 
