@@ -80,7 +80,7 @@ class _Line:
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
-        self.lock = anyio.Lock()
+        self.lock = anyio.Lock(fast_acquire=True)
         self.waiting = 0
 
     @contextmanager

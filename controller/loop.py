@@ -46,7 +46,7 @@ class Wake:
 
     async def wait(self, seconds: float | None) -> bool:
         """Wait for a wake-up, at most ``seconds``; True if there was one."""
-        if seconds is None or seconds > 0:
+        if not self._event.is_set() and (seconds is None or seconds > 0):
             with anyio.move_on_after(seconds):
                 await self._event.wait()
         else:

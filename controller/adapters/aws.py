@@ -11,7 +11,6 @@ import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import aiobotocore
@@ -57,8 +56,9 @@ class Aws:
     batch: Any
     sts: Any
     sqs_by_region: Mapping[str, Any]
-    fetch_credentials: Callable[[], Awaitable[object]]
-    """Has the SDK renew the session's credentials if they are due; every client uses those. Raises the SDK's errors."""
+    fetch_credentials: Callable[[], Awaitable[object] | None]
+    """Has the SDK renew the session's credentials, which every client uses; None if they are not due. Raises the SDK's
+    errors when awaited."""
 
     def sqs(self, queue_url: str) -> Any:
         """The client of the queue's own Region; only for queues named when the session was opened."""
@@ -116,20 +116,34 @@ async def open_aws(
                 )
                 for each in sorted({region_of(url) or chosen for url in queue_urls})
             },
-            fetch_credentials=partial(_fetch_credentials, session),
+            fetch_credentials=_Credentials(session).fetch,
         )
         for paced in (aws.batch_submit, aws.batch):
             await _prepare_connections(paced)
         yield aws
 
 
-async def _fetch_credentials(session: Any) -> object:
+class _Credentials:
     """The SDK keeps one set per session. It renews them a quarter of an hour before their end, and makes calls wait
-    for that from ten minutes before it."""
-    credentials = await session.get_credentials()
-    if credentials is None:
-        raise sdk.NoCredentialsError
-    return await credentials.get_frozen_credentials()
+    for that from ten minutes before it. Asked before every paced call, so that it costs next to nothing otherwise."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._found: Any = None
+
+    def fetch(self) -> Awaitable[object] | None:
+        if self._found is None:
+            return self._renewed()
+        is_due = getattr(self._found, "refresh_needed", None)  # those without an end have none
+        return self._renewed() if is_due is not None and is_due() else None
+
+    async def _renewed(self) -> object:
+        found = await self._session.get_credentials()
+        if found is None:
+            raise sdk.NoCredentialsError
+        frozen = await found.get_frozen_credentials()
+        self._found = found
+        return frozen
 
 
 async def _prepare_connections(client: Any) -> None:

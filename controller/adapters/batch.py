@@ -61,7 +61,7 @@ class Batch:
     """BatchApi on two aiobotocore clients: ``submit_client`` for SubmitJob, ``client`` for everything else.
 
     Neither may have SDK retries. Both belong to whoever opened them. ``read_deadline_s`` bounds each call but
-    SubmitJob, which has its own. ``fetch_credentials`` has the SDK renew those of the clients, if they are due.
+    SubmitJob, which has its own. ``fetch_credentials`` has the SDK renew those of the clients; None: they are not due.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Batch:
         client: Any,
         clock: Clock,
         observe: Observe,
-        fetch_credentials: Callable[[], Awaitable[object]],
+        fetch_credentials: Callable[[], Awaitable[object] | None],
         read_deadline_s: float = READ_DEADLINE_S,
     ) -> None:
         for each in (submit_client, client):
@@ -88,8 +88,10 @@ class Batch:
 
     async def fetch_credentials(self) -> None:
         try:
+            if (fetching := self._fetch_credentials()) is None:
+                return
             with anyio.fail_after(self._read_deadline_s):
-                await self._fetch_credentials()
+                await fetching
         except CALL_FAULTS as error:
             kind = classify(error, call=_CREDENTIALS)
             raise kind from kind.__cause__

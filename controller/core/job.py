@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NewType, Protocol
 
 RowKey = NewType("RowKey", int)
@@ -65,11 +64,12 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One accepted request and all that is known of it: a row of the store.
 
-    The request body is not part of it: it is stored apart and erased once the job is TRACKED or final.
+    The request body is not part of it: it is stored apart and erased once the job is TRACKED or final. No slots: few
+    are alive at a time, and each is copied at every step (``replace``).
     """
 
     key: RowKey = RowKey(0)
@@ -151,17 +151,16 @@ if TYPE_CHECKING:
 
     from controller.core.children import FailedChildren
 else:
-    _SETTERS = {each.name: getattr(Job, each.name).__set__ for each in fields(Job)}
-    _VALUES = attrgetter(*_SETTERS)
+    _MEMBERS = len(fields(Job))
 
     def replace(job: Job, **changes: Any) -> Job:
-        """``dataclasses.replace`` for a Job, which is copied at every step: 6 µs instead of 12, as it fills the
-        slots of the copy instead of calling ``__init__`` with 36 arguments."""
-        copy = Job.__new__(Job)
-        for setter, value in zip(_SETTERS.values(), _VALUES(job), strict=True):
-            setter(copy, value)
-        for name, value in changes.items():
-            _SETTERS[name](copy, value)
+        """``dataclasses.replace`` for a Job, which is copied at every step: 1 µs instead of 12, as it copies the
+        members at once instead of calling ``__init__`` with 36 arguments. Raises TypeError for a name it has not."""
+        copy = object.__new__(Job)
+        members = copy.__dict__
+        members.update(job.__dict__, **changes)
+        if len(members) != _MEMBERS:
+            raise TypeError(f"a Job has no {', '.join(changes.keys() - job.__dict__)}")
         return copy
 
 

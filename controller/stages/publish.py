@@ -32,7 +32,7 @@ class Publish:
         """Monotonic: since when events wait for a sink that does not take them."""
         self._sink = sink
         self._health = health
-        self._turning = anyio.Lock()
+        self._turning = anyio.Lock(fast_acquire=True)
         """The last turns of a drain begin while the loop's own may still be under way."""
         self.sink_name = sink.name
         self._published = metrics.events_published_total.labels(sink=sink.name, outcome="published")

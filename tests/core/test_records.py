@@ -74,5 +74,5 @@ def test_a_revised_job_is_as_frozen_as_its_model() -> None:
     copy = replace(JOB, state=JobState.TRACKED)
     with pytest.raises(FrozenInstanceError):
         copy.state = JobState.LOST  # type: ignore[misc]
-    with pytest.raises(LookupError):
+    with pytest.raises(TypeError, match="a Job has no colour"):
         replace(JOB, colour="red")  # type: ignore[call-arg]

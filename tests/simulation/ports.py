@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -102,10 +102,13 @@ class SimClient:
         setattr(self, name, call)
         return call
 
-    async def fetch_credentials(self) -> None:
+    def fetch_credentials(self) -> Awaitable[None] | None:
         """The SDK's look for credentials: those that are due are renewed, and everybody waits for that."""
-        network = self._world.network
         self._world.check_alive("credentials")
+        return self._renewed() if self._world.network.credentials_at > self._world.loop.time() else None
+
+    async def _renewed(self) -> None:
+        network = self._world.network
         while (wait_s := network.credentials_at - self._world.loop.time()) > 0:
             await asyncio.sleep(wait_s)
 
@@ -113,7 +116,7 @@ class SimClient:
         world = self._world
         world.check_alive(operation)
         network = world.network
-        await self.fetch_credentials()
+        await self._renewed()
         if network.is_drawn(network.no_credentials_p):
             raise sdk.CredentialRetrievalError(provider="sim", error_msg="the metadata service did not answer")
         for handler in self._handlers.get(f"before-send.batch.{operation}", ()):
