@@ -166,7 +166,7 @@ def _rendering(application: Application, stack: AsyncExitStack) -> Callable[[], 
     stack.callback(runner.close)
 
     async def rendered() -> bytes:
-        families = await application.collect_metrics()
+        families = await application.exposition.collect()
         return await runner.run(partial(exposed, families))
 
     return rendered

@@ -9,37 +9,36 @@ back to QUEUED, calls under way are answered; then the outbox is emptied as far 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import anyio
-import anyio.lowlevel
 import structlog
-from prometheus_client.metrics_core import Metric
 
 from controller.budgets import Budgets, Purpose
 from controller.children import ChildLookUp
 from controller.config import ANY_QUEUE, Settings, routes
 from controller.core.admission import IntakeMarks
-from controller.core.errors import BadCredentials, OutwardError, StoreUnavailable
+from controller.core.errors import OutwardError, StoreUnavailable
 from controller.core.hints import EventOutcome, HintBook
-from controller.core.job import BatchStatus, Job, RowKey
+from controller.core.job import BatchStatus, Job
 from controller.core.limits import PACING_GUARD
 from controller.core.polling import Schedule, interval_s
 from controller.core.request import Policy, Rules, Scope, submit_arguments
 from controller.core.shapes import Shape
 from controller.depths import Depths
+from controller.exposition import Exposition
 from controller.gate import IntakeGate
 from controller.health import CREDENTIALS, Health
 from controller.holds import HoldBook
+from controller.identity import Identity
 from controller.intake import Decider
 from controller.ledger import Ledger, Wakes
 from controller.lookup import LookUp
 from controller.loop import Backoff, Drain, StageLoop, Wake
-from controller.metrics import LedgerSnapshot, Metrics, exposed
+from controller.metrics import Metrics
 from controller.ports import (
     AccountApi,
     BatchApi,
@@ -47,8 +46,6 @@ from controller.ports import (
     EventSink,
     JobStore,
     MessageSource,
-    StoreIdentity,
-    UsageRow,
     Write,
 )
 from controller.stages.admit import Admit
@@ -67,8 +64,6 @@ from controller.stages.track import Track
 
 LIVE_S: Final = 120.0
 """A stage that has not turned for so long fails ``/livez``: longer than any bounded wait inside a turn."""
-CREDENTIALS_RETRY_S: Final = 15.0
-ACCOUNT_TRIES: Final = 3
 PUBLISH_SHARE: Final = 0.2
 """Share of the grace time that is kept for publishing what the other stages left."""
 
@@ -103,17 +98,12 @@ class Application:
         self.drain = Drain()
         self._ports = ports
         self._shapes = shapes
-        self._region = region
-        self._account: str | None = None
-        """That of the credentials."""
-        self._bound_account = ""
-        """That of the store, from an earlier start."""
-        self._counted: tuple[Sequence[UsageRow], Mapping[str, float], Mapping[str, int], Mapping[str, int]]
-        self._counted = ((), {}, {}, {})
-        """What the store last counted for the metrics."""
         self._last_words = Drain()
         self._log = structlog.get_logger(stage="app")
         clock, store = ports.clock, ports.store
+        self.identity = Identity(
+            region=region, store=store, api=ports.account, health=health, drain=self.drain, chance=ports.chance
+        )
         self._wakes = Wakes(publish={sink.name: Wake() for sink in ports.sinks}, sinks_of=routes(settings))
         self.budgets = Budgets(
             clock,
@@ -246,6 +236,20 @@ class Application:
             Publish(store=store, sink=sink, clock=clock, metrics=self.metrics, health=self.health)
             for sink in ports.sinks
         ]
+        self.exposition = Exposition(
+            clock=clock,
+            store=store,
+            metrics=self.metrics,
+            health=self.health,
+            budgets=budgets,
+            schedule=self.schedule,
+            holds=self.holds,
+            gate=self.gate,
+            depths=self.depths,
+            hint_book=self.hint_book,
+            track=self.track,
+            diagnose=self.diagnose,
+        )
         ledger.on_tracked = self._tracked
         ledger.on_changed = self.depths.left
         self.track.on_returned = self._wakes.track.set
@@ -274,7 +278,7 @@ class Application:
                 allowed_job_definitions=tuple(policy.allowed_job_definitions),
                 allowed_overrides=None if overrides is None else tuple(overrides),
             ),
-            scope=Scope(region=self._region, account=self._account or self._bound_account or None),
+            scope=Scope(region=self.identity.region, account=self.identity.account),
             require_request_id=self.settings.intake.require_request_id,
             default_tags=self.settings.submit.default_tags,
             tag_request_id=self.settings.submit.tag_request_id,
@@ -340,10 +344,10 @@ class Application:
 
     async def _start(self) -> None:
         """Everything before the first stage turns; waits out a store or credentials that fail."""
-        await self._settle_identity()
+        await self.identity.settle()
         backoff = Backoff(self._ports.chance)
         steps: tuple[Callable[[], Awaitable[object]], ...] = (
-            self._recall_account,
+            self.identity.recall,
             self._name_lost_sinks,
             self._set_aging,
             self.holds.load,
@@ -361,10 +365,6 @@ class Application:
                     self._log.warning("store not ready", reason=str(error))
                     await self.drain.sleep(backoff.failed())
 
-    async def _recall_account(self) -> None:
-        identity = await self._ports.store.identity()
-        self._bound_account = "" if identity is None else identity.account
-
     async def _name_lost_sinks(self) -> None:
         """Events of a sink that is no longer configured stay, and keep their rows from being pruned."""
         known = {sink.name for sink in self._ports.sinks}
@@ -376,51 +376,6 @@ class Application:
         limits = self.settings.queue_limits
         named = {name: limits(name).aging_s for name in self.settings.queues}
         await self._ports.store.set_aging(named, limits("*").aging_s)
-
-    async def _settle_identity(self) -> None:
-        """Hold the store against the account that the credentials belong to."""
-        tries = 0
-        while not self.drain.is_requested:
-            try:
-                self._account = await self._ports.account.account()
-                break
-            except BadCredentials as error:
-                self.health.refused("sts:GetCallerIdentity", str(error))
-                self._log.error("credentials refused", reason=str(error))
-                await self.drain.sleep(CREDENTIALS_RETRY_S)
-            except OutwardError as error:
-                tries += 1
-                if tries == ACCOUNT_TRIES:
-                    self._log.warning("account not known before the first job", reason=str(error))
-                    break
-                await self.drain.sleep(1.0)
-        if self._account is not None:
-            self.health.worked("sts:GetCallerIdentity")
-        await self._bind(self._account or "")
-
-    async def _bind(self, account: str) -> None:
-        backoff = Backoff(self._ports.chance)
-        store = self._ports.store
-        while True:
-            try:
-                for each in (await self._account_of_stored_jobs(), account):
-                    if each is not None:
-                        await store.bind(StoreIdentity(account=each, region=self._region))
-                return
-            except StoreUnavailable as error:
-                self._log.warning("store not ready", reason=str(error))
-                if await self.drain.sleep(backoff.failed()):
-                    return
-
-    async def _account_of_stored_jobs(self) -> str | None:
-        """If an earlier life ended before it had told the store what its first job had told it."""
-        store = self._ports.store
-        identity = await store.identity()
-        if identity is None or identity.account:
-            return None
-        rows = await store.tracked(after=RowKey(0), limit=1)
-        jobs = await store.load([row.key for row in rows])
-        return next((_account_in(job.batch_job_arn) for job in jobs.values()), None)
 
     async def _work(self) -> None:
         """Every stage but publishing, until all have stopped."""
@@ -443,8 +398,8 @@ class Application:
             tasks.start_soon(self._loop("prune", 60.0).run, self.prune.turn)
             tasks.start_soon(self._loop("discover", 1.0).run, self.discover.turn)
             tasks.start_soon(self._loop("diagnose", 30.0).run, self.diagnose.turn)
-            if self._account is None:
-                tasks.start_soon(self._learn_account)
+            if not self.identity.is_known:
+                tasks.start_soon(self.identity.learn, lambda: self.track.any_job_arn)
 
     def _loop(self, name: str, interval_s: float, wake: Wake | None = None, drain: Drain | None = None) -> StageLoop:
         self.health.expect(name, LIVE_S)
@@ -504,15 +459,6 @@ class Application:
                 self.drain.forget(loading.cancel)
         self._wakes.track.set()
 
-    async def _learn_account(self) -> None:
-        """Where STS is not allowed, the first job ARN tells the account."""
-        while not self.drain.is_requested:
-            self._account = _account_in(self.track.any_job_arn)
-            if self._account is not None:
-                await self._bind(self._account)
-                return
-            await self.drain.sleep(1.0)
-
     # --- publishing and the end -----------------------------------------------------------------------------
 
     async def _publish(self, publisher: Publish, wake: Wake) -> None:
@@ -539,65 +485,3 @@ class Application:
         await anyio.sleep(grace_s)
         self._log.warning("grace time is over", grace_s=grace_s)
         work.cancel()
-
-    # --- metrics --------------------------------------------------------------------------------------------
-
-    async def render_metrics(self) -> bytes:
-        """The text that ``/metrics`` serves."""
-        return exposed(await self.collect_metrics())
-
-    async def collect_metrics(self) -> Sequence[Metric]:
-        """Every metric as it is now; gauges are counted rows, read now. With many series this takes a while, so others
-        get their turn in between.
-
-        While the store fails they are those that were read last: that it fails must show too (``intake_paused``).
-        """
-        store = self._ports.store
-        with suppress(StoreUnavailable):
-            self._counted = (
-                await store.usage(),
-                await store.oldest_backlog(),
-                await store.backlog_tenants(),
-                await store.outbox_counts(),
-            )
-        usage, oldest_received_at, tenants, outbox = self._counted
-        snapshot = LedgerSnapshot(
-            usage=tuple(usage),
-            oldest_received_at=oldest_received_at,
-            outbox=outbox,
-            holds=tuple(self.holds.all()),
-            rates=self.budgets.rates(),
-            staleness_s=await self._staleness_s(),
-            staleness_bound_s=self.schedule.staleness_bound_s(self.budgets.rate_per_s(Purpose.DESCRIBE)),
-            events_missed_ratio=self.hint_book.watch.missed_ratio() if self.hint_book.is_fed else None,
-            intake_paused=self.gate.pauses(),
-            submission_paused=self.holds.submission_paused(),
-            stage_turns=self.health.last_turns(),
-            is_leader=self.health.is_leader,
-            now=self._ports.clock.now(),
-            stuck=self.diagnose.stuck(),
-            array_children=self.track.arrays.totals(),
-            tenants=tenants,
-            max_waiting={
-                name: self.depths.in_force(name)
-                for name in self.metrics.known_queues.union(row.job_queue for row in usage)
-            },
-        )
-        families: list[Metric] = []
-        for family in self.metrics.families(snapshot):
-            families.append(family)
-            await anyio.lowlevel.checkpoint()
-        return families
-
-    async def _staleness_s(self) -> float:
-        oldest = self._ports.clock.monotonic()
-        for seen_at in self.schedule.oldest_seen_at():
-            oldest = min(oldest, seen_at)
-            await anyio.lowlevel.checkpoint()
-        return self._ports.clock.monotonic() - oldest if len(self.schedule) else 0.0
-
-
-def _account_in(job_arn: str | None) -> str | None:
-    """``arn:aws:batch:REGION:ACCOUNT:job/ID``."""
-    parts = (job_arn or "").split(":")
-    return parts[4] if len(parts) > 4 else None

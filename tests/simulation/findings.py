@@ -21,6 +21,7 @@ from controller.core import lifecycle, polling
 from controller.core.job import BatchStatus, Job, JobState
 from controller.core.limits import REQUEST_ID_TAG
 from controller.core.polling import Tracked
+from controller.identity import Identity
 from controller.stages import track
 from tests.simulation import checkers
 from tests.simulation.checkers_why import WHY
@@ -203,7 +204,7 @@ def _killed_with_an_unbound_store(seed: int) -> Scenario:
     return replace(drawn, disruptions=(account,))
 
 
-async def _no_stored_account(self: Application) -> None:
+async def _no_stored_account(self: Identity) -> None:
     return None
 
 
@@ -319,7 +320,7 @@ FINDINGS: Mapping[str, Finding] = {
         "the next one bound to another.",
         promises=("one store, one account",),
         world=_killed_with_an_unbound_store,
-        undone=_patched(Application, "_account_of_stored_jobs", _no_stored_account),
+        undone=_patched(Identity, "_account_of_stored_jobs", _no_stored_account),
         found_by=20514,
     ),
 }

@@ -576,6 +576,6 @@ async def _stop(world: SimWorld) -> None:
         pod.is_wanted = False
         if pod.application is not None and pod.process is not None and not pod.process.is_dead:
             if world.scenario.seed % METRICS_EVERY == 0:
-                world.exposed.append(await pod.application.render_metrics())
+                world.exposed.append(await pod.application.exposition.render())
             world.kept.extend(_kept(pod.application))
         terminate(world, pod)

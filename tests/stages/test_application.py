@@ -42,10 +42,10 @@ async def test_metrics_are_served_while_the_store_fails(application: Application
     """With the counts that were read last: a backlog does not seem gone, and that the store fails can be seen."""
     application.metrics.know_queue("high")
     await store.commit([InsertJob(job=request(1), body="{}")])
-    assert b'batch_controller_backlog_jobs{job_queue="high"} 1.0' in await application.render_metrics()
+    assert b'batch_controller_backlog_jobs{job_queue="high"} 1.0' in await application.exposition.render()
     await store.close()
     application.health.store_failed("disk I/O error")
-    text = await application.render_metrics()
+    text = await application.exposition.render()
     assert b'batch_controller_backlog_jobs{job_queue="high"} 1.0' in text
     assert b'batch_controller_intake_paused{reason="store"} 1.0' in text
 
@@ -57,7 +57,7 @@ async def test_a_store_that_fails_while_the_account_is_not_known_ends_nothing(
     await store.close()
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(application._learn_account)
+            tasks.start_soon(application.identity.learn, lambda: None)
             await anyio.wait_all_tasks_blocked()
             application.drain.request()
 
@@ -67,11 +67,11 @@ async def test_a_job_of_another_account_than_the_stores_ends_it(application: App
     await store.bind(StoreIdentity(account="123456789012", region="eu-west-1"))
     application.track.any_job_arn = "arn:aws:batch:eu-west-1:210987654321:job/id-1"
     with pytest.raises(StoreMismatch):
-        await application._learn_account()
+        await application.identity.learn(lambda: application.track.any_job_arn)
 
 
 async def test_the_stores_account_stands_in_for_that_of_sts(application: Application, store: SqliteStore) -> None:
     """ARNs of other accounts are rejected from the first message on, if an earlier start has learned the account."""
     await store.bind(StoreIdentity(account="123456789012", region="eu-west-1"))
-    await application._recall_account()
+    await application.identity.recall()
     assert application._rules().scope.account == "123456789012"
