@@ -19,7 +19,7 @@ from controller.config import keys
 from controller.config_table import JSON_KINDS, KeySpec
 from controller.core.events import CATALOGUE, COMMON_FIELDS, EventSpec, FieldSpec, json_schema
 from controller.core.lifecycle import LEADS_TO
-from controller.metrics import METRICS, PREFIX, Kind, MetricSpec
+from controller.metric_table import METRICS, PREFIX, Kind, MetricSpec
 
 _MADE: Final = "<!-- Made by `python -m controller.docgen` from the code. Change it there. -->\n"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.metrics import OPERATIONS
+from controller.metric_table import OPERATIONS
 from tests.cloudformation.aws_calls import AwsCall, calls, operations_reported, services
 from tests.cloudformation.template import PATH, Statement, load, statements
 

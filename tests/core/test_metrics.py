@@ -8,7 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.core.job import BatchStatus, JobState
-from controller.metrics import METRICS, PREFIX, Kind, LedgerSnapshot, Metrics
+from controller.metric_table import METRICS, PREFIX, Kind
+from controller.metrics import LedgerSnapshot, Metrics
 from controller.ports import Hold, UsageRow
 
 

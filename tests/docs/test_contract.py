@@ -10,7 +10,7 @@ from typing import Any
 
 from controller.config import Settings, keys, load_settings
 from controller.core.events import CATALOGUE
-from controller.metrics import METRICS, Kind
+from controller.metric_table import METRICS, Kind
 
 KEYS: dict[str, Any] = {
     "controller.name": "default",

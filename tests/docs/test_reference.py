@@ -13,7 +13,7 @@ import pytest
 from controller import docgen
 from controller.config import keys
 from controller.core.events import CATALOGUE, Event, event_id, flat
-from controller.metrics import METRICS, PREFIX
+from controller.metric_table import METRICS, PREFIX
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from controller.metrics import METRICS, PREFIX, Kind
+from controller.metric_table import METRICS, PREFIX, Kind
 
 COMING: Final[Mapping[str, frozenset[str]]] = {}
 """Metrics with rules and panels already, that the controller does not export yet, with their labels. A name is taken

@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 import yaml
 
-from controller.metrics import METRICS
+from controller.metric_table import METRICS
 from controller.simaws.process import SimProcess
 from tests.e2e.service import Service, free_port, wait_for
 from tests.observability.files import RULES, tool

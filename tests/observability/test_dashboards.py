@@ -14,7 +14,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from controller.metrics import METRICS
+from controller.metric_table import METRICS
 from deploy.grafana.__main__ import differences
 from tests.observability.files import DASHBOARDS, NAME, ROOT, RUNBOOKS, alerts, boards, panels, queries
 from tests.observability.known import COMING, NOT_ON_A_PANEL, labels, metric_of

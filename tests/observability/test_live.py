@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from controller.metrics import METRICS, PREFIX, Kind
+from controller.metric_table import METRICS, PREFIX, Kind
 from tests.e2e.service import wait_for
 from tests.observability.files import NAME, RUNBOOK_BASE, PanelQuery, alerts, boards, queries, rules
 from tests.observability.known import COMING, NO_DATA, metric_of

@@ -11,7 +11,7 @@ import yaml
 
 from controller.application import LIVE_S
 from controller.core.limits import IN_DOUBT_MAX
-from controller.metrics import METRICS
+from controller.metric_table import METRICS
 from tests.observability.files import (
     GRAFANA_BASE,
     NAME,
