@@ -12,7 +12,7 @@ from benchmarks.tracking.ours import EVENT_S
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.tracking",
-        description=f"{__doc__} All of it takes some 40 minutes of CPU time; --jobs 10000 one.",
+        description=f"{__doc__} All of it takes some 25 minutes of CPU time; --jobs 10000 one.",
     )
     parser.add_argument(
         "--jobs",
