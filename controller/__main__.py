@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
@@ -40,6 +40,8 @@ Examples:
   batch-controller check-config --config controller.yaml
   batch-controller schema > request.schema.json
   batch-controller demo
+
+'run' may be left out where something says what to consume: an option, or BATCH_CONTROLLER_INTAKE__QUEUE_URLS.
 
 \b
 Configuration: --queue-url wins over the environment, the environment over the file. Every key has a variable,
@@ -223,6 +225,29 @@ def _told() -> Iterator[None]:
         raise typer.Exit(exit_code_of(error)) from None
 
 
+_COMMANDS: Final = ("run", "check-config", "schema", "version", "demo")
+_TAKE_A_VALUE: Final = ("--config", "-c", "--queue-url")
+_QUEUE_URLS: Final = "BATCH_CONTROLLER_INTAKE__QUEUE_URLS"
+
+
+def with_command(arguments: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """The command first, ``run`` if none is given and something says what to consume.
+
+    Options may stand before the command: ``--config FILE check-config``.
+    """
+    if not arguments:
+        return ["run"] if environ.get(_QUEUE_URLS) else []
+    if list(arguments) == ["--version"]:
+        return ["version"]
+    name = arguments[0].partition("=")[0]
+    if name not in _TAKE_A_VALUE and not (name.startswith("-c") and not name.startswith("--")):
+        return list(arguments)
+    for index, argument in enumerate(arguments):
+        if argument in _COMMANDS and arguments[index - 1] not in _TAKE_A_VALUE:
+            return [argument, *arguments[:index], *arguments[index + 1 :]]
+    return ["run", *arguments]
+
+
 def _leave(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
@@ -232,12 +257,13 @@ def main() -> None:
     # The kernel does not deliver a signal to process 1 of a container unless it is asked for. Until the controller
     # itself listens, a pod that is deleted while it starts would be waited for until its grace time is over.
     # Loading takes a good part of a second; ``controller.app`` takes over.
-    if sys.argv[1:2] == ["run"]:
+    arguments = with_command(sys.argv[1:], os.environ)
+    if arguments[:1] == ["run"]:
         signal.signal(signal.SIGTERM, _nothing_begun)
         signal.signal(signal.SIGINT, _nothing_begun)
     else:
         signal.signal(signal.SIGTERM, _leave)
-    cli(prog_name=PROGRAM)
+    cli(arguments, prog_name=PROGRAM)
 
 
 if __name__ == "__main__":

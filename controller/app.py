@@ -134,7 +134,7 @@ async def _opened(settings: Settings, selector: WatchedSelector, stop: _Stop) ->
                 observe=metrics.observe_call,
                 fetch_credentials=aws.fetch_credentials,
             ),
-            account=Account(client=aws.sts, clock=clock, observe=metrics.observe_call),
+            account=Account(client=aws.sts, clock=clock, observe=metrics.observe_call, is_apart=aws.is_sts_apart),
             sources=[_queue(url, aws, clock, metrics) for url in settings.intake.queue_urls],
             sinks=_sinks(settings, aws, clock, metrics, stack),
             chance=random.random,

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from controller.config_advice import unwise
@@ -27,6 +28,7 @@ from controller.config_values import (
     DefaultTags,
     EventPattern,
     JobQueueName,
+    LogLevel,
     Number,
     OverridePath,
     QueueUrl,
@@ -55,6 +57,11 @@ class Section(BaseModel):
     """A group of keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def _follow(self, key: str, value: Any) -> None:
+        """Set a key that was not given to what goes with those that were; for validators only."""
+        if key not in self.model_fields_set:
+            object.__setattr__(self, key, value)
 
 
 # --- the keys -----------------------------------------------------------------------------------------
@@ -108,7 +115,12 @@ class IntakeSettings(Section):
     backlog_high: Count = _key(
         100_000, "Requests waiting in the store, per SQS queue, at which receiving stops.", unit="requests", ge=1
     )
-    backlog_low: Count = _key(80_000, "Requests waiting at which receiving goes on.", unit="requests", ge=0)
+    backlog_low: Count = _key(
+        80_000,
+        "Requests waiting at which receiving goes on. Of the three marks, those not given follow those that are.",
+        unit="requests",
+        ge=0,
+    )
     backlog_max: Count = _key(
         1_000_000,
         "Requests waiting in the store in all, also those of held and paused job queues. Each SQS queue is sure of an "
@@ -130,6 +142,13 @@ class IntakeSettings(Section):
 
     @model_validator(mode="after")
     def _check(self) -> IntakeSettings:
+        if self.backlog_low >= self.backlog_high:
+            self._follow("backlog_high", self.backlog_low * 5 // 4 + 1)
+            self._follow("backlog_max", max(self.backlog_max, self.backlog_low * 5 // 4 + 1))
+        if self.backlog_high > self.backlog_max:
+            self._follow("backlog_high", self.backlog_max)
+        self._follow("backlog_low", min(self.backlog_low, self.backlog_high * 4 // 5))
+        self._follow("backlog_max", max(self.backlog_max, self.backlog_high))
         if self.backlog_low >= self.backlog_high:
             raise KeyProblem("backlog_low", f"must be below backlog_high, which is {self.backlog_high}")
         if self.backlog_max < self.backlog_high:
@@ -169,7 +188,12 @@ class SubmitSettings(Section):
 class TrackSettings(Section):
     rate_per_s: Number = _key(8.0, "Ceiling of DescribeJobs calls, each for up to 100 jobs.", unit="calls/s", gt=0)
     concurrency: Count = _key(8, "DescribeJobs calls in flight.", unit="calls", ge=1)
-    interval_s_min: Number = _key(2.0, "Least interval between two looks at a job.", unit="s", gt=0)
+    interval_s_min: Number = _key(
+        2.0,
+        "Least interval between two looks at a job. Not given, it follows a smaller maximum.",
+        unit="s",
+        gt=0,
+    )
     interval_s_max: Number = _key(
         60.0,
         "Longest interval between two looks at a job, if the budget allows; "
@@ -186,6 +210,8 @@ class TrackSettings(Section):
 
     @model_validator(mode="after")
     def _check(self) -> TrackSettings:
+        self._follow("interval_s_min", min(self.interval_s_min, self.interval_s_max))
+        self._follow("interval_s_max", max(self.interval_s_min, self.interval_s_max))
         if self.interval_s_max < self.interval_s_min:
             raise KeyProblem("interval_s_max", f"must be at least interval_s_min, which is {self.interval_s_min:g}")
         return self
@@ -242,16 +268,14 @@ class SinkSettings(Section):
         description="`log` (standard output) or `sqs`. `sns`, `eventbridge` and `webhook` are not built yet.",
         json_schema_extra={"unit": ""},
     )
-    name: str = _key("", "Name in metrics, unique. Default: the type.", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    name: str = _key(
+        "",
+        "Name in metrics, unique. Default: the type, of a second one `sqs-2` and so on. Events that wait belong to the "
+        "name: give names before you change the order of sinks.",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+    )
     queue_url: QueueUrl | None = _key(None, "Queue of an `sqs` sink.")
     events: tuple[EventPattern, ...] = _key(("*",), "Patterns of the names of the events it gets.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_by_type(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "type" in values and "name" not in values:
-            return {**values, "name": values["type"]}
-        return values
 
     @model_validator(mode="after")
     def _check(self) -> SinkSettings:
@@ -285,7 +309,7 @@ class HttpSettings(Section):
 
 
 class LogSettings(Section):
-    level: Literal["debug", "info", "warning", "error"] = _key("info", "Least level of what is logged.")
+    level: LogLevel = _key("info", "Least level of what is logged.")
     format: Literal["json", "console"] = _key("json", "`json` lines, or `console` for people.")
 
 
@@ -324,6 +348,18 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Nothing is read from the process's surroundings behind the back of ``load_settings``."""
         return (init_settings,)
+
+    @field_validator("sinks", mode="after")
+    @classmethod
+    def _named_by_type(cls, sinks: tuple[SinkSettings, ...]) -> tuple[SinkSettings, ...]:
+        taken = {sink.name for sink in sinks}
+        for sink in sinks:
+            if not sink.name:
+                names = (sink.type if number == 1 else f"{sink.type}-{number}" for number in count(1))
+                name = next(each for each in names if each not in taken)
+                taken.add(name)
+                sink._follow("name", name)
+        return sinks
 
     @model_validator(mode="after")
     def _check(self) -> Settings:

@@ -41,7 +41,9 @@ def queue_url(value: str) -> str:
         raise ValueError("is not a URL; give the queue's URL, https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("must have no user name, query or fragment; credentials come from the SDK's own chain")
-    if not re.fullmatch(r"(?:/[^/\s]+)+/[A-Za-z0-9_-]{1,80}(?:\.fifo)?", parts.path):
+    is_amazons = (parts.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    account = "+" if is_amazons else "*"  # others than Amazon may have none
+    if not re.fullmatch(rf"(?:/[^/\s]+){account}/[A-Za-z0-9_-]{{1,80}}(?:\.fifo)?", parts.path):
         raise ValueError("does not end in /ACCOUNT/QUEUE_NAME; give the queue's URL as SQS shows it")
     return value
 
@@ -100,6 +102,11 @@ def waiting_limit(value: Any) -> Any:
     return count
 
 
+def lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)]
 Number = Annotated[float, BeforeValidator(not_a_truth_value), Field(allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(not_a_truth_value)]
 WaitingLimit = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(waiting_limit)]

@@ -114,6 +114,10 @@ class Health:
         """An SQS queue that must be reached before this is ready."""
         self._queues.setdefault(url, False)
 
+    def has_reached(self, url: str) -> bool:
+        """Whether an SQS queue answered a receive, the last time that one was asked."""
+        return self._queues.get(url, False)
+
     def not_asked(self, url: str) -> None:
         """The backlog is full, so nothing is received: whether the SQS queue can be reached is not known, and not
         needed for now. What was reported of it stands."""

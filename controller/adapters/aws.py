@@ -22,7 +22,7 @@ from botocore import exceptions as sdk
 from controller import __version__
 from controller.adapters import aws_signing
 from controller.adapters.aws_errors import CALL_FAULTS, classify
-from controller.adapters.sqs import RECEIVE_MARGIN_S, region_of
+from controller.adapters.sqs import RECEIVE_MARGIN_S, is_of_aws, region_of
 from controller.core.errors import Misconfigured
 from controller.core.limits import SQS_WAIT_S_MAX
 
@@ -59,6 +59,11 @@ class Aws:
     fetch_credentials: Callable[[], Awaitable[object] | None]
     """Has the SDK renew the session's credentials, which every client uses; None if they are not due. Raises the SDK's
     errors when awaited."""
+
+    @property
+    def is_sts_apart(self) -> bool:
+        """Whether STS is AWS's own while AWS Batch is a stand-in at an end point of its own."""
+        return is_of_aws(self.sts.meta.endpoint_url) and not is_of_aws(self.batch.meta.endpoint_url)
 
     def sqs(self, queue_url: str) -> Any:
         """The client of the queue's own Region; only for queues named when the session was opened."""

@@ -21,10 +21,11 @@ BATCH_DEADLINE_S: Final = 10.0
 """For deletes: a message held for long is received again."""
 MESSAGE_ATTRIBUTES: Final = ("traceparent", "tracestate", "tenant")
 
-_DOMAIN: Final = r"(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn)"
+DOMAIN: Final = r"(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn)"
+"""Pattern of the domains that AWS's own end points are in."""
 _HOSTS: Final = (
-    re.compile(rf"(?:[a-z0-9-]+\.)?sqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.)?{_DOMAIN}"),
-    re.compile(rf"([a-z0-9-]+)\.queue\.{_DOMAIN}"),
+    re.compile(rf"(?:[a-z0-9-]+\.)?sqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.)?{DOMAIN}"),
+    re.compile(rf"([a-z0-9-]+)\.queue\.{DOMAIN}"),
 )
 _LEGACY_HOST: Final = "queue.amazonaws.com"
 """us-east-1's first end point; queues created through it still show it in their URL."""
@@ -39,6 +40,11 @@ def region_of(queue_url: str) -> str | None:
     if host == _LEGACY_HOST:
         return "us-east-1"
     return next((found.group(1) for pattern in _HOSTS if (found := pattern.fullmatch(host))), None)
+
+
+def is_of_aws(url: str) -> bool:
+    """Whether an end point is AWS's own, of whatever service."""
+    return re.fullmatch(rf"(?:.+\.)?{DOMAIN}", (urlsplit(url).hostname or "").lower()) is not None
 
 
 class Queue:

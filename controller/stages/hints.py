@@ -15,10 +15,11 @@ from typing import Final
 import structlog
 
 from controller.core.hints import EventOutcome, HintBook, JobEvent
-from controller.core.limits import SQS_BATCH_MAX, SQS_WAIT_S_MAX
+from controller.core.limits import SQS_BATCH_MAX
 from controller.health import Health
 from controller.loop import Drain, Wake
 from controller.ports import Clock, Message, MessageSource
+from controller.receiver import Receiver
 
 RECEIVERS: Final = 4
 """Long polls side by side. Each brings at most ten events in two round trips: together some hundreds a second."""
@@ -44,6 +45,7 @@ class Hints:
         wake_track: Wake,
     ) -> None:
         self._source = source
+        self._receiver = Receiver(source, clock, health, VISIBILITY_TIMEOUT_S)
         self._decode = decode
         self._book = book
         self._count = count
@@ -56,13 +58,11 @@ class Hints:
     async def turn(self) -> float | None:
         """One long poll and what it brings; several may run at a time."""
         with self._health.watched("sqs:ReceiveMessage", subject=self._source.url):
-            messages = await self._source.receive(
-                max_messages=SQS_BATCH_MAX, wait_s=SQS_WAIT_S_MAX, visibility_timeout_s=VISIBILITY_TIMEOUT_S
-            )
+            messages, pause_s = await self._receiver.receive(SQS_BATCH_MAX)
         if messages and not self._drain.is_requested:
             self._take(messages)
             await self._delete(messages)
-        return 0.0
+        return pause_s
 
     def _take(self, messages: Sequence[Message]) -> None:
         now = self._clock.monotonic()

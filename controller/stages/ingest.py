@@ -25,7 +25,7 @@ from controller.core.errors import (
     Throttled,
     Unavailable,
 )
-from controller.core.limits import SQS_BATCH_MAX, SQS_WAIT_S_MAX
+from controller.core.limits import SQS_BATCH_MAX
 from controller.gate import IntakeGate
 from controller.health import Health
 from controller.intake import Decider, Verdict
@@ -33,6 +33,7 @@ from controller.ledger import Wakes
 from controller.loop import Backoff, Drain, Wake, guarded
 from controller.metrics import Metrics, Standing
 from controller.ports import Clock, JobStore, Message, MessageSource
+from controller.receiver import Receiver
 
 GROUP_MAX: Final = 100
 """Messages of one commit."""
@@ -88,6 +89,7 @@ class Ingest:
         self._gate = gate
         self._standing = Standing(clock, partial(metrics.waited, "store"))
         self._visibility_timeout_s = visibility_timeout_s
+        self._receiver = Receiver(source, clock, health, visibility_timeout_s)
         self._receivers = receivers
         self._receiving = 0
         self._asked = 0
@@ -149,11 +151,7 @@ class Ingest:
 
     async def _poll(self, backoff: Backoff, most: int) -> None:
         try:
-            messages = await self._source.receive(
-                max_messages=most,
-                wait_s=SQS_WAIT_S_MAX,
-                visibility_timeout_s=self._visibility_timeout_s,
-            )
+            messages, pause_s = await self._receiver.receive(most)
         except (BadCredentials, NotAllowed) as error:
             self._refused("sqs:ReceiveMessage", error)
             await self._drain.sleep(REFUSED_PAUSE_S)
@@ -170,6 +168,8 @@ class Ingest:
             self._buffer.extend(_Held(message, hold_until) for message in messages)
             if messages:
                 self.arrived.set()
+            elif pause_s:
+                await self._drain.sleep(pause_s)
 
     def _refused(self, call: str, error: OutwardError) -> None:
         is_permission = isinstance(error, NotAllowed)

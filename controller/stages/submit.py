@@ -212,6 +212,7 @@ class Submit:
         self._metrics.submit_duration_seconds.observe(self._clock.monotonic() - began_at)
         self._budgets.succeeded(Purpose.SUBMIT)
         self._unreachable.worked()
+        self._metrics.know_queue(job.job_queue)  # before it is counted: Batch has just confirmed the name
         self._count(job, "accepted")
         return Accepted(job_id=answer.job_id, job_arn=answer.job_arn)
 

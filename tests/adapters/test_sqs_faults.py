@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controller.adapters.clock import SystemClock
-from controller.adapters.sqs import Queue
+from controller.adapters.sqs import Queue, is_of_aws
 from controller.adapters.sts import Account
 from controller.core.errors import (
     BadCredentials,
@@ -103,3 +103,28 @@ async def test_account_that_is_not_told(
         with pytest.raises(OutwardError) as caught:
             await Account(client=aws.sts, clock=SystemClock(), observe=seen).account()
     assert type(caught.value) is kind, caught.value
+
+
+async def test_an_sts_that_knows_nothing_of_a_stand_in_for_batch_is_done_without(
+    open_clients: OpenAws, seen: Seen
+) -> None:
+    """AWS's own STS refuses the keys of a stand-in at an end point of its own: not known, instead of not good."""
+    async with faulty_server(sts_fault(403, "InvalidClientTokenId")) as server, open_clients(server.url) as aws:
+        with pytest.raises(Unavailable, match="AWS_ENDPOINT_URL_STS"):
+            await Account(client=aws.sts, clock=SystemClock(), observe=seen, is_apart=True).account()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://sts.eu-west-1.amazonaws.com", True),
+        ("https://vpce-0a1b-2c3d.batch.eu-west-1.vpce.amazonaws.com", True),
+        ("https://batch.cn-north-1.amazonaws.com.cn", True),
+        ("https://batch.eu-west-1.api.aws", True),
+        ("http://localhost:4566", False),
+        ("https://amazonaws.com.example.org", False),
+    ],
+)
+def test_whose_end_point_it_is(url: str, expected: bool) -> None:
+    """AWS's own are known by their domain, whatever the service."""
+    assert is_of_aws(url) is expected

@@ -158,6 +158,46 @@ def test_sinks_are_named_by_their_type() -> None:
     assert not sqs.takes("job_queue.held")
 
 
+def test_the_second_sink_of_a_type_has_a_name_of_its_own() -> None:
+    """Numbered in the order given; a name that somebody else has been given is left to them."""
+    sqs = {"type": "sqs", "queue_url": "https://h/1/events"}
+    sinks = [sqs, {"type": "log"}, sqs, {**sqs, "name": "sqs-2"}]
+    names = [sink.name for sink in loaded({"BATCH_CONTROLLER_SINKS": json.dumps(sinks)}).sinks]
+    assert names == ["sqs", "log", "sqs-3", "sqs-2"]
+
+
+@pytest.mark.parametrize(
+    ("given", "marks"),
+    [
+        ({}, (80_000, 100_000, 1_000_000)),
+        ({"HIGH": "10"}, (8, 10, 1_000_000)),
+        ({"HIGH": "1"}, (0, 1, 1_000_000)),
+        ({"HIGH": "2000000"}, (80_000, 2_000_000, 2_000_000)),
+        ({"LOW": "200000"}, (200_000, 250_001, 1_000_000)),
+        ({"LOW": "2000000"}, (2_000_000, 2_500_001, 2_500_001)),
+        ({"MAX": "1000"}, (800, 1_000, 1_000)),
+        ({"MAX": "1"}, (0, 1, 1)),
+        ({"LOW": "5", "MAX": "50"}, (5, 50, 50)),
+    ],
+)
+def test_marks_that_are_not_given_follow_those_that_are(given: dict[str, str], marks: tuple[int, int, int]) -> None:
+    """One mark alone is enough; whatever was given stands."""
+    intake = loaded({f"BATCH_CONTROLLER_INTAKE__BACKLOG_{name}": value for name, value in given.items()}).intake
+    assert (intake.backlog_low, intake.backlog_high, intake.backlog_max) == marks
+
+
+@pytest.mark.parametrize(("name", "value"), [("MIN", "100"), ("MAX", "1")])
+def test_one_interval_alone_moves_the_other(name: str, value: str) -> None:
+    """The shortest interval is never longer than the longest."""
+    track = loaded({f"BATCH_CONTROLLER_TRACK__INTERVAL_S_{name}": value}).track
+    assert track.interval_s_min == track.interval_s_max == float(value)
+
+
+def test_the_log_level_may_be_written_in_capitals() -> None:
+    """As other programs write it."""
+    assert loaded({"BATCH_CONTROLLER_LOG__LEVEL": "WARNING"}).log.level == "warning"
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -166,6 +206,7 @@ def test_sinks_are_named_by_their_type() -> None:
         "http://127.0.0.1:4566/000000000000/requests",
         "http://localhost:4566/queue/us-east-1/000000000000/requests",
         "http://[::1]:4566/000000000000/requests",
+        "http://sqs:9324/requests",
     ],
 )
 def test_queue_urls_of_aws_and_of_its_stand_ins_are_taken(url: str) -> None:

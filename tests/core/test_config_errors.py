@@ -77,11 +77,8 @@ def test_an_unknown_variable_names_the_nearest() -> None:
         ("SUBMIT__DEFAULT_TAGS", '["a"]', "must be a map"),
         ("SUBMIT__DEFAULT_TAGS", "team=x", """is not JSON; maps are written like '{"name": …}'"""),
         ("INTAKE__VISIBILITY_TIMEOUT_S", "43201", "must be at most 43200"),
-        ("INTAKE__BACKLOG_LOW", "100000", "must be below backlog_high, which is 100000"),
-        ("INTAKE__BACKLOG_MAX", "99999", "must be at least backlog_high, which is 100000"),
         ("INTAKE__TENANT_FROM", '["source", "source"]', "names something twice; leave one out"),
         ("INTAKE__QUEUE_URLS", QUEUE, """is not JSON; lists are written like '["…", "…"]'"""),
-        ("TRACK__INTERVAL_S_MAX", "1", "must be at least interval_s_min, which is 2"),
         ("TRACK__LOST_AFTER_S", "0", "must be at least 1"),
         ("LOG__LEVEL", "loud", "must be 'debug', 'info', 'warning' or 'error'"),
         ("HTTP__PORT", "65536", "must be at most 65535"),
@@ -94,6 +91,24 @@ def test_a_wrong_value_names_key_source_and_rule(variable: str, value: str, expe
     text = problems({P + variable: value}, urls=() if variable == "INTAKE__QUEUE_URLS" else (QUEUE,))
     key = variable.lower().replace("__", ".")
     assert f"{key} (environment {P}{variable}): {expected}" in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (("INTAKE__BACKLOG_HIGH", "10"), ("INTAKE__BACKLOG_LOW", "10"), "must be below backlog_high, which is 10"),
+        (("INTAKE__BACKLOG_HIGH", "10"), ("INTAKE__BACKLOG_MAX", "9"), "must be at least backlog_high, which is 10"),
+        (("INTAKE__BACKLOG_MAX", "9"), ("INTAKE__BACKLOG_LOW", "9"), "must be below backlog_high, which is 9"),
+        (("TRACK__INTERVAL_S_MIN", "2"), ("TRACK__INTERVAL_S_MAX", "1"), "must be at least interval_s_min, which is 2"),
+    ],
+)
+def test_two_that_contradict_each_other_are_refused(
+    first: tuple[str, str], second: tuple[str, str], expected: str
+) -> None:
+    """Both were given, so neither can follow the other."""
+    key = second[0].lower().replace("__", ".")
+    text = problems({P + first[0]: first[1], P + second[0]: second[1]})
+    assert f"{key} (environment {P}{second[0]}): {expected}" in text.splitlines()
 
 
 def test_what_names_no_tenant_is_refused_with_what_does() -> None:
@@ -139,6 +154,7 @@ def test_what_is_not_built_yet_is_refused_and_says_so(variable: str, value: str,
         ("arn:aws:sqs:eu-central-1:111122223333:requests", "is an ARN"),
         ("requests", "is not a URL"),
         ("https://sqs.eu-central-1.amazonaws.com/requests", "does not end in /ACCOUNT/QUEUE_NAME"),
+        ("http://localhost:4566/", "does not end in /ACCOUNT/QUEUE_NAME"),
         ("https://key:hidden@sqs.eu-central-1.amazonaws.com/1/q", "must have no user name"),
         ("https://host:port/1/q", "is not a URL"),
         ("ftp://host/1/q", "is not a URL"),
@@ -163,7 +179,10 @@ def test_queues_that_feed_themselves_are_refused() -> None:
 @pytest.mark.parametrize(
     ("sinks", "expected"),
     [
-        ('[{"type": "log"}, {"type": "log"}]', "sinks[1].name (environment BATCH_CONTROLLER_SINKS): 'log' is another"),
+        (
+            '[{"type": "log", "name": "a"}, {"type": "log", "name": "a"}]',
+            "sinks[1].name (environment BATCH_CONTROLLER_SINKS): 'a' is another",
+        ),
         ('[{"type": "sqs"}]', "sinks[0].queue_url (environment BATCH_CONTROLLER_SINKS): must be given for an sqs sink"),
         ('[{"name": "x"}]', "sinks[0].type (environment BATCH_CONTROLLER_SINKS): must be given"),
         ('[{"type": "log", "events": []}]', "sinks[0].events (environment BATCH_CONTROLLER_SINKS): is empty"),

@@ -16,6 +16,8 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from controller.__main__ import with_command
+
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +49,40 @@ def told(process: subprocess.CompletedProcess[str], *, exit_code: int) -> str:
     messages = [line for line in process.stderr.splitlines() if line.startswith("batch-controller: ")]
     assert len(messages) == 1, process.stderr
     return messages[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [
+        ("", ""),
+        ("run --queue-url u", "run --queue-url u"),
+        ("--queue-url u", "run --queue-url u"),
+        ("--queue-url=u --config f", "run --queue-url=u --config f"),
+        ("-c f", "run -c f"),
+        ("-cf", "run -cf"),
+        ("--config f check-config", "check-config --config f"),
+        ("--config check-config", "run --config check-config"),
+        ("--version", "version"),
+        ("--help", "--help"),
+        ("-h", "-h"),
+        ("nonsense", "nonsense"),
+        ("--nonsense", "--nonsense"),
+    ],
+)
+def test_run_may_be_left_out(given: str, understood: str) -> None:
+    """The command comes first or not at all; what is neither is left for the parser to refuse."""
+    assert with_command(given.split(), {}) == understood.split()
+
+
+def test_without_an_argument_it_runs_if_the_environment_says_what_to_consume() -> None:
+    """As a container without arguments would; else help is shown."""
+    assert with_command([], {"BATCH_CONTROLLER_INTAKE__QUEUE_URLS": "[]"}) == ["run"]
+
+
+def test_an_option_alone_runs_the_controller(tmp_path: Path) -> None:
+    """It gets as far as looking at the value."""
+    message = told(ended(tmp_path, "--queue-url", "nonsense"), exit_code=2)
+    assert "intake.queue_urls[0] (flag --queue-url): is not a URL" in message
 
 
 def store_at(path: Path) -> dict[str, str]:

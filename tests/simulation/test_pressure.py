@@ -109,18 +109,25 @@ def test_without_a_memory_for_noise_one_throttle_in_a_hundred_costs_most_of_the_
 # --- a queue that is disabled -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_a_disabled_queue_of_three_does_not_slow_the_others(seed: int) -> None:
+def test_a_disabled_queue_of_three_does_not_slow_the_others() -> None:
     """The real application, with a backlog of no more than 100: a disabled queue's requests are held, and the others
-    are through no more than 5 % later than if it had none. Its own end once it is enabled again."""
+    are through no more than 5 % later than if it had none, on average: a single run is some 5 % faster or slower by
+    chance. Its own end once it is enabled again."""
     settings = {"intake": {"backlog_high": 100, "backlog_low": 80, "queue_urls": [pressed.QUEUE_URL + pressed.SOURCE]}}
     good = {"one": 500, "two": 500}
     disabled = Disruption(at=0.0, kind="queue_disabled", for_s=60.0, what="three", size=0.5)
-    alone = pressed.simulate(pressed.scenario(seed, good, settings=settings))
-    among = pressed.simulate(
-        pressed.scenario(seed, {**good, "three": 200}, disruptions=[disabled], settings=settings),
-    )
-    assert _through(among) <= 1.05 * _through(alone)
+    alone_s = among_s = 0.0
+    for seed in (1, 2, 3):
+        alone_s += _through(pressed.simulate(pressed.scenario(seed, good, settings=settings)))
+        among = pressed.simulate(
+            pressed.scenario(seed, {**good, "three": 200}, disruptions=[disabled], settings=settings),
+        )
+        among_s += _through(among)
+        _is_held_and_released(among)
+    assert among_s <= 1.05 * alone_s
+
+
+def _is_held_and_released(among: SimWorld) -> None:
     assert sum(job.job_queue == "three" for job in among.sim.history.jobs) == 200
     events = [line.event for line in among.stdout.lines if line.event["event"].startswith("job_queue.")]
     assert [(event["event"], event["job_queue"], event["reason"]) for event in events] == [

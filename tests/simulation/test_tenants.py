@@ -26,8 +26,8 @@ ON_ITS_WAY = 12
 """Requests of the flood that were admitted before, and calls that overtake one another."""
 REACTION_S = 1.0
 SETTLE_S = 2.0
-STOPPED_S = 5.0
-"""By a kill: start, a second in which the budgets are empty, and the look-up of what was being sent."""
+STOPPED_S = 6.0
+"""By a kill, at most: start, a second in which the budgets are empty, and the look-up of what was being sent."""
 
 
 @pytest.fixture(autouse=True)

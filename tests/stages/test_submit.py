@@ -110,6 +110,15 @@ async def test_a_request_that_expires_while_it_waits_for_the_budget_is_not_sent(
     assert job.first_intent_at is not None, "it had been admitted"
 
 
+async def test_the_first_job_of_a_queue_is_counted_under_its_name(
+    bench: Bench, store: SqliteStore, metrics: Metrics
+) -> None:
+    """Batch has just taken a job for it, whether or not DescribeJobQueues has told its name yet."""
+    await store.commit([InsertJob(job=request(1), body="{}")])
+    await bench.turn()
+    assert metrics.submissions_total.labels(job_queue="high", outcome="accepted")._value.get() == 1
+
+
 async def test_one_request_of_a_held_pair_is_let_through_however_often_admission_turns(
     bench: Bench, store: SqliteStore, clock: ManualClock
 ) -> None:
