@@ -172,6 +172,7 @@ class Application:
             limits_of=self.depths.limits,
             concurrency=settings.submit.concurrency,
             waited=self.metrics.waited,
+            is_confirmed=self.metrics.knows_queue,
         )
         self.submit = Submit(
             store=store,

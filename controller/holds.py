@@ -28,6 +28,11 @@ DENIED_PAIRS_MIN: Final = 3
 """So many pairs denied, and nothing accepted since the first: it is not one producer's mistake but the permissions."""
 DENIED_FOR_S: Final = 60.0
 """Of fewer pairs: nothing was accepted for so long, and all that was tried was denied."""
+GOOD_FOR_S: Final = 600.0
+"""A pair of which Batch judged a request so lately is known to be allowed. While there are such pairs, denials of
+others say nothing of the permissions as a whole: one of the former must be denied, too."""
+GOOD_PAIRS_MAX: Final = 1_000
+"""Pairs known to be allowed that are kept, the latest ones."""
 STOPPED_PAUSE_S: Final = 15.0
 """Between requests that find out whether submission may go on."""
 
@@ -78,8 +83,12 @@ class HoldBook:
         self._paused_by: dict[str, Pause] = {}
         self._stopped_by: Pause | None = None
         self._denied: set[Pair] = set()
-        """Since Batch answered a request otherwise."""
-        self._denied_since = 0.0
+        """Since Batch answered a request otherwise; pairs that were held before count only by time."""
+        self._denied_since: float | None = None
+        self._is_good_denied = False
+        """Whether one of them was known to be allowed."""
+        self._good_at: dict[Pair, float] = {}
+        """When Batch last judged a request of a pair, the latest one last."""
         self._log = structlog.get_logger(stage="holds")
 
     async def load(self) -> None:
@@ -92,9 +101,9 @@ class HoldBook:
     def held_queues(self) -> frozenset[str]:
         return frozenset(queue for queue, definition in self._holds if not definition)
 
-    def held_definitions(self, queue: str) -> tuple[str, ...]:
-        """Definitions held in this queue that may send no request now."""
-        probing = self.probing()
+    def held_definitions(self, queue: str, *, with_probes: bool = True) -> tuple[str, ...]:
+        """Definitions held in this queue that may send no request now; without probes, all that are held."""
+        probing = self.probing() if with_probes else frozenset()
         return tuple(
             definition
             for (held_queue, definition) in sorted(self._holds)
@@ -118,6 +127,11 @@ class HoldBook:
         """Whether a request in hand is the one that finds out if its pair may go on."""
         pair = (queue, definition)
         return bool(definition) and pair in self._holds and self._probe_at[pair] <= self._clock.monotonic()
+
+    def is_good(self, queue: str, definition: str) -> bool:
+        """Whether Batch judged a request of this pair a while ago, so that it is allowed as far as anybody knows."""
+        at = self._good_at.get((queue, definition))
+        return at is not None and self._clock.monotonic() - at <= GOOD_FOR_S
 
     def is_held(self, queue: str, definition: str) -> bool:
         """Whether a request in hand must go back; a probe in hand may go on."""
@@ -181,9 +195,10 @@ class HoldBook:
         if not pair[1]:
             after_s = HOLD_PROBE_S
         else:
-            # While everything is denied the permissions are at fault, and are mended for all pairs at once.
-            longest_s = PAIR_PROBE_S_MIN if self._stopped_by is Pause.DENIED else PAIR_PROBE_S_MAX
-            after_s = min(longest_s, 2 * self._probe_after_s.get(pair, PAIR_PROBE_S_MIN / 2))
+            after_s = min(PAIR_PROBE_S_MAX, 2 * self._probe_after_s.get(pair, PAIR_PROBE_S_MIN / 2))
+            if self._stopped_by is Pause.DENIED:
+                # The permissions are at fault, and are mended for all pairs at once: each gets its turn, none for long.
+                after_s = min(after_s, max(PAIR_PROBE_S_MIN, STOPPED_PAUSE_S * len(self._holds)))
         self._probe_after_s[pair] = after_s
         self._probe_at[pair] = self._clock.monotonic() + after_s
 
@@ -230,30 +245,49 @@ class HoldBook:
         """``submission_paused{reason}``: whether all of submission waits for this."""
         return {reason.value: reason in (self._stopped_by, self.paused_by()) for reason in Pause}
 
-    def answered(self) -> None:
-        """Batch has judged a request, whatever it said: nothing stops submission as a whole (any more)."""
-        self._denied.clear()
+    def answered(self, queue: str, definition: str) -> None:
+        """Batch has judged a request of this pair, whatever it said: nothing stops submission as a whole (any more)."""
+        self._remember_good((queue, definition))
+        self._forget_denials()
         if self._stopped_by is None:
             return
         self._log.info("submission goes on", reason=self._stopped_by.value)
         if self._stopped_by is Pause.DENIED:
             now = self._clock.monotonic()
-            for pair, hold in self._holds.items():
+            for held, hold in self._holds.items():
                 if hold.reason == ACCESS_DENIED:
-                    self._probe_at[pair] = now
-                    self._probe_after_s.pop(pair, None)
+                    self._probe_at[held] = now
+                    self._probe_after_s.pop(held, None)
         self._stopped_by = None
         self._paused_until.pop("", None)
         self._on_commit([])
 
+    def _remember_good(self, pair: Pair) -> None:
+        self._good_at.pop(pair, None)
+        self._good_at[pair] = self._clock.monotonic()
+        if len(self._good_at) > GOOD_PAIRS_MAX:
+            del self._good_at[next(iter(self._good_at))]
+
+    def _forget_denials(self) -> None:
+        self._denied.clear()
+        self._denied_since = None
+        self._is_good_denied = False
+
     def _deny(self, pair: Pair) -> None:
         now = self._clock.monotonic()
-        if not self._denied:
+        if self._denied_since is None:
             self._denied_since = now
-        self._denied.add(pair)
+        if pair not in self._holds:
+            self._denied.add(pair)
+        self._is_good_denied = self._is_good_denied or self.is_good(*pair)
+        self._good_at.pop(pair, None)
         is_everything = len(self._denied) >= DENIED_PAIRS_MIN or now - self._denied_since >= DENIED_FOR_S
-        if is_everything:
+        if is_everything and (self._is_good_denied or self._stopped_by is not None or not self._knows_good()):
             self.pause(STOPPED_PAUSE_S, reason=Pause.DENIED)
+
+    def _knows_good(self) -> bool:
+        """Whether any pair is known to be allowed; the latest one is the last."""
+        return bool(self._good_at) and self.is_good(*next(reversed(self._good_at)))
 
 
 def _event(name: str, hold: Hold, now: float, detail: str) -> Event:

@@ -137,6 +137,9 @@ class Metrics:
         """Job queues that Batch has confirmed."""
         return frozenset(self._known_queues)
 
+    def knows_queue(self, name: str) -> bool:
+        return name in self._known_queues
+
     def know_queue(self, name: str) -> None:
         """Batch has confirmed a job queue of this name: from now on it is a label, and its counters are there."""
         if name in self._known_queues:

@@ -13,7 +13,7 @@ that always have rows to send differ by at most one job each, divided by their w
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, Protocol
@@ -151,6 +151,10 @@ class QueueView:
         return max(0, min(self.limits.max_in_flight - self.in_flight, self.limits.waiting_bound - self.waiting))
 
 
+UNCONFIRMED: Final = ""
+"""The place in the turns of all names that Batch has not confirmed; no job queue is called so."""
+
+
 class WaitingOn(StrEnum):
     """Why a job queue gets nothing more from a plan."""
 
@@ -178,6 +182,8 @@ class AdmissionSnapshot:
     """Wall time, compared with ``expires_at``."""
     held_definitions: frozenset[tuple[str, str]] = frozenset()
     """(job queue, job definition) pairs that get no SubmitJob."""
+    unconfirmed: frozenset[str] = frozenset()
+    """Job queues that Batch has not confirmed yet: names that only requests have used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +191,7 @@ class Plan:
     admit: tuple[Job, ...]
     """In the order in which they should be sent."""
     credits: Mapping[str, float]
+    """Of every job queue of the snapshot, and UNCONFIRMED: how far it is ahead of its turn."""
     waiting_on: Mapping[str, WaitingOn]
     """For each queue of the snapshot why it gets nothing more."""
 
@@ -199,30 +206,83 @@ def plan_admission(snapshot: AdmissionSnapshot) -> Plan:
 
     Work-conserving: it stops only when the sends are used up or no queue has both a slot and a row that may be
     sent. A paused, held or full queue is left out and slows none of the others.
+
+    Names that Batch has not confirmed have one place in the turns together, and take turns for it. However many of
+    them somebody makes up, the job queues that there are get their turns as beside one other queue.
     """
     sends = _sends(snapshot)
     rows = {view.name: _sendable(view, snapshot) for view in snapshot.queues}
-    weights = {view.name: view.limits.weight for view in snapshot.queues}
-    ahead = {name: credit for name, credit in snapshot.credits.items() if name in weights}
-    served: dict[str, int] = dict.fromkeys(weights, 0)
+    served = dict.fromkeys(rows, 0)
     admitted: list[Job] = []
-    level = 0.0  # how far the queue served last was ahead when it was served
-    turns = [(ahead.get(name, 0.0), name) for name, jobs in rows.items() if jobs]
-    heapq.heapify(turns)
-    while turns and len(admitted) < sends:
-        level, name = heapq.heappop(turns)
+    turns = _Turns(snapshot, [name for name, jobs in rows.items() if jobs])
+    while len(admitted) < sends and (name := turns.next()) is not None:
         admitted.append(rows[name][served[name]])
         served[name] += 1
-        ahead[name] = level + 1.0 / weights[name]
-        if served[name] < len(rows[name]):
-            heapq.heappush(turns, (ahead[name], name))
+        turns.served(name, has_more=served[name] < len(rows[name]))
     return Plan(
         admit=tuple(admitted),
-        credits={name: credit - level for name, credit in ahead.items() if credit > level},
+        credits=turns.credits(),
         waiting_on={
             view.name: _waiting_on(view, served[view.name], len(rows[view.name]), snapshot) for view in snapshot.queues
         },
     )
+
+
+class _Line:
+    """Turns by weight (stride scheduling): whoever was served least for its weight is next."""
+
+    def __init__(self, weights: Mapping[str, float], carried: Mapping[str, float], having_rows: Iterable[str]) -> None:
+        """A newcomer begins as if it had just been served: else one after the other could come before the rest."""
+        self._weights = weights
+        self._ahead = {name: carried.get(name, 1.0 / weight) for name, weight in weights.items()}
+        self._level = 0.0
+        """How far the one served last was ahead when it was served."""
+        self._heap = [(self._ahead[name], name) for name in having_rows]
+        heapq.heapify(self._heap)
+
+    def next(self) -> str | None:
+        return self._heap[0][1] if self._heap else None
+
+    def served(self, *, has_more: bool) -> None:
+        """The next one was."""
+        self._level, name = self._heap[0]
+        self._ahead[name] = self._level + 1.0 / self._weights[name]
+        if has_more:
+            heapq.heapreplace(self._heap, (self._ahead[name], name))
+        else:
+            heapq.heappop(self._heap)
+
+    def credits(self) -> dict[str, float]:
+        return {name: max(0.0, ahead - self._level) for name, ahead in self._ahead.items()}
+
+
+class _Turns:
+    """A line of the confirmed job queues, in which one place is for those of another line."""
+
+    def __init__(self, snapshot: AdmissionSnapshot, having_rows: Sequence[str]) -> None:
+        weights = {view.name: view.limits.weight for view in snapshot.queues}
+        self._unconfirmed = snapshot.unconfirmed
+        others = {name: weight for name, weight in weights.items() if name in snapshot.unconfirmed}
+        known = {name: weight for name, weight in weights.items() if name not in snapshot.unconfirmed}
+        inner = [name for name in having_rows if name in others]
+        outer = [name for name in having_rows if name in known]
+        self._inner = _Line(others, snapshot.credits, inner)
+        places = [*outer, UNCONFIRMED] if inner else outer
+        self._outer = _Line({**known, UNCONFIRMED: 1.0}, snapshot.credits, places)
+
+    def next(self) -> str | None:
+        name = self._outer.next()
+        return self._inner.next() if name == UNCONFIRMED else name
+
+    def served(self, name: str, *, has_more: bool) -> None:
+        """The next one was, and has another row or not."""
+        if name in self._unconfirmed:
+            self._inner.served(has_more=has_more)
+            has_more = self._inner.next() is not None
+        self._outer.served(has_more=has_more)
+
+    def credits(self) -> dict[str, float]:
+        return self._inner.credits() | self._outer.credits()
 
 
 def _sends(snapshot: AdmissionSnapshot) -> int:

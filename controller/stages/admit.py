@@ -27,12 +27,15 @@ from controller.core.admission import (
 from controller.core.job import Job, JobState, RowKey
 from controller.core.lifecycle import Admitted
 from controller.core.tenants import in_turns
-from controller.holds import HoldBook, Pause
+from controller.holds import HoldBook, Pair, Pause
 from controller.ledger import Ledger
 from controller.ports import Clock, JobStore
 
 AHEAD_S: Final = 0.5
 """Intents are written for at most this many seconds of sends: each one is in doubt after a crash."""
+
+TRIED_MAX: Final = 1_000
+"""Pairs whose latest try is remembered while submission is stopped."""
 
 _CAUSES: Final[Mapping[WaitingOn, str]] = {
     WaitingOn.IN_FLIGHT: "max_in_flight",
@@ -58,8 +61,11 @@ class Admit:
         limits_of: Callable[[str, QueueCounts], QueueLimits],
         concurrency: int,
         waited: Callable[[str, float], None] = lambda cause, seconds: None,
+        is_confirmed: Callable[[str], bool] = lambda job_queue: True,
     ) -> None:
-        """``waited`` is told for how many seconds a backlog stood still for what."""
+        """``waited`` is told for how many seconds a backlog stood still for what; ``is_confirmed`` tells whether Batch
+        has a job queue of this name, as far as is known."""
+        self._is_confirmed = is_confirmed
         self._store = store
         self._ledger = ledger
         self._holds = holds
@@ -74,22 +80,29 @@ class Admit:
         self._standing: frozenset[str] = frozenset()
         """What backlogs have been waiting for since ``_standing_since`` (monotonic)."""
         self._standing_since = 0.0
-        self._probed: dict[tuple[str, str], RowKey] = {}
+        self._probed: dict[Pair, RowKey] = {}
         """The request that was let through last, per held pair."""
+        self._tried: dict[Pair, int] = {}
+        """While submission is stopped: the number of the latest try of each pair."""
+        self._tries = 0
 
     async def turn(self) -> float | None:
         """Seconds until a pause ends; None: nothing more to admit before something changes."""
         if (pause := self._holds.paused_by()) is not None:
             self._stands(() if pause is Pause.UNSORTED else (pause.value,))
             return self._holds.pause_left_s()
-        snapshot = await self._snapshot()
+        is_stopped = self._holds.stopped_by is not None
+        snapshot = await self._snapshot(with_probes=not is_stopped)
         plan = plan_admission(snapshot)
+        if is_stopped and not plan.admit:  # only what is held already can tell whether submission may go on
+            snapshot = await self._snapshot()
+            plan = plan_admission(snapshot)
         self._stands(self._causes(plan, snapshot))
         admitted = self._one_per_probe(plan.admit)
-        if self._holds.stopped_by is None:
+        if not is_stopped:
             self._credits = plan.credits
         else:  # one request at a time finds out whether submission may go on
-            admitted = admitted[: max(0, 1 - snapshot.undoubted)]
+            admitted = [self._most_telling(admitted)] if admitted and snapshot.undoubted == 0 else []
         if admitted:
             await self._ledger.record([(job, Admitted()) for job in admitted])
             self._served.update((job.job_queue, job.tenant) for job in admitted)
@@ -116,7 +129,16 @@ class Admit:
             self._waited(cause, now - self._standing_since)
         self._standing, self._standing_since = frozenset(causes), now
 
-    async def _snapshot(self) -> AdmissionSnapshot:
+    def _most_telling(self, jobs: Sequence[Job]) -> Job:
+        """Of a pair that is known to be allowed, if there is one; of others, of the one tried least lately."""
+        if len(self._tried) > TRIED_MAX:
+            self._tried.clear()
+        self._tries += 1
+        chosen = min(jobs, key=lambda job: (not self._holds.is_good(*_pair(job)), self._tried.get(_pair(job), 0)))
+        self._tried[_pair(chosen)] = self._tries
+        return chosen
+
+    async def _snapshot(self, *, with_probes: bool = True) -> AdmissionSnapshot:
         usage = await self._store.usage()
         counts = queue_counts(usage)
         in_doubt = sum(row.count for row in usage if row.is_in_doubt)
@@ -125,7 +147,8 @@ class Admit:
         free = self._free_sends(undoubted)
         if in_doubt >= limits.IN_DOUBT_MAX:
             free = min(free, 1 - min(1, undoubted))
-        queues = [await self._view(name, counts[name], free) for name in sorted(counts)]
+        held = {name: self._holds.held_definitions(name, with_probes=with_probes) for name in counts}
+        queues = [await self._view(name, counts[name], free, held[name]) for name in sorted(counts)]
         return AdmissionSnapshot(
             queues=tuple(queues),
             free_sends=free,
@@ -133,9 +156,8 @@ class Admit:
             undoubted=undoubted,
             credits=self._credits,
             now=self._clock.now(),
-            held_definitions=frozenset(
-                (view.name, d) for view in queues for d in self._holds.held_definitions(view.name)
-            ),
+            held_definitions=frozenset((name, definition) for name in held for definition in held[name]),
+            unconfirmed=frozenset(name for name in counts if not self._is_confirmed(name)),
         )
 
     def _free_sends(self, undoubted: int) -> int:
@@ -143,7 +165,7 @@ class Admit:
         ahead = max(1, math.ceil(self._budgets.rate_per_s(Purpose.SUBMIT) * AHEAD_S))
         return max(0, min(self._concurrency - undoubted, ahead - self._budgets.waiting(Purpose.SUBMIT)))
 
-    async def _view(self, name: str, counts: QueueCounts, free: int) -> QueueView:
+    async def _view(self, name: str, counts: QueueCounts, free: int, held: Sequence[str]) -> QueueView:
         view = QueueView(
             name=name,
             limits=self._limits_of(name, counts),
@@ -160,7 +182,7 @@ class Admit:
             name,
             limit=count,
             now=self._clock.now(),
-            without_definitions=self._holds.held_definitions(name),
+            without_definitions=held,
             after_tenant=self._served.get(name),
         )
         return replace(view, head=tuple(in_turns(head, count)))
@@ -173,11 +195,15 @@ class Admit:
             return list(jobs)
         held = {(hold.job_queue, hold.job_definition) for hold in self._holds.all()}
         self._probed = {pair: key for pair, key in self._probed.items() if pair in held}
-        chosen: dict[tuple[str, str], Job] = {}
+        chosen: dict[Pair, Job] = {}
         for job in jobs:
-            pair = (job.job_queue, job.job_definition)
+            pair = _pair(job)
             if pair in probing and (pair not in chosen or self._probed.get(pair) == chosen[pair].key):
                 chosen[pair] = job
         self._probed.update((pair, job.key) for pair, job in chosen.items())
         probes = {job.key for job in chosen.values()}
-        return [job for job in jobs if job.key in probes or (job.job_queue, job.job_definition) not in probing]
+        return [job for job in jobs if job.key in probes or _pair(job) not in probing]
+
+
+def _pair(job: Job) -> Pair:
+    return job.job_queue, job.job_definition

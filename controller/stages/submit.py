@@ -123,7 +123,7 @@ class Submit:
         fact = await self._outcome(job, body)
         judged = _judged(fact)
         if judged is not None:
-            self._holds.answered()
+            self._holds.answered(job.job_queue, job.job_definition)
             self._health.worked("batch:SubmitJob")
         await self._record(job, fact)
         if was_probe and judged is not None:
@@ -245,7 +245,7 @@ class Submit:
                     self._health.refused("batch:SubmitJob", f"everything is denied: {error}", is_permission=True)
             case Refused():
                 self._count(job, "refused")
-                self._holds.answered()
+                self._holds.answered(job.job_queue, job.job_definition)
                 return await self._refused(job, error)
             case _:
                 assert isinstance(error, Unexpected), f"SubmitJob must not raise {type(error).__name__}"

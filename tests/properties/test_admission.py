@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,11 +178,46 @@ def test_shares_follow_the_weights(weights: list[float], sends: list[int]) -> No
         )
         # A head that runs out within a plan is not backlogged; 16 rows for 16 sends never run out.
         admitted.update(job.job_queue for job in plan.admit)
-        assert all(0 < plan.credits[v.name] <= 1 / v.limits.weight + 1e-9 for v in views if v.name in plan.credits)
+        assert all(0 <= plan.credits[v.name] <= 1 / v.limits.weight + 1e-9 for v in views if v.name in plan.credits)
     served = {view.name: admitted[view.name] / view.limits.weight for view in views}
     for a in views:
         for b in views:
             assert abs(served[a.name] - served[b.name]) <= 1 / a.limits.weight + 1 / b.limits.weight + 1e-6
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 20)), min_size=5, max_size=40), st.booleans())
+def test_a_stream_of_new_names_starves_nobody(turns: list[tuple[int, int]], are_confirmed: bool) -> None:
+    """However many new names come with each plan, a job queue with a backlog gets every second send; if Batch has
+    confirmed them all, its share among those that wait."""
+    carried: dict[str, float] = {}
+    sent = real = 0
+    waiting: dict[str, QueueView] = {}
+    most = 1
+    for plan_number, (new, free_sends) in enumerate(turns):
+        for n in range(new):
+            name = f"new-{plan_number}-{n}"
+            waiting[name] = replace(_backlogged(name, 1.0), head=(_job(n, name, "a", None, False),), queued=1)
+        most = max(most, len(waiting) + 1)
+        snapshot = AdmissionSnapshot(
+            queues=(_backlogged("real", 1.0), *waiting.values()),
+            free_sends=min(free_sends, 16),
+            in_doubt=0,
+            undoubted=0,
+            credits=carried,
+            now=NOW,
+            unconfirmed=frozenset() if are_confirmed else frozenset(waiting),
+        )
+        plan = plan_admission(snapshot)
+        carried = dict(plan.credits)
+        sent += len(plan.admit)
+        real += sum(job.job_queue == "real" for job in plan.admit)
+        for job in plan.admit:
+            waiting.pop(job.job_queue, None)
+    if are_confirmed:
+        assert real >= sent // most - 2
+    else:
+        assert real >= sent // 2 - 1
 
 
 def test_three_to_one() -> None:

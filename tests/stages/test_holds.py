@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from controller.adapters.store.sqlite import SqliteStore
-from controller.holds import DENIED_FOR_S, PAIR_ANSWER_S, PAIR_PROBE_S_MIN, STOPPED_PAUSE_S, HoldBook, Pause
+from controller.holds import DENIED_FOR_S, GOOD_FOR_S, PAIR_ANSWER_S, PAIR_PROBE_S_MIN, STOPPED_PAUSE_S, HoldBook, Pause
 from tests.stages.conftest import ManualClock
 
 PAIR = ("high", "bwa:3")
@@ -41,7 +41,7 @@ async def test_a_refused_probe_waits_twice_as_long(holds: HoldBook, clock: Manua
     """Each probe that is refused doubles the time to the next, as long as other requests are accepted."""
     await refused(holds)
     clock.move(PAIR_PROBE_S_MIN)
-    holds.answered()
+    holds.answered("high", "others")
     holds.probed(*PAIR)
     await refused(holds)
     clock.move(2 * PAIR_PROBE_S_MIN - 1)
@@ -89,7 +89,7 @@ async def test_one_denied_pair_stops_nobody_else(holds: HoldBook, clock: ManualC
         await denied(holds, ("high", "theirs"), ("low", "theirs"))
         assert holds.stopped_by is None
         assert holds.pause_left_s() == 0
-        holds.answered()
+        holds.answered("high", "ours")
         clock.move(DENIED_FOR_S)
 
 
@@ -106,6 +106,35 @@ async def test_denial_of_everything_stops_submission(holds: HoldBook, clock: Man
     assert holds.submission_paused()["denied"], "between two tries it is still stopped"
 
 
+async def test_any_number_of_denied_pairs_stops_nobody_who_is_allowed(holds: HoldBook, clock: ManualClock) -> None:
+    """While a pair is known to be allowed, denials of others are their own; once it is denied too, they are not."""
+    holds.answered("high", "ours")
+    clock.move(GOOD_FOR_S - 1)
+    await denied(holds, *(("high", f"theirs-{n}") for n in range(20)))
+    assert holds.stopped_by is None
+    await denied(holds, ("high", "ours"))
+    assert holds.stopped_by is Pause.DENIED
+
+
+async def test_what_was_allowed_long_ago_says_nothing_of_now(holds: HoldBook, clock: ManualClock) -> None:
+    """Then three denied pairs are everything again."""
+    holds.answered("high", "ours")
+    clock.move(GOOD_FOR_S + 1)
+    await denied(holds, *(("high", f"theirs-{n}") for n in range(3)))
+    assert holds.stopped_by is Pause.DENIED
+
+
+async def test_denied_probes_are_no_new_pairs(holds: HoldBook, clock: ManualClock) -> None:
+    """Pairs that have been held for long and are denied again, three between two answers, stop nothing."""
+    pairs = [("high", "a"), ("high", "b"), ("low", "a")]
+    for pair in pairs:
+        await denied(holds, pair)
+        holds.answered("high", "ours")
+    clock.move(GOOD_FOR_S + 1)
+    await denied(holds, *pairs)
+    assert holds.stopped_by is None
+
+
 async def test_a_single_pair_that_is_denied_for_a_minute_is_everything(holds: HoldBook, clock: ManualClock) -> None:
     """Where nothing else was tried, one pair that stays denied is all there is."""
     await denied(holds, ("high", "a"))
@@ -118,7 +147,7 @@ async def test_one_answer_of_batch_s_own_ends_it_for_all_pairs(holds: HoldBook, 
     """Permissions are mended for all at once: every denied pair is put to the test again without waiting."""
     pairs = [("high", "a"), ("high", "b"), ("low", "a")]
     await denied(holds, *pairs)
-    holds.answered()
+    holds.answered("low", "ours")
     assert holds.stopped_by is None
     assert holds.pause_left_s() == 0
     assert not any(holds.submission_paused().values())
@@ -135,7 +164,7 @@ async def test_refused_credentials_stop_submission_until_a_request_is_answered(
     holds.pause(STOPPED_PAUSE_S, reason=Pause.CREDENTIALS)
     clock.move(STOPPED_PAUSE_S + 1)
     assert holds.submission_paused()["credentials"]
-    holds.answered()
+    holds.answered("high", "any")
     assert not holds.submission_paused()["credentials"]
 
 

@@ -33,6 +33,8 @@ class Batch:
     def __init__(self) -> None:
         self.sent: list[str] = []
         self.failure: Exception | None = None
+        self.denies: str | None = None
+        """Beginning of the names of jobs that are denied."""
         self.no_credentials: Exception | None = None
 
     async def fetch_credentials(self) -> None:
@@ -40,11 +42,15 @@ class Batch:
             raise self.no_credentials
 
     async def submit_job(self, arguments: Mapping[str, Any], *, timeout_s: float) -> SubmittedJob:
-        self.sent.append(arguments["jobName"])
+        name = arguments["jobName"]
+        self.sent.append(name)
+        job_id = f"id-{len(self.sent)}"
         await anyio.lowlevel.checkpoint()
         if self.failure is not None:
             raise self.failure
-        return SubmittedJob(job_id=f"id-{len(self.sent)}", job_arn=None)
+        if self.denies is not None and name.startswith(self.denies):
+            raise NotAllowed("batch:SubmitJob: AccessDeniedException")
+        return SubmittedJob(job_id=job_id, job_arn=None)
 
     async def describe_job_queues(self, names: Sequence[str]) -> Sequence[QueueStatus]:
         """It knows none."""
@@ -204,6 +210,34 @@ async def test_without_credentials_nothing_is_sent_and_nothing_is_rejected(
     assert bench.holds.stopped_by is None
     await bench.turn()
     assert len(bench.batch.sent) == 6
+
+
+@pytest.mark.parametrize("theirs", ["high", "low"])
+async def test_the_denied_requests_of_one_producer_stop_nobody_else_for_long(
+    bench: Bench, store: SqliteStore, clock: ManualClock, theirs: str
+) -> None:
+    """Eight definitions are denied from the first request on, and theirs are the older ones: submission may stop until
+    a request of somebody else is tried, and never again."""
+    bench.batch.denies = "denied"
+    for number in range(40):
+        job = replace(
+            request(number), job_queue=theirs, job_definition=f"denied-{number % 8}", batch_job_name=f"denied-{number}"
+        )
+        await store.commit([InsertJob(job=job, body="{}")])
+    for number in range(100, 200):
+        await store.commit([InsertJob(job=replace(request(number), batch_job_name=f"fine-{number}"), body="{}")])
+    fine = 0
+    for _ in range(180):
+        was_stopped = bench.holds.stopped_by is not None
+        await bench.turn()
+        fine = sum(name.startswith("fine") for name in bench.batch.sent)
+        assert not (fine and was_stopped and bench.holds.stopped_by), "stopped again"
+        if fine == 100:
+            break
+        clock.move(1.0)
+    assert fine == 100
+    assert bench.holds.stopped_by is None
+    assert {row.state for row in await store.usage() if row.job_queue == "low"} <= {JobState.QUEUED}
 
 
 async def test_denial_of_everything_is_told_as_not_ready_and_of_one_pair_is_not(
