@@ -6,6 +6,14 @@ was found. If the process dies meanwhile nothing is lost: the row is TRACKED sti
 
 The time is bounded (``DEADLINE_S``), and so is the number of calls: one page of 1,000 children each, within the list
 budget. What can't be found in time is left out, and the event says so; nothing here ever raises an OutwardError.
+
+More arrays may fail than the list budget has calls for. Three things keep that from spoiling it for everybody:
+
+- Look-ups wait for each other here, in order of arrival, and only one at a time stands in the line of the list budget.
+  So others who list stand behind one call of ours, however many arrays have failed.
+- A look-up that would begin too late is not begun (``BEGIN_S``): a call for what can't be finished any more is wasted,
+  and if all of them get their first one just before their deadline, nearly all are.
+- One that comes when so many wait already is told so at once, as ``too_many``: its event need not be late as well.
 """
 
 from __future__ import annotations
@@ -28,6 +36,11 @@ from controller.ports import BatchApi, ChildPage, Clock
 DEADLINE_S: Final = 30.0
 """How much later than seen the end of an array may be told, for the sake of its children. Ten pages at the default list
 budget take two seconds."""
+BEGIN_S: Final = 20.0
+"""A look-up begins within this, or not at all. The rest of its time is for its pages: eleven of them, with three other
+look-ups taking turns, are nine seconds at the default list budget."""
+READING_MAX: Final = 4
+"""Look-ups that read at once. One would leave the budget unused while it waits for an answer."""
 LAG_S: Final = 2.0
 LAG_TRIES: Final = 3
 """ListJobs may show fewer children than the summary counts, for some moments."""
@@ -58,31 +71,50 @@ class ChildLookUp:
         self._chance = chance
         self._denied_until = 0.0
         self._under_way = 0
+        self._readers = anyio.Semaphore(READING_MAX)
+        self._line = anyio.Lock()
+        """Held by the one that stands in the line of the list budget."""
         self._log = structlog.get_logger(stage="children")
 
     async def find(self, seen: Observation) -> FailedChildren:
         """What can be found within the deadline."""
-        if self._under_way >= LOOK_UPS_MAX:
-            return summarise((), incomplete="too_many")
-        if self._clock.monotonic() < self._denied_until:
+        if self._is_denied:
             return summarise((), incomplete="denied")
+        if self._under_way >= LOOK_UPS_MAX or self._begins_in_s() > BEGIN_S:
+            return summarise((), incomplete="too_many")
         found: dict[int, FailedChild] = {}
         incomplete: str | None = "deadline"
         self._under_way += 1
         try:
             with anyio.move_on_after(DEADLINE_S):
-                incomplete = await self._find(seen, found)
+                incomplete = await self._find(seen, found, begin_by=anyio.current_time() + BEGIN_S)
         finally:
             self._under_way -= 1
         return summarise(found.values(), incomplete=incomplete)
 
-    async def _find(self, seen: Observation, found: dict[int, FailedChild]) -> str | None:
-        """Fill ``found``; why it is not complete, or None."""
+    @property
+    def _is_denied(self) -> bool:
+        return self._clock.monotonic() < self._denied_until
+
+    def _begins_in_s(self) -> float:
+        """When a look-up that came now would get its first call, if those before it need one each."""
+        before = self._readers.statistics().tasks_waiting
+        return self._budgets.expected_wait_s(Purpose.LIST) + before / self._budgets.rate_per_s(Purpose.LIST)
+
+    async def _find(self, seen: Observation, found: dict[int, FailedChild], *, begin_by: float) -> str | None:
+        """Fill ``found``; why it is not complete, or None. ``begin_by`` is in the event loop's time."""
         expected = (seen.array_summary or {}).get(BatchStatus.FAILED.value, 0)
         for attempt in range(LAG_TRIES):
             if attempt:
                 await self._clock.sleep(LAG_S)
-            incomplete = await self._all_pages(seen, found)
+            with anyio.CancelScope(deadline=begin_by) as waiting:
+                await self._readers.acquire()
+            if waiting.cancelled_caught:
+                return "lagging" if attempt else "deadline"
+            try:
+                incomplete = "denied" if self._is_denied else await self._all_pages(seen, found)
+            finally:
+                self._readers.release()
             if incomplete is not None or self._is_enough(found, expected):
                 return incomplete
         return "lagging"
@@ -120,7 +152,8 @@ class ChildLookUp:
         return "failed"
 
     async def _page(self, seen: Observation, token: str | None) -> ChildPage:
-        await self._budgets.acquire(Purpose.LIST)
+        async with self._line:
+            await self._budgets.acquire(Purpose.LIST)
         try:
             page = await self._batch.list_failed_children(
                 job_id=seen.job_id, is_multi_node=seen.nodes is not None, next_token=token

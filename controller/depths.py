@@ -2,6 +2,10 @@
 
 Memory of one process, and nothing is lost with it: after a restart an automatic depth begins with what waits then.
 The admit stage asks before each plan; the ledger tells of every job that has left the waiting statuses.
+
+An automatic depth is of what waits for compute. Jobs that wait for another one (PENDING) come on top: they start
+nothing for as long as that one runs, and in the depth they would stand in the place of what could start. So what is in
+force, and told by the metric, is the depth and as many again as are PENDING, within ``DEPTH_MAX``.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ from typing import Final
 import structlog
 
 from controller.core.admission import AUTO, QueueCounts, QueueLimits, is_waiting_on_compute
-from controller.core.depth import DEPTH_MIN, MEMORY_S, Depth, LookS
-from controller.core.job import Job
+from controller.core.depth import DEPTH_MAX, DEPTH_MIN, MEMORY_S, Depth, LookS
+from controller.core.job import BatchStatus, Job, JobState
 from controller.ports import Clock
 
 TELL_FACTOR: Final = 2.0
@@ -50,7 +54,8 @@ class Depths:
         now = self._clock.monotonic()
         known = self._automatic.get(name) or self._begin(name, counts, now)
         known.asked_at = now
-        known.in_force = known.depth.limit(now, waiting=counts.waiting, running=counts.running, queued=counts.queued)
+        depth = known.depth.limit(now, waiting=_on_compute(counts), running=counts.running, queued=counts.queued)
+        known.in_force = min(DEPTH_MAX, depth + counts.pending)
         self._tell(name, known, now)
         return replace(limits, max_waiting=known.in_force)
 
@@ -59,6 +64,8 @@ class Depths:
         known = self._automatic.get(before.job_queue)
         if known is None or not is_waiting_on_compute(before) or is_waiting_on_compute(after):
             return
+        if before.batch_status is BatchStatus.PENDING and _has_ended_unstarted(after):
+            return  # cancelled, or what it waited for failed: all that wait for one job end at once, without compute
         sent_at = before.submitted_at
         waited_s = 0.0 if sent_at is None else self._clock.now() - sent_at
         known.depth.left(self._clock.monotonic(), waited_s=waited_s)
@@ -78,7 +85,7 @@ class Depths:
     def _begin(self, name: str, counts: QueueCounts, now: float) -> _Automatic:
         # Producers choose the names: those that nobody asks for any more are forgotten.
         self._automatic = {other: known for other, known in self._automatic.items() if now - known.asked_at < MEMORY_S}
-        depth = Depth(look_s=self._look_s, now=now, waiting=counts.waiting)
+        depth = Depth(look_s=self._look_s, now=now, waiting=_on_compute(counts))
         self._automatic[name] = _Automatic(depth, now, DEPTH_MIN, DEPTH_MIN, now - TELL_EVERY_S)
         return self._automatic[name]
 
@@ -87,3 +94,11 @@ class Depths:
         if is_news and now - known.told_at >= TELL_EVERY_S:
             self._log.info("max_waiting adapted", job_queue=name, max_waiting=known.in_force, was=known.told)
             known.told, known.told_at = known.in_force, now
+
+
+def _on_compute(counts: QueueCounts) -> int:
+    return counts.waiting - counts.pending
+
+
+def _has_ended_unstarted(job: Job) -> bool:
+    return job.state is not JobState.TRACKED and job.started_at is None

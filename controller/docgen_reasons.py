@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from controller.children import DEADLINE_S
+from controller.children import BEGIN_S, DEADLINE_S
 from controller.core import reasons, waiting
 from controller.core.admission import QueueLimits
 from controller.core.children import GROUPS_MAX
@@ -80,8 +80,9 @@ reason, with their indexes as ranges.
 ```
 
 At most {groups} groups are told, the others are counted. If the look-up was not allowed, failed, or was not done in
-time, `incomplete` says so, and `array_summary` still tells how many failed. `unaccounted_children` counts those that
-Batch itself counts neither as SUCCEEDED nor as FAILED at the end.
+time, `incomplete` says so, and `array_summary` still tells how many failed. If more arrays fail than the list budget
+can begin to look up within {begin:.0f} s, the others are told at once, as `too_many`. `unaccounted_children` counts
+those that Batch itself counts neither as SUCCEEDED nor as FAILED at the end.
 
 ### Multi-node jobs
 
@@ -99,6 +100,7 @@ def page(made: str) -> str:
         ask_max=ASK_S_MAX,
         jobs_told=JOBS_TOLD_MAX,
         denied=DENIED_S,
+        begin=BEGIN_S,
         deadline=DEADLINE_S,
         groups=GROUPS_MAX,
         causes=_table(

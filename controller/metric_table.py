@@ -262,7 +262,8 @@ _SPECS: Final = (
     MetricSpec(
         "job_queue_max_waiting",
         Kind.GAUGE,
-        "How many jobs may wait in a Batch job queue now: `queues.<name>.max_waiting`, or what `auto` makes of it.",
+        "How many jobs may wait in a Batch job queue now: `queues.<name>.max_waiting`, or what `auto` makes of it, and "
+        "the jobs PENDING for another one on top.",
         (_QUEUE,),
     ),
     MetricSpec("outbox_events", Kind.GAUGE, "Events (or dead letters) stored and not yet delivered.", (_SINK,)),

@@ -63,6 +63,8 @@ class QueueCounts:
     """SUBMITTING and TRACKED."""
     waiting: int = 0
     """What counts towards ``max_waiting``."""
+    pending: int = 0
+    """Of ``waiting``, what waits for another job and not for compute: PENDING in Batch, without array parents."""
     queued: int = 0
     running: int = 0
     """TRACKED and STARTING or RUNNING in Batch."""
@@ -102,7 +104,8 @@ def is_counted_waiting(line: UsageLine) -> bool:
 
 def is_waiting_on_compute(job: Job) -> bool:
     """Whether a start of this job tells how fast compute takes jobs. An array parent's PENDING comes at once, however
-    long its children wait."""
+    long its children wait. A job PENDING for another one does tell: between two looks it may become RUNNABLE and
+    start."""
     return (
         job.state is JobState.TRACKED
         and job.batch_status is not None
@@ -115,16 +118,20 @@ def queue_counts(usage: Iterable[UsageLine]) -> dict[str, QueueCounts]:
     """Counts per job queue; queues without a live row are missing."""
     sums: dict[str, list[int]] = {}
     for line in usage:
-        counts = sums.setdefault(line.job_queue, [0, 0, 0, 0])
+        counts = sums.setdefault(line.job_queue, [0, 0, 0, 0, 0])
         if line.state in (JobState.SUBMITTING, JobState.TRACKED):
             counts[0] += line.count
         if is_counted_waiting(line):
             counts[1] += line.count
+            counts[4] += line.count if line.batch_status is BatchStatus.PENDING else 0
         if line.state is JobState.QUEUED:
             counts[2] += line.count
         if line.state is JobState.TRACKED and line.batch_status in (BatchStatus.STARTING, BatchStatus.RUNNING):
             counts[3] += line.count
-    return {name: QueueCounts(in_flight=f, waiting=w, queued=q, running=r) for name, (f, w, q, r) in sums.items()}
+    return {
+        name: QueueCounts(in_flight=f, waiting=w, pending=p, queued=q, running=r)
+        for name, (f, w, q, r, p) in sums.items()
+    }
 
 
 # --- the plan --------------------------------------------------------------------------------------------

@@ -193,7 +193,8 @@ class Depth:
         return self._look_s(self._waited_s) + TURN_S + SCHEDULING_S
 
     def limit(self, now: float, *, waiting: int, running: int, queued: int) -> int:
-        """What ``max_waiting`` should be now; within ``DEPTH_MIN`` and ``DEPTH_MAX``."""
+        """How many should wait for compute now; within ``DEPTH_MIN`` and ``DEPTH_MAX``. ``waiting`` are those that do,
+        so no job that is PENDING for another one."""
         self._course.add(_Sample(now, running, self._left))
         if now >= self._offered_until:
             self._offered = 0.0

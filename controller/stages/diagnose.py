@@ -4,6 +4,8 @@ One turn looks through the tracking schedule, which costs no call, and then asks
 due: DescribeJobQueues and DescribeComputeEnvironments once for all of them, GetJobQueueSnapshot and one DescribeJobs
 (of the jobs at the front, the first of which carries Batch's own reason) for each. AWS is asked per queue, never per
 job, about ``QUEUES_PER_TURN`` queues a turn, each after ``ASK_S_MIN``, then ever more seldom up to ``ASK_S_MAX``.
+A turn has its time, too (``TURN_S``, ``CALLS_S``): queues for which there was none are due still, and come first in
+the next one.
 
 What it tells is bounded too: of each queue, each time that it is asked about, the ``JOBS_TOLD_MAX`` stuck jobs nearest
 its head, each job once per time of being RUNNABLE; the others are only counted. A job is told as stuck only if an
@@ -48,7 +50,12 @@ LOAD_PAGE: Final = 500
 ASK_S_MIN: Final = 120.0
 ASK_S_MAX: Final = 900.0
 QUEUES_PER_TURN: Final = 3
-"""Two calls each and two for all of them, none longer than 15 s: a turn stays below what ``/livez`` allows."""
+"""Two calls each and two for all of them."""
+TURN_S: Final = 30.0
+"""No queue is begun later than this in a turn, but for the first."""
+CALLS_S: Final = 60.0
+"""No call begins later than this in a turn, however long the line for it is. None takes longer than 15 s: so a turn
+stays below what ``/livez`` allows, and yet there is time for four calls as slow as that, those of the first queue."""
 JOBS_TOLD_MAX: Final = 10
 HEARD_S: Final = 300.0
 """How long it counts that Batch called a job the one that blocks its queue, without saying so again."""
@@ -58,6 +65,10 @@ SETTLED_S: Final = 180.0
 DENIED_S: Final = 3_600.0
 
 T = TypeVar("T")
+
+
+class _OutOfTime(Exception):
+    """The rest is for the next turn."""
 
 
 @dataclass(slots=True)
@@ -118,6 +129,7 @@ class Diagnose:
         self._denied_until: dict[str, float] = {}
         self._counts: Mapping[tuple[str, str], int] = {}
         self._settled_at = clock.monotonic() + SETTLED_S
+        self._calls_until = 0.0
         self._log = structlog.get_logger(stage="diagnose")
 
     async def load(self) -> None:
@@ -157,15 +169,16 @@ class Diagnose:
         await self._tell_ended()
         now = self._clock.monotonic()
         due = sorted((queue.ask_at, name) for name, queue in self._queues.items() if queue.ask_at <= now)
+        is_more_due = len(due) > QUEUES_PER_TURN
         if due:
             with anyio.CancelScope() as asking:
                 self._drain.on_request(asking.cancel)
                 try:
-                    await self._ask([name for _, name in due[:QUEUES_PER_TURN]])
+                    is_more_due |= not await self._ask([name for _, name in due[:QUEUES_PER_TURN]])
                 finally:
                     self._drain.forget(asking.cancel)
         self._count()
-        return 0.0 if len(due) > QUEUES_PER_TURN else max(LOOK_S_MIN, min(LOOK_S, self._least_s))
+        return 0.0 if is_more_due else max(LOOK_S_MIN, min(LOOK_S, self._least_s))
 
     # --- who is stuck ---------------------------------------------------------------------------------
 
@@ -223,16 +236,29 @@ class Diagnose:
 
     # --- asking ---------------------------------------------------------------------------------------
 
-    async def _ask(self, names: Sequence[str]) -> None:
+    async def _ask(self, names: Sequence[str]) -> bool:
+        """Whether there was time for all of them; those that are left are due still."""
+        began_at = self._clock.monotonic()
+        self._calls_until = began_at + CALLS_S
+        left: dict[str, tuple[float, float]] = {}
         for name in names:
             queue = self._queues[name]
-            queue.ask_at = self._clock.monotonic() + queue.wait_s
+            left[name] = (queue.ask_at, queue.wait_s)
+            queue.ask_at = began_at + queue.wait_s
             queue.wait_s = min(ASK_S_MAX, 2 * queue.wait_s)
-        statuses = await self._statuses(names)
-        environments = await self._environments(statuses.values() if statuses is not None else ())
-        for name in names:
-            status = None if statuses is None else statuses.get(name)
-            await self._diagnose(name, self._queues[name], status, environments)
+        try:
+            statuses = await self._statuses(names)
+            environments = await self._environments(statuses.values() if statuses is not None else ())
+            for name in names:
+                if name != names[0] and self._clock.monotonic() > began_at + TURN_S:
+                    raise _OutOfTime
+                status = None if statuses is None else statuses.get(name)
+                await self._diagnose(name, self._queues[name], status, environments)
+                del left[name]
+        except _OutOfTime:
+            for name, (ask_at, wait_s) in left.items():
+                self._queues[name].ask_at, self._queues[name].wait_s = ask_at, wait_s
+        return not left
 
     async def _diagnose(
         self,
@@ -293,7 +319,7 @@ class Diagnose:
         """The answer; None if it is not allowed, or refused. Other failures are the loop's."""
         if self._clock.monotonic() < self._denied_until.get(operation, 0.0):
             return None
-        await self._budgets.acquire(purpose)
+        await self._in_time(purpose)
         try:
             answer = await call()
         except Throttled:
@@ -309,6 +335,16 @@ class Diagnose:
             return None
         self._budgets.succeeded(purpose)
         return answer
+
+    async def _in_time(self, purpose: Purpose) -> None:
+        """Wait for a call, as far as the turn has time for it."""
+        left_s = self._calls_until - self._clock.monotonic()
+        if left_s <= 0:
+            raise _OutOfTime
+        with anyio.move_on_after(left_s) as waiting:
+            await self._budgets.acquire(purpose)
+        if waiting.cancelled_caught:
+            raise _OutOfTime
 
     # --- telling --------------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ def _usage(
         (_usage(JobState.SUBMITTING, 3), QueueCounts(in_flight=3, waiting=3)),
         (_usage(JobState.SUBMITTING, 3, is_in_doubt=True), QueueCounts(in_flight=3, waiting=3)),
         (_usage(JobState.TRACKED, 3, status=BatchStatus.SUBMITTED), QueueCounts(in_flight=3, waiting=3)),
-        (_usage(JobState.TRACKED, 3, status=BatchStatus.PENDING), QueueCounts(in_flight=3, waiting=3)),
+        (_usage(JobState.TRACKED, 3, status=BatchStatus.PENDING), QueueCounts(in_flight=3, waiting=3, pending=3)),
         (_usage(JobState.TRACKED, 3, status=BatchStatus.PENDING, is_array=True), QueueCounts(in_flight=3)),
         (_usage(JobState.TRACKED, 3, status=BatchStatus.RUNNABLE), QueueCounts(in_flight=3, waiting=3)),
         (_usage(JobState.TRACKED, 3, status=BatchStatus.SUBMITTED, is_array=True), QueueCounts(in_flight=3, waiting=3)),
@@ -132,7 +132,7 @@ def _usage(
 )
 def test_what_counts(row: UsageRow, counts: QueueCounts) -> None:
     """Rows count as in flight from the intent on, and as waiting until Batch starts them; array parents in PENDING
-    do not wait."""
+    do not wait, and the others there are counted apart, too."""
     assert queue_counts([row]) == {"high": counts}
 
 

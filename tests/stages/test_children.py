@@ -12,7 +12,7 @@ from orjson import loads
 
 from controller.adapters.store.sqlite import SqliteStore
 from controller.budgets import Budgets, Purpose
-from controller.children import DENIED_S, LAG_TRIES, LOOK_UPS_MAX, ChildLookUp, wants_look_up
+from controller.children import BEGIN_S, DENIED_S, LAG_TRIES, LOOK_UPS_MAX, READING_MAX, ChildLookUp, wants_look_up
 from controller.core.children import FailedChild
 from controller.core.errors import BadCredentials, NotAllowed, OutwardError, Refused, Throttled, Unavailable
 from controller.core.hints import HintBook
@@ -160,9 +160,10 @@ async def test_a_look_up_that_hangs_ends_with_what_was_found(
     assert found.count in (0, 2)
 
 
-async def test_a_flood_of_ended_arrays_is_bounded(look_up: ChildLookUp, batch: Batch) -> None:
-    """Those beyond the bound are told without their children."""
+async def test_a_flood_of_ended_arrays_is_bounded(look_up: ChildLookUp, batch: Batch, budgets: Budgets) -> None:
+    """Those that could not begin in time are told without their children, and at once."""
     batch.is_hanging = True
+    in_time = int(BEGIN_S * budgets.rate_per_s(Purpose.LIST))
     results = []
 
     async def find() -> None:
@@ -172,9 +173,10 @@ async def test_a_flood_of_ended_arrays_is_bounded(look_up: ChildLookUp, batch: B
     async with anyio.create_task_group() as tasks:
         for _ in range(LOOK_UPS_MAX + 2):
             tasks.start_soon(find)
-        while len(results) < 2:
+        while len(results) < LOOK_UPS_MAX + 2 - in_time - READING_MAX:
             await anyio.lowlevel.checkpoint()
-        assert [found.incomplete for found in results] == ["too_many", "too_many"]
+        assert {found.incomplete for found in results} == {"too_many"}
+        assert len(batch.asked) <= READING_MAX
         tasks.cancel_scope.cancel()
 
 

@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 from controller.core.admission import QueueCounts, QueueLimits
-from controller.core.depth import DEPTH_MIN, MEMORY_S
+from controller.core.depth import DEPTH_MAX, DEPTH_MIN, MEMORY_S
 from controller.core.job import BatchStatus, Job, JobState, replace
 from controller.depths import Depths
 from tests.stages.conftest import ManualClock
@@ -79,6 +79,40 @@ def test_what_says_nothing_of_compute_counts_for_nothing(depths: Depths, clock: 
         depths.left(running, replace(running, state=JobState.SUCCEEDED))
         depths.left(replace(_job(clock), job_queue="fixed"), replace(running, job_queue="fixed"))
     assert depths.limits("auto", FULL).max_waiting == DEPTH_MIN
+
+
+def test_jobs_that_wait_for_another_leave_room_for_those_that_could_start(depths: Depths) -> None:
+    """Sixteen dependents of a job of hours would else be the whole of a new queue's depth, for as long as it runs."""
+    counts = QueueCounts(in_flight=17, waiting=16, pending=16, queued=1_000, running=1)
+    assert depths.limits("auto", counts).max_waiting == 16 + DEPTH_MIN
+    assert depths.in_force("auto") == 16 + DEPTH_MIN
+    assert depths.limits("fixed", counts) is LIMITS["fixed"]
+
+
+def test_jobs_that_wait_for_another_are_bounded_too(depths: Depths) -> None:
+    """What is in force is never above the most that ``auto`` may be."""
+    counts = QueueCounts(in_flight=5_000, waiting=5_000, pending=4_990, queued=1_000)
+    assert depths.limits("auto", counts).max_waiting == DEPTH_MAX
+
+
+def test_a_restart_takes_no_dependents_for_the_depth(depths: Depths) -> None:
+    """They come on top as long as they are PENDING, and what waits for compute is the depth to begin with."""
+    counts = QueueCounts(in_flight=400, waiting=350, pending=300, queued=50)
+    assert depths.limits("auto", counts).max_waiting == 350
+    counts = QueueCounts(in_flight=100, waiting=50, queued=50)
+    assert depths.limits("auto", counts).max_waiting == 50
+
+
+def test_dependents_that_end_with_what_they_waited_for_are_no_starts(depths: Depths, clock: ManualClock) -> None:
+    """Batch fails them all at once; one that is next seen after it has run was a start."""
+    depths.limits("auto", FULL)
+    pending = _job(clock, BatchStatus.PENDING)
+    for _ in range(100):
+        depths.left(pending, replace(pending, state=JobState.FAILED))
+    assert depths.limits("auto", FULL).max_waiting == DEPTH_MIN
+    for _ in range(30):
+        depths.left(pending, replace(pending, state=JobState.SUCCEEDED, started_at=clock.now()))
+    assert depths.limits("auto", FULL).max_waiting >= 31
 
 
 def test_changes_are_told_sparsely(depths: Depths, clock: ManualClock) -> None:

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import pytest
 from orjson import loads
 
+from controller.adapters.aws_call import READ_DEADLINE_S
 from controller.adapters.store.sqlite import SqliteStore
+from controller.application import LIVE_S
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
 from controller.core.errors import NotAllowed, Throttled
@@ -20,7 +23,7 @@ from controller.core.waiting import ComputeEnvironment
 from controller.ledger import Ledger
 from controller.loop import Drain
 from controller.ports import InsertJob
-from controller.stages.diagnose import ASK_S_MAX, DENIED_S, JOBS_TOLD_MAX, SETTLED_S, Diagnose
+from controller.stages.diagnose import ASK_S_MAX, CALLS_S, DENIED_S, JOBS_TOLD_MAX, SETTLED_S, Diagnose
 from tests.stages.conftest import ManualClock
 from tests.stages.test_long_turns import request
 
@@ -31,8 +34,12 @@ CAPACITY = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the
 class Batch:
     """A queue with RUNNABLE jobs in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.call_s = 0.0
         self.calls: Counter[str] = Counter()
+        self.asked: list[str] = []
+        """Job queues, in the order of the questions for their fronts."""
         self.failures: dict[str, Exception] = {}
         self.jobs: dict[str, Observation] = {}
         self.front: list[str] | None = None
@@ -40,6 +47,7 @@ class Batch:
 
     def called(self, operation: str) -> None:
         self.calls[operation] += 1
+        self.clock.move(self.call_s)
         if operation in self.failures:
             raise self.failures[operation]
 
@@ -55,6 +63,7 @@ class Batch:
         return self.environments
 
     async def queue_front(self, job_queue: str) -> Sequence[str]:
+        self.asked.append(job_queue)
         self.called("GetJobQueueSnapshot")
         return list(self.jobs)[:100] if self.front is None else self.front
 
@@ -68,7 +77,8 @@ class Bench:
 
     def __init__(self, store: SqliteStore, ledger: Ledger, clock: ManualClock) -> None:
         self.store, self.ledger, self.clock = store, ledger, clock
-        self.batch = Batch()
+        self.batch = Batch(clock)
+        self.budgets = Budgets(clock, dict.fromkeys(Purpose, 100.0), 400.0)
         self.schedule = Schedule(interval_s_min=1.0, interval_s_max=60.0)
         self.limits: dict[str, QueueLimits] = {}
         self.diagnose = self.made()
@@ -79,7 +89,7 @@ class Bench:
             store=self.store,
             ledger=self.ledger,
             batch=api,
-            budgets=Budgets(self.clock, dict.fromkeys(Purpose, 100.0), 400.0),
+            budgets=self.budgets,
             clock=self.clock,
             drain=Drain(),
             schedule=self.schedule,
@@ -239,6 +249,39 @@ async def test_a_throttled_read_slows_its_budget_and_ends_the_turn(bench: Bench)
         await bench.diagnose.turn()
     await bench.diagnose.turn()
     assert bench.batch.calls["GetJobQueueSnapshot"] == 1
+
+
+async def test_slow_calls_end_the_turn_and_the_other_queues_come_first_in_the_next(bench: Bench) -> None:
+    """Each call takes as long as it may: a turn stays well below what ``/livez`` allows, and no queue starves."""
+    names = [f"q{number}" for number in range(7)]
+    for number, name in enumerate(names):
+        await bench.runnable(number, job_queue=name, job_queue_ref=name)
+    await bench.wait(STUCK_S)
+    bench.batch.call_s = READ_DEADLINE_S
+    while len(bench.batch.asked) < len(names):
+        began_at, before = bench.clock.elapsed, len(bench.batch.asked)
+        due_s = await bench.diagnose.turn()
+        assert bench.clock.elapsed - began_at <= CALLS_S + READ_DEADLINE_S + 1 < LIVE_S / 1.5
+        assert len(bench.batch.asked) > before
+        assert due_s == 0.0 or len(bench.batch.asked) == len(names)
+    assert sorted(bench.batch.asked) == names
+    assert len(await bench.told("job.stuck")) == len(names)
+
+
+async def test_a_line_without_end_ends_the_turn_and_its_queue_stays_due(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next turn goes on at once, and tells what there is as soon as it gets its calls."""
+    await bench.runnable(1)
+    await bench.wait(STUCK_S)
+    with monkeypatch.context() as patch:
+        patch.setattr("controller.stages.diagnose.CALLS_S", 0.05)
+        patch.setattr(bench.budgets, "acquire", lambda purpose: anyio.sleep_forever())
+        with anyio.fail_after(10.0):
+            assert await bench.diagnose.turn() == 0.0
+    assert (bench.batch.calls, await bench.told("job.stuck")) == ({}, [])
+    assert await bench.diagnose.turn() != 0.0
+    assert len(await bench.told("job.stuck")) == 1
 
 
 async def test_a_queue_without_stuck_jobs_is_told_as_unblocked(bench: Bench) -> None:
