@@ -187,7 +187,7 @@ def test_the_controller_takes_the_rendered_configuration(render: Rendering, tmp_
 
 def test_the_controller_refuses_what_only_it_can_judge(render: Rendering, tmp_path: Path) -> None:
     """A configuration that no schema can find wrong is refused at start, in one line (so the test above can fail)."""
-    values = {"config": {"intake": {"backlog_low": 100000}}}
+    values = {"config": {"intake": {"backlog_low": 100, "backlog_high": 100}}}
     manifests = render(values)
     file = tmp_path / "config.yaml"
     file.write_text(next(one["data"]["config.yaml"] for one in manifests if "config.yaml" in one.get("data", {})))
