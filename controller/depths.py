@@ -10,6 +10,7 @@ force, and told by the metric, is the depth and as many again as are PENDING, wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -21,6 +22,8 @@ from controller.core.depth import DEPTH_MAX, DEPTH_MIN, MEMORY_S, Depth, LookS
 from controller.core.job import BatchStatus, Job, JobState
 from controller.ports import Clock
 
+LOOK_THROUGH_S: Final = 60.0
+"""Between two looks for job queues that are no longer asked for."""
 TELL_FACTOR: Final = 2.0
 TELL_EVERY_S: Final = 60.0
 """A depth is logged when it has changed by so much, no more often than that."""
@@ -44,6 +47,7 @@ class Depths:
         self._limits_of = limits_of
         self._look_s = look_s
         self._automatic: dict[str, _Automatic] = {}
+        self._looked_through_at = -math.inf
         self._log = structlog.get_logger(stage="admit")
 
     def limits(self, name: str, counts: QueueCounts) -> QueueLimits:
@@ -84,7 +88,10 @@ class Depths:
 
     def _begin(self, name: str, counts: QueueCounts, now: float) -> _Automatic:
         # Producers choose the names: those that nobody asks for any more are forgotten.
-        self._automatic = {other: known for other, known in self._automatic.items() if now - known.asked_at < MEMORY_S}
+        if now - self._looked_through_at >= LOOK_THROUGH_S:
+            self._looked_through_at = now
+            known = self._automatic.items()
+            self._automatic = {other: each for other, each in known if now - each.asked_at < MEMORY_S}
         depth = Depth(look_s=self._look_s, now=now, waiting=_on_compute(counts))
         self._automatic[name] = _Automatic(depth, now, DEPTH_MIN, DEPTH_MIN, now - TELL_EVERY_S)
         return self._automatic[name]

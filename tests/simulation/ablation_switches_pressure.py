@@ -12,6 +12,7 @@ from controller.budgets import Purpose
 from controller.core import throttle_noise
 from controller.core.job import Job
 from controller.core.sharing import FairTurns
+from controller.holds import DENIED_PAIRS_MIN, STOPPED_PAUSE_S, HoldBook, Pair, Pause
 from controller.stages import admit
 from tests.simulation.ablation_switches import both, put
 
@@ -37,6 +38,15 @@ async def _from_the_first(self: SqliteStore, job_queue: str, **options: Any) -> 
 
 
 rounds_begin_anew = put(SqliteStore, "backlog", _from_the_first)
+
+
+def _each_denial_counts(self: HoldBook, pair: Pair) -> None:
+    self._denied.add(pair)
+    if len(self._denied) >= DENIED_PAIRS_MIN:
+        self.pause(STOPPED_PAUSE_S, reason=Pause.DENIED)
+
+
+each_denial_counts = put(HoldBook, "_deny", _each_denial_counts)
 
 
 def _what_they_have(queued: Mapping[str, int], source: str, **_: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from tests.simulation.ablation_worlds import calm, with_disruptions, with_settings
-from tests.simulation.scenario import QUEUE_URL, Scenario, Sent
+from tests.simulation.scenario import QUEUE_URL, Disruption, Scenario, Sent
 
 FLOOD = 150
 """Requests of the one that floods; the others have a tenth of it together."""
@@ -96,6 +96,29 @@ def flooding_source(scenario: Scenario) -> Scenario:
     made = with_disruptions(made, "queue_disabled", 0.0, for_s=for_s)
     hit = tuple(each for each in made.disruptions if each.what == "closed")
     return replace(made, disruptions=hit)
+
+
+def denied_pairs(scenario: Scenario) -> Scenario:
+    """One producer's requests for six job queues are denied all the time; others bring two a second for another one."""
+    theirs = [f"theirs-{number}" for number in range(6)]
+    made = with_settings(
+        calm(scenario),
+        intake={"backlog_high": 1_000, "backlog_low": 500, "backlog_max": 2_000},
+        submit={"rate_per_s": 20.0, "concurrency": 8},
+        aws={"total_rate_per_s": 48.0},
+        queues={},
+    )
+    source = made.sources[0]
+    sent = [_request(0.1, source, theirs[number % 6], number) for number in range(60)]
+    sent += [_request(5.0 + number / 2, source, "open", 60 + number) for number in range(280)]
+    made = replace(
+        made,
+        job_queues=dict.fromkeys([*theirs, "open"]),
+        requests=tuple(sent),
+        profile=replace(made.profile, batch_rate_per_s=None),
+    )
+    denied = tuple(Disruption(at=0.0, kind="pair_denied", for_s=150.0, what=job_queue) for job_queue in theirs)
+    return replace(made, disruptions=denied)
 
 
 def noisy(scenario: Scenario) -> Scenario:

@@ -84,6 +84,7 @@ NUMBERS: Final[Mapping[str, str]] = {
     checkers.SMALL_OUTAGE: "3",
     checkers_pressure.USED: "3",
     checkers_pressure.NO_QUEUE: "3",
+    checkers_pressure.THEIRS: "7",
     checkers_tenants.TURNS: "7",
     checkers_tenants.OPEN: "7",
 }
@@ -722,6 +723,16 @@ ABLATIONS: Final = (
         promise=checkers_pressure.NO_QUEUE,
         off=pressure_off.submits_before_all,
         bend=pressure.cancels_in_a_backlog,
+    ),
+    Ablation(
+        name="held-denials",
+        safeguard="Denied pairs stop nobody while others are allowed",
+        where="holds.py",
+        without="any three of them stop all of submission",
+        promise=checkers_pressure.THEIRS,
+        off=pressure_off.each_denial_counts,
+        bend=pressure.denied_pairs,
+        seed=2,
     ),
     Ablation(
         name="turns",

@@ -19,6 +19,14 @@ from tests.simulation.world import SimWorld
 USED: Final = "what is allowed is used"
 NO_QUEUE: Final = "a terminate waits for no backlog"
 
+THEIRS: Final = "who is denied stops nobody else"
+
+DENIED_AFTER_S: Final = 20.0
+"""By then a stop is over that the first denials brought, as nothing had been accepted before them."""
+SENT_WITHIN_S: Final = 6.0
+"""From SQS, where nothing but denied requests stands in the way."""
+FAST_PER_S: Final = 20.0
+"""Slower, and a backlog of a stop takes longer than that."""
 NOISE_MAX: Final = 0.05
 USED_MIN: Final = 0.7
 LEARNT_AFTER_S: Final = 5.0
@@ -72,7 +80,31 @@ def a_terminate_waits_for_no_backlog(world: SimWorld) -> Iterator[str]:
             return
 
 
+def denied_pairs_stop_nobody_else(world: SimWorld) -> Iterator[str]:
+    """Where pairs of a job queue and a definition are denied and nothing else goes wrong, requests for other job queues
+    are sent at once, but for the first seconds."""
+    scenario = world.scenario
+    faults = scenario.call_faults or scenario.service_faults or scenario.network_faults
+    if faults or scenario.kill_at_steps or scenario.scripted or scenario.profile.batch_rate_per_s is not None:
+        return
+    rate = min(world.settings.submit.rate_per_s, world.settings.aws.total_rate_per_s / 2)
+    if {each.kind for each in scenario.disruptions} != {"pair_denied"} or rate < FAST_PER_S:
+        return
+    if world.settings.intake.backlog_high < len(world.sent):
+        return
+    denied = {each.what for each in scenario.disruptions}
+    jobs = {job.tags[REQUEST_ID_TAG]: job for job in world.sim.history.jobs}
+    for sent in world.sent.values():
+        if sent.kind != "submit" or sent.at < DENIED_AFTER_S or sent.request_id not in jobs:
+            continue
+        late_s = jobs[sent.request_id].at - EPOCH - sent.at
+        if orjson.loads(sent.body)["jobQueue"] not in denied and late_s > SENT_WITHIN_S:
+            yield f"{THEIRS}: {sent.request_id} was sent {late_s:.0f} s late, {SENT_WITHIN_S:.0f} s are allowed"
+            return
+
+
 CHECKERS: Final[tuple[Callable[[SimWorld], Iterator[str]], ...]] = (
     noise_is_no_limit,
     a_terminate_waits_for_no_backlog,
+    denied_pairs_stop_nobody_else,
 )
