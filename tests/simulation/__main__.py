@@ -18,6 +18,8 @@ from tests.simulation.profile import profiled, table
 from tests.simulation.sweep import Verdict, run_seed, sweep
 
 FAILURES_SHOWN = 10
+TELL_EVERY_S = 60.0
+"""Where there is no terminal for the bar."""
 OUT = Console(highlight=False, soft_wrap=True)
 
 
@@ -63,7 +65,7 @@ def _profile(seeds: range) -> int:
 
 
 def _sweep(first: int, count: int, jobs: int, max_s: float | None) -> int:
-    began = time.monotonic()
+    began = told_at = time.monotonic()
     met: Counter[str] = Counter()
     failed: list[Verdict] = []
     done, cpu_s = 0, 0.0
@@ -85,7 +87,11 @@ def _sweep(first: int, count: int, jobs: int, max_s: float | None) -> int:
                 if len(failed) <= FAILURES_SHOWN:
                     _tell(verdict, progress.console)
             rate = done / max(1e-9, time.monotonic() - began)
-            progress.update(bar, advance=1, note=f"{rate:.1f}/s, {len(failed)} failed")
+            note = f"{rate:.1f}/s, {len(failed)} failed"
+            progress.update(bar, advance=1, note=note)
+            if not OUT.is_terminal and time.monotonic() - told_at >= TELL_EVERY_S:
+                told_at = time.monotonic()
+                OUT.print(f"{done} of {count} seeds, {note}")
     took_s = time.monotonic() - began
     OUT.print(f"{done} seeds in {took_s:.0f} s: {done / took_s:.1f} seeds/s, {done / cpu_s:.1f} per second of CPU")
     OUT.print("faults met: " + ", ".join(f"{name} {number}" for name, number in sorted(met.items())), markup=False)
