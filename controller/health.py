@@ -19,6 +19,10 @@ REFUSAL_FRESH_S: Final = 300.0
 """A refusal that was not repeated for so long counts no more: a call that is still wanted is repeated far more often
 (the longest pause of a stage is some 15 s), and one that is no longer made can't report success."""
 
+INTAKE_WAITS_S: Final = 60.0
+"""Intake waits for so long after the latest sign that the credentials are bad. Calls that are still wanted are repeated
+more often; where none is, a receive of its own finds out."""
+
 RECEIVE: Final = "sqs:ReceiveMessage"
 INTAKE_CALLS: Final = frozenset({RECEIVE, "sqs:DeleteMessageBatch"})
 """Intake's own calls never stop intake: nothing else would find out that they work again."""
@@ -93,10 +97,15 @@ class Health:
             self._reached(subject, is_reached=False)
 
     def worked(self, call: str, *, subject: str = "") -> None:
-        """An outward call was answered. That also ends what was reported of the call as such, without a subject."""
+        """An outward call was answered. That also ends what was reported of the call as such, without a subject; and
+        that credentials were refused to another call of the service, which perhaps nobody makes any more."""
         if self._refusals:
-            self._refusals.pop((call, subject), None)
-            self._refusals.pop((call, ""), None)
+            service = call.partition(":")[0]
+            self._refusals = {
+                (other, its): refusal
+                for (other, its), refusal in self._refusals.items()
+                if not (other == call and its in (subject, "")) and not _is_of_credentials(other, refusal, service)
+            }
         if call == RECEIVE:
             self._reached(subject, is_reached=True)
 
@@ -184,7 +193,10 @@ class Health:
         return {
             "store": self._store_problem is not None,
             "credentials": any(
-                call not in INTAKE_CALLS and not refusal.is_permission for (call, _), refusal in self._fresh().items()
+                call not in INTAKE_CALLS
+                and not refusal.is_permission
+                and self._clock.monotonic() - refusal.refused_at < INTAKE_WAITS_S
+                for (call, _), refusal in self._fresh().items()
             ),
             "standby": self._is_leader is False,
         }
@@ -206,6 +218,11 @@ class Health:
             f"{call}{f' on {subject}' if subject else ''}: {refusal.message}; {_remedy(call)}"
             for (call, subject), refusal in sorted(self._fresh().items())
         ]
+
+
+def _is_of_credentials(call: str, refusal: _Refusal, service: str) -> bool:
+    """Whether a service refused the credentials as such. Intake's own calls are refused for other reasons too."""
+    return call.partition(":")[0] == service and call not in INTAKE_CALLS and not refusal.is_permission
 
 
 def _remedy(call: str) -> str:

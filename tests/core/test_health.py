@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from controller.health import INTAKE_BLOCKERS, REFUSAL_FRESH_S, Health
+from controller.health import INTAKE_BLOCKERS, INTAKE_WAITS_S, REFUSAL_FRESH_S, Health
 
 QUEUE = "https://sqs.eu-central-1.amazonaws.com/111122223333/requests"
 
@@ -135,10 +135,40 @@ def test_a_refusal_that_is_not_repeated_fades() -> None:
     health, clock = ready_one()
     health.refused("batch:TerminateJob", "ExpiredToken")
     clock.at += REFUSAL_FRESH_S - 1
-    assert health.intake_blockers()["credentials"]
+    assert not health.is_ready()[0]
     clock.at += 2
-    assert not health.intake_blockers()["credentials"]
     assert health.is_ready()[0]
+
+
+def test_intake_waits_a_minute_for_credentials_of_which_nobody_else_hears() -> None:
+    """Where no other call is made any more, a receive finds out whether they are good again."""
+    health, clock = ready_one()
+    health.refused("batch:DescribeJobQueues", "ExpiredToken")
+    clock.at += INTAKE_WAITS_S - 1
+    assert health.intake_blockers()["credentials"]
+    clock.at += 1
+    assert not health.intake_blockers()["credentials"]
+    assert not health.is_ready()[0]
+
+
+def test_credentials_that_work_for_one_call_of_a_service_work_for_the_others() -> None:
+    """The refused one may not be made any more. A permission, another service and intake's own calls are another
+    matter."""
+    health, _ = ready_one()
+    health.refused("batch:DescribeJobQueues", "ExpiredToken")
+    health.refused("batch:ListJobs", "denied", is_permission=True)
+    health.refused("sqs:SendMessageBatch", "ExpiredToken", subject="https://h/1/events")
+    health.refused("sqs:DeleteMessageBatch", "ExpiredToken", subject=QUEUE)
+    health.worked("batch:SubmitJob")
+    problems = health.is_ready()[1]["checks"]["credentials"]["problem"]
+    assert [text.partition(" ")[0].rstrip(":") for text in problems] == [
+        "batch:ListJobs",
+        "sqs:DeleteMessageBatch",
+        "sqs:SendMessageBatch",
+    ]
+    health.worked("sqs:ReceiveMessage", subject=QUEUE)
+    problems = health.is_ready()[1]["checks"]["credentials"]["problem"]
+    assert [text.partition(" ")[0].rstrip(":") for text in problems] == ["batch:ListJobs", "sqs:DeleteMessageBatch"]
 
 
 def test_each_queue_must_be_reached_after_its_last_failure() -> None:

@@ -22,7 +22,7 @@ _HARMLESS: Final = _NO_FAULTS | {"event_duplicate_p", "sqs_reorder_p"}
 def ends_are_seen_soon(world: SimWorld) -> Iterator[str]:
     """With every event delivered and calls answered, each end is reported within seconds, however seldom jobs are
     polled: counted from its event's arrival, or from the moment at which the controller knew the job, if that is
-    later."""
+    later. The end of an array that failed waits for the look-up of its children."""
     scenario, track = world.scenario, world.settings.track
     if track.events_queue_url is None or not _are_events_delivered(world):
         return
@@ -36,6 +36,8 @@ def ends_are_seen_soon(world: SimWorld) -> Iterator[str]:
         job = world.sim.batch.jobs.get(line.event.get("job_id", ""))
         end = None if job is None or line.event["event"] != "job.finished" else job.end()
         if end is None:
+            continue
+        if line.event.get("array_size") and line.event["outcome"] != "succeeded":
             continue
         lag_s = line.at - max(end.at, submitted.get(line.event["job_id"], end.at))
         if lag_s > bound_s:

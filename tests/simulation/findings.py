@@ -14,18 +14,19 @@ from unittest import mock
 
 import orjson
 
-from controller import budgets, intake, lookup
+from controller import budgets, health, intake, lookup
 from controller.adapters.store import names
 from controller.application import Application
 from controller.core import lifecycle, polling
 from controller.core.job import BatchStatus, Job, JobState
 from controller.core.limits import REQUEST_ID_TAG
 from controller.core.polling import Tracked
+from controller.health import Health
 from controller.identity import Identity
 from controller.stages import track
 from tests.simulation import checkers
 from tests.simulation.checkers_why import WHY
-from tests.simulation.scenario import REGION, Disruption, Foreign, Scenario, Sent, draw_common
+from tests.simulation.scenario import REGION, Disruption, Foreign, Scenario, Sent, draw, draw_common
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +209,27 @@ async def _no_stored_account(self: Identity) -> None:
     return None
 
 
+# --- credentials that were refused to a call that nobody makes any more ---------------------------------------
+
+
+def _idle_after_a_refusal(_: int) -> Scenario:
+    """Credentials expire, DescribeJobQueues is the last call to be told so, and then there is no work; requests are
+    remembered for a minute or two."""
+    return draw(912_722)
+
+
+@contextmanager
+def _refusals_of_each_call_alone() -> Iterator[None]:
+    def worked(self: Health, call: str, *, subject: str = "") -> None:
+        self._refusals.pop((call, subject), None)
+        self._refusals.pop((call, ""), None)
+        if call == health.RECEIVE:
+            self._reached(subject, is_reached=True)
+
+    with mock.patch.object(Health, "worked", worked), mock.patch.object(health, "INTAKE_WAITS_S", 300.0):
+        yield
+
+
 # --- a look-up of children that is over at once ----------------------------------------------------------------
 
 
@@ -314,6 +336,14 @@ FINDINGS: Mapping[str, Finding] = {
         world=_children_denied,
         undone=_patched(track.Track, "_observe_chunk", _whoever_is_not_aside_now),
         found_by=301225,
+    ),
+    "an idle controller with an old refusal": Finding(
+        story="Credentials that were refused to a call which nobody made any more kept intake closed for five minutes, "
+        "though they were good again; what waited in SQS meanwhile came after its first copy had been forgotten.",
+        promises=("one request, one job",),
+        world=_idle_after_a_refusal,
+        undone=_refusals_of_each_call_alone,
+        found_by=912722,
     ),
     "killed right after the first job": Finding(
         story="Where STS did not answer, a process killed right after its first job left a store of no account, which "
