@@ -225,7 +225,6 @@ def _told() -> Iterator[None]:
         raise typer.Exit(exit_code_of(error)) from None
 
 
-_COMMANDS: Final = ("run", "check-config", "schema", "version", "demo")
 _TAKE_A_VALUE: Final = ("--config", "-c", "--queue-url")
 _QUEUE_URLS: Final = "BATCH_CONTROLLER_INTAKE__QUEUE_URLS"
 
@@ -240,10 +239,11 @@ def with_command(arguments: Sequence[str], environ: Mapping[str, str]) -> list[s
     if list(arguments) == ["--version"]:
         return ["version"]
     name = arguments[0].partition("=")[0]
-    if name not in _TAKE_A_VALUE and not (name.startswith("-c") and not name.startswith("--")):
+    if name not in _TAKE_A_VALUE and not name.startswith("-c"):
         return list(arguments)
+    commands = {each.callback.__name__.replace("_", "-") for each in cli.registered_commands if each.callback}
     for index, argument in enumerate(arguments):
-        if argument in _COMMANDS and arguments[index - 1] not in _TAKE_A_VALUE:
+        if argument in commands and arguments[index - 1] not in _TAKE_A_VALUE:
             return [argument, *arguments[:index], *arguments[index + 1 :]]
     return ["run", *arguments]
 

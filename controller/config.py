@@ -144,11 +144,10 @@ class IntakeSettings(Section):
     def _check(self) -> IntakeSettings:
         if self.backlog_low >= self.backlog_high:
             self._follow("backlog_high", self.backlog_low * 5 // 4 + 1)
-            self._follow("backlog_max", max(self.backlog_max, self.backlog_low * 5 // 4 + 1))
+        self._follow("backlog_max", max(self.backlog_max, self.backlog_high))
         if self.backlog_high > self.backlog_max:
             self._follow("backlog_high", self.backlog_max)
         self._follow("backlog_low", min(self.backlog_low, self.backlog_high * 4 // 5))
-        self._follow("backlog_max", max(self.backlog_max, self.backlog_high))
         if self.backlog_low >= self.backlog_high:
             raise KeyProblem("backlog_low", f"must be below backlog_high, which is {self.backlog_high}")
         if self.backlog_max < self.backlog_high:

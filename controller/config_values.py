@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from controller.core.admission import AUTO
+from controller.core.endpoints import is_of_aws
 from controller.core.events import CATALOGUE
 from controller.core.limits import REQUEST_ID_TAG, TAG_KEY_LENGTH_MAX, TAG_VALUE_LENGTH_MAX, TAGS_MAX
 
@@ -41,8 +42,7 @@ def queue_url(value: str) -> str:
         raise ValueError("is not a URL; give the queue's URL, https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("must have no user name, query or fragment; credentials come from the SDK's own chain")
-    is_amazons = (parts.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
-    account = "+" if is_amazons else "*"  # others than Amazon may have none
+    account = "+" if is_of_aws(value) else "*"  # a stand-in may have none
     if not re.fullmatch(rf"(?:/[^/\s]+){account}/[A-Za-z0-9_-]{{1,80}}(?:\.fifo)?", parts.path):
         raise ValueError("does not end in /ACCOUNT/QUEUE_NAME; give the queue's URL as SQS shows it")
     return value

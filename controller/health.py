@@ -104,7 +104,8 @@ class Health:
             self._refusals = {
                 (other, its): refusal
                 for (other, its), refusal in self._refusals.items()
-                if not (other == call and its in (subject, "")) and not _is_of_credentials(other, refusal, service)
+                if not (other == call and its in (subject, ""))
+                and not (other.partition(":")[0] == service and _is_of_credentials(other, refusal))
             }
         if call == RECEIVE:
             self._reached(subject, is_reached=True)
@@ -193,9 +194,7 @@ class Health:
         return {
             "store": self._store_problem is not None,
             "credentials": any(
-                call not in INTAKE_CALLS
-                and not refusal.is_permission
-                and self._clock.monotonic() - refusal.refused_at < INTAKE_WAITS_S
+                _is_of_credentials(call, refusal) and self._clock.monotonic() - refusal.refused_at < INTAKE_WAITS_S
                 for (call, _), refusal in self._fresh().items()
             ),
             "standby": self._is_leader is False,
@@ -220,9 +219,9 @@ class Health:
         ]
 
 
-def _is_of_credentials(call: str, refusal: _Refusal, service: str) -> bool:
-    """Whether a service refused the credentials as such. Intake's own calls are refused for other reasons too."""
-    return call.partition(":")[0] == service and call not in INTAKE_CALLS and not refusal.is_permission
+def _is_of_credentials(call: str, refusal: _Refusal) -> bool:
+    """Whether the credentials were refused as such. Intake's own calls are refused for other reasons too."""
+    return call not in INTAKE_CALLS and not refusal.is_permission
 
 
 def _remedy(call: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from controller.adapters.aws_call import Calls, Observe
+from controller.core.endpoints import DOMAIN
 from controller.core.limits import SQS_BATCH_MAX, SQS_VISIBILITY_S_MAX, SQS_WAIT_S_MAX
 from controller.ports import Clock, Message
 
@@ -21,8 +22,6 @@ BATCH_DEADLINE_S: Final = 10.0
 """For deletes: a message held for long is received again."""
 MESSAGE_ATTRIBUTES: Final = ("traceparent", "tracestate", "tenant")
 
-DOMAIN: Final = r"(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu|api\.aws|api\.amazonwebservices\.com\.cn)"
-"""Pattern of the domains that AWS's own end points are in."""
 _HOSTS: Final = (
     re.compile(rf"(?:[a-z0-9-]+\.)?sqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.)?{DOMAIN}"),
     re.compile(rf"([a-z0-9-]+)\.queue\.{DOMAIN}"),
@@ -40,11 +39,6 @@ def region_of(queue_url: str) -> str | None:
     if host == _LEGACY_HOST:
         return "us-east-1"
     return next((found.group(1) for pattern in _HOSTS if (found := pattern.fullmatch(host))), None)
-
-
-def is_of_aws(url: str) -> bool:
-    """Whether an end point is AWS's own, of whatever service."""
-    return re.fullmatch(rf"(?:.+\.)?{DOMAIN}", (urlsplit(url).hostname or "").lower()) is not None
 
 
 class Queue:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from controller.adapters.clock import SystemClock
-from controller.adapters.sqs import Queue, is_of_aws
+from controller.adapters.sqs import Queue
 from controller.adapters.sts import Account
+from controller.core.endpoints import is_of_aws
 from controller.core.errors import (
     BadCredentials,
     NotAllowed,
