@@ -210,7 +210,11 @@ def steps(execution: Execution) -> Iterator[Step]:
     stop_at = _stop_at(execution)
     last = Step(execution.submitted_at, SUBMITTED)
     for step in _planned(execution):
-        if step.at >= stop_at:
+        # What came at the very instant of the stop has come: it may have been shown. But a job that was cancelled while
+        # it waited for others ends in the place of becoming RUNNABLE.
+        if step.at > stop_at or (
+            step.at == stop_at and execution.stop is not None and execution.stop.after_dependencies
+        ):
             break
         last = step
         yield step

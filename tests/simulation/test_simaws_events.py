@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controller.simaws import FaultPlan, MessageAction, Profile, Rule, SimAws
@@ -119,6 +119,7 @@ def test_nothing_is_scheduled_without_a_rule() -> None:
 
 
 @settings(max_examples=30, deadline=None)
+@example(seed=166, slots=3, stops=[(0, 20.0), (2, 20.0)], steps=1)
 @given(
     seed=st.integers(0, 1_000),
     slots=st.none() | st.integers(1, 3),
