@@ -66,12 +66,14 @@ def tenants_take_turns(world: SimWorld) -> Iterator[str]:
 
 
 def _turns(world: SimWorld) -> dict[str, list[_Turn]]:
-    """SubmitJob calls in their order, per job queue."""
+    """SubmitJob calls in their order, per job queue. A request's tenant is that of the message that was accepted, which
+    may have been its duplicate from elsewhere."""
     of_name: dict[str, tuple[str, str, str]] = {}
-    for message_id, sent in world.sent.items():
-        if sent.is_valid and sent.kind not in ("cancel", "duplicate"):
+    for line in world.stdout.lines:
+        if line.event["event"] == "request.accepted":
+            sent = world.sent[line.event["message_id"]]
             body = orjson.loads(sent.body)
-            request_id = sent.request_id or message_id
+            request_id = line.event["request_id"]
             name = batch_job_name(body["jobName"], store_id=world.store_id, request_id=request_id)
             of_name[name] = (body["jobQueue"].rpartition("/")[2], _tenant(world, sent), request_id)
     turns: dict[str, list[_Turn]] = defaultdict(list)
