@@ -3,8 +3,8 @@
 Holds are stored with their events and outlive a restart; pauses are in memory, short, and only say "not yet".
 ``stages/admit.py`` and ``stages/submit.py`` ask here, ``stages/submit.py`` puts holds, ``stages/release.py`` ends them.
 
-*Stopped* is more than a pause: credentials are refused, or everything that was tried was denied. Then one request at a
-time finds out whether that is over, and an answer of Batch's own to a request ends it. Nothing is rejected meanwhile.
+*Stopped* is more than a pause: credentials are refused, or everything that was tried was denied. Then single requests
+find out whether that is over, and an answer of Batch's own to one of them ends it. Nothing is rejected meanwhile.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ class HoldBook:
         self._denied_since: float | None = None
         self._is_good_denied = False
         """Whether one of them was known to be allowed."""
+        self._tries: frozenset[Pair] = frozenset()
+        """Of which one request each finds out whether everything is denied."""
         self._good_at: dict[Pair, float] = {}
         """When Batch last judged a request of a pair, the latest one last."""
         self._log = structlog.get_logger(stage="holds")
@@ -236,9 +238,19 @@ class HoldBook:
         """Why nothing is admitted at the moment; None: it is not for a pause."""
         return self._paused_by[queue] if self.pause_left_s(queue) > 0 else None
 
+    def tries(self, pairs: Iterable[Pair]) -> None:
+        """One request each of these is on its way while submission is stopped."""
+        self._tries = frozenset(pairs)
+
+    def is_paused(self, queue: str, definition: str) -> bool:
+        """Whether a request in hand must go back for a pause of all submission. That one of the tries was denied does
+        not end the others."""
+        paused_by = self.paused_by()
+        return paused_by is not None and not (paused_by is Pause.DENIED and (queue, definition) in self._tries)
+
     @property
     def stopped_by(self) -> Pause | None:
-        """Why no more than one request at a time may be sent, between pauses too."""
+        """Why no more than single requests may be sent, between pauses too."""
         return self._stopped_by
 
     def submission_paused(self) -> Mapping[str, bool]:

@@ -353,6 +353,18 @@ class StoreIdentity:
     region: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadOf:
+    """What of a job queue's backlog is asked for."""
+
+    job_queue: str
+    limit: int
+    """How many turns."""
+    without_definitions: Sequence[str] = ()
+    after_tenant: str | None = None
+    """The one after this has the first turn."""
+
+
 class JobStore(Protocol):
     """The ledger. Every method raises StoreUnavailable if the engine fails; a commit that raised may
     be sent again (it did not take effect, or its versions no longer match).
@@ -385,17 +397,9 @@ class JobStore(Protocol):
     # admission
     async def usage(self) -> Sequence[UsageRow]: ...
 
-    async def backlog(
-        self,
-        job_queue: str,
-        *,
-        limit: int,
-        now: float,
-        without_definitions: Sequence[str] = (),
-        after_tenant: str | None = None,
-    ) -> Sequence[Job]:
-        """The QUEUED rows that the next ``limit`` turns of a job queue's tenants can fall on (``core.tenants``), and
-        maybe a few more: tenant by tenant, the one after ``after_tenant`` first, each tenant once, and each one's by
+    async def heads(self, asked: Sequence[HeadOf], *, now: float) -> Sequence[Sequence[Job]]:
+        """For each job queue asked for, the QUEUED rows that its tenants' next turns can fall on (``core.tenants``),
+        and maybe a few more: tenant by tenant, each tenant once, and each one's by
         ``received_at − priority × aging_s``, then key. Tenants come in a fixed order, in which one that was not known
         before has its turn last.
 

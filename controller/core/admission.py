@@ -147,8 +147,9 @@ class QueueView:
     waiting: int
     queued: int
     is_held: bool
-    head: tuple[Job, ...] = ()
-    """The first ``wanted(view)`` rows of its backlog, in the order of its tenants' turns (``core.tenants``)."""
+    head: tuple[Job, ...] | None = ()
+    """The first ``wanted(view)`` rows of its backlog, in the order of its tenants' turns (``core.tenants``). None: not
+    read, as its turn does not come (``heads_to_read``)."""
 
     @property
     def slots(self) -> int:
@@ -208,6 +209,26 @@ def wanted(view: QueueView, *, cap: int = HEAD_MAX) -> int:
     return max(0, min(view.slots, view.queued, cap))
 
 
+def heads_to_read(snapshot: AdmissionSnapshot) -> list[str]:
+    """Job queues whose heads the plan needs and the snapshot lacks. Ask again with those; none: the plan is certain.
+
+    A turn falls on the job queue that is least ahead, and whoever was served is further ahead than before. So with
+    ``n`` sends to give away, only the first ``n`` that have something to send can be served at all.
+    """
+    views = [view for view in snapshot.queues if wanted(view)]
+    unread = {view.name for view in views if view.head is None}
+    if not unread:
+        return []
+    having_rows = {view.name for view in views if _sendable(view, snapshot)}
+    missing: list[str] = []
+    for line in _Turns(snapshot, ()).lines():
+        needed = _sends(snapshot) - len(having_rows.intersection(line))
+        if needed > 0:
+            # Where many have nothing that may be sent, twice as many each time.
+            missing += [name for name in line if name in unread][: max(needed, len(views) - len(unread))]
+    return missing
+
+
 def plan_admission(snapshot: AdmissionSnapshot) -> Plan:
     """Admit as many rows as limits and sends allow, in turns between the queues by weight.
 
@@ -247,6 +268,10 @@ class _Line:
         self._heap = [(self._ahead[name], name) for name in having_rows]
         heapq.heapify(self._heap)
 
+    def order(self) -> list[str]:
+        """Of all, whoever is least ahead first."""
+        return sorted(self._ahead, key=lambda name: (self._ahead[name], name))
+
     def next(self) -> str | None:
         return self._heap[0][1] if self._heap else None
 
@@ -277,6 +302,10 @@ class _Turns:
         places = [*outer, UNCONFIRMED] if inner else outer
         self._outer = _Line({**known, UNCONFIRMED: 1.0}, snapshot.credits, places)
 
+    def lines(self) -> tuple[list[str], list[str]]:
+        """The confirmed job queues and the others, each in the order of its turns."""
+        return [name for name in self._outer.order() if name != UNCONFIRMED], self._inner.order()
+
     def next(self) -> str | None:
         name = self._outer.next()
         return self._inner.next() if name == UNCONFIRMED else name
@@ -302,7 +331,7 @@ def _sends(snapshot: AdmissionSnapshot) -> int:
 def _sendable(view: QueueView, snapshot: AdmissionSnapshot) -> list[Job]:
     """The rows of the head that may be sent, no more than there are slots."""
     slots = view.slots
-    if slots == 0:
+    if slots == 0 or view.head is None:
         return []
     return [job for job in view.head if _may_be_sent(job, snapshot)][:slots]
 
@@ -327,7 +356,7 @@ def _waiting_on(view: QueueView, served: int, sendable: int, snapshot: Admission
         return WaitingOn.IN_FLIGHT
     if view.waiting + served >= view.limits.waiting_bound:
         return WaitingOn.WAITING
-    if sendable > served:
+    if view.head is None or sendable > served:
         return WaitingOn.DOUBT if snapshot.in_doubt >= IN_DOUBT_MAX else WaitingOn.SENDS
     has_held = any((job.job_queue, job.job_definition) in snapshot.held_definitions for job in view.head)
     return WaitingOn.HELD if has_held else WaitingOn.EMPTY

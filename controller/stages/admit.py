@@ -1,6 +1,7 @@
 """Admission: reserve a slot and write the intent, in one transaction, for as many requests as may be sent now.
 
-Reads the counts of every queue and the next rows of each backlog, asks ``core.admission`` and commits SUBMITTING rows.
+Reads the counts of every queue and the next rows of those whose turn may come, asks ``core.admission`` and commits
+SUBMITTING rows.
 It is the only stage that adds to what is in flight, so counts read before its commit can only be too high: limits hold.
 """
 
@@ -20,6 +21,7 @@ from controller.core.admission import (
     QueueLimits,
     QueueView,
     WaitingOn,
+    heads_to_read,
     plan_admission,
     queue_counts,
     wanted,
@@ -29,11 +31,14 @@ from controller.core.lifecycle import Admitted
 from controller.core.tenants import in_turns
 from controller.holds import HoldBook, Pair, Pause
 from controller.ledger import Ledger
-from controller.ports import Clock, JobStore
+from controller.ports import Clock, HeadOf, JobStore
 
 AHEAD_S: Final = 0.5
 """Intents are written for at most this many seconds of sends: each one is in doubt after a crash."""
 
+TRIES_AT_ONCE: Final = 8
+"""While everything that was tried was denied: pairs of which a request is tried at the same time. One after the other,
+a pair that is allowed could stand behind many that are not."""
 TRIED_MAX: Final = 1_000
 """Pairs whose latest try is remembered while submission is stopped."""
 
@@ -101,9 +106,10 @@ class Admit:
         admitted = self._one_per_probe(plan.admit)
         if not is_stopped:
             self._credits = plan.credits
-        else:  # one request at a time finds out whether submission may go on
-            admitted = [self._most_telling(admitted)] if admitted and snapshot.undoubted == 0 else []
+        else:
+            admitted = self._most_telling(admitted) if snapshot.undoubted == 0 else []
         if admitted:
+            self._holds.tries(map(_pair, admitted) if is_stopped else ())
             await self._ledger.record([(job, Admitted()) for job in admitted])
             self._served.update((job.job_queue, job.tenant) for job in admitted)
             for job in admitted:
@@ -129,14 +135,20 @@ class Admit:
             self._waited(cause, now - self._standing_since)
         self._standing, self._standing_since = frozenset(causes), now
 
-    def _most_telling(self, jobs: Sequence[Job]) -> Job:
-        """Of a pair that is known to be allowed, if there is one; of others, of the one tried least lately."""
+    def _most_telling(self, jobs: Sequence[Job]) -> list[Job]:
+        """The requests that find out whether submission may go on: one if it is for the credentials, as they are
+        everybody's; else one of several pairs each, first of those known to be allowed, then of those tried least
+        lately."""
         if len(self._tried) > TRIED_MAX:
             self._tried.clear()
         self._tries += 1
-        chosen = min(jobs, key=lambda job: (not self._holds.is_good(*_pair(job)), self._tried.get(_pair(job), 0)))
-        self._tried[_pair(chosen)] = self._tries
-        return chosen
+        first: dict[Pair, Job] = {}
+        for job in jobs:
+            first.setdefault(_pair(job), job)
+        order = sorted(first, key=lambda pair: (not self._holds.is_good(*pair), self._tried.get(pair, 0)))
+        chosen = order[: TRIES_AT_ONCE if self._holds.stopped_by is Pause.DENIED else 1]
+        self._tried.update(dict.fromkeys(chosen, self._tries))
+        return [first[pair] for pair in chosen]
 
     async def _snapshot(self, *, with_probes: bool = True) -> AdmissionSnapshot:
         usage = await self._store.usage()
@@ -148,9 +160,8 @@ class Admit:
         if in_doubt >= limits.IN_DOUBT_MAX:
             free = min(free, 1 - min(1, undoubted))
         held = {name: self._holds.held_definitions(name, with_probes=with_probes) for name in counts}
-        queues = [await self._view(name, counts[name], free, held[name]) for name in sorted(counts)]
-        return AdmissionSnapshot(
-            queues=tuple(queues),
+        snapshot = AdmissionSnapshot(
+            queues=tuple(self._view(name, counts[name], free) for name in sorted(counts)),
             free_sends=free,
             in_doubt=in_doubt,
             undoubted=undoubted,
@@ -159,13 +170,38 @@ class Admit:
             held_definitions=frozenset((name, definition) for name in held for definition in held[name]),
             unconfirmed=frozenset(name for name in counts if not self._is_confirmed(name)),
         )
+        while unread := heads_to_read(snapshot):
+            snapshot = await self._with_heads(snapshot, unread, held)
+        return snapshot
+
+    async def _with_heads(
+        self, snapshot: AdmissionSnapshot, names: Sequence[str], held: Mapping[str, Sequence[str]]
+    ) -> AdmissionSnapshot:
+        limits = {view.name: min(snapshot.free_sends, wanted(view)) for view in snapshot.queues}
+        asked = [
+            HeadOf(
+                job_queue=name,
+                limit=limits[name],
+                without_definitions=held[name],
+                after_tenant=self._served.get(name),
+            )
+            for name in names
+        ]
+        rows = await self._store.heads(asked, now=snapshot.now)
+        heads = {each.job_queue: tuple(in_turns(found, each.limit)) for each, found in zip(asked, rows, strict=True)}
+        return replace(
+            snapshot,
+            queues=tuple(
+                replace(view, head=heads[view.name]) if view.name in heads else view for view in snapshot.queues
+            ),
+        )
 
     def _free_sends(self, undoubted: int) -> int:
         """What concurrency and the rate leave room for; at least one, so that a low rate still moves."""
         ahead = max(1, math.ceil(self._budgets.rate_per_s(Purpose.SUBMIT) * AHEAD_S))
         return max(0, min(self._concurrency - undoubted, ahead - self._budgets.waiting(Purpose.SUBMIT)))
 
-    async def _view(self, name: str, counts: QueueCounts, free: int, held: Sequence[str]) -> QueueView:
+    def _view(self, name: str, counts: QueueCounts, free: int) -> QueueView:
         view = QueueView(
             name=name,
             limits=self._limits_of(name, counts),
@@ -173,19 +209,8 @@ class Admit:
             waiting=counts.waiting,
             queued=counts.queued,
             is_held=name in self._holds.held_queues() or self._holds.pause_left_s(name) > 0,
-            head=(),
         )
-        count = min(free, wanted(view))
-        if count <= 0:
-            return view
-        head = await self._store.backlog(
-            name,
-            limit=count,
-            now=self._clock.now(),
-            without_definitions=held,
-            after_tenant=self._served.get(name),
-        )
-        return replace(view, head=tuple(in_turns(head, count)))
+        return replace(view, head=None) if free > 0 and wanted(view) else view
 
     def _one_per_probe(self, jobs: Sequence[Job]) -> list[Job]:
         """Of a held pair whose probe is due, let one request through; another than last time, if the plan has one:

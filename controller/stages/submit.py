@@ -196,7 +196,7 @@ class Submit:
         return (
             self._drain.is_requested
             or (job.expires_at is not None and job.expires_at <= self._clock.now())
-            or self._holds.pause_left_s() > 0
+            or self._holds.is_paused(job.job_queue, job.job_definition)
             or self._holds.is_held(job.job_queue, job.job_definition)
         )
 

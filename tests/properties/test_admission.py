@@ -14,9 +14,11 @@ from controller.core.admission import (
     Plan,
     QueueLimits,
     QueueView,
+    heads_to_read,
     intake_is_open,
     kept_for_others,
     plan_admission,
+    wanted,
 )
 from controller.core.job import Job, RowKey
 from controller.core.limits import IN_DOUBT_MAX
@@ -129,6 +131,30 @@ def test_the_order_of_a_queue_is_kept(snapshot: AdmissionSnapshot) -> None:
     for view in snapshot.queues:
         admitted = [job for job in plan.admit if job.job_queue == view.name]
         assert admitted == [job for job in view.head if _may_go(job, snapshot)][: len(admitted)]
+
+
+@given(_snapshots(), st.sets(st.sampled_from(["q0", "q1", "q2", "q3"])))
+def test_heads_that_are_not_read_would_change_nothing(snapshot: AdmissionSnapshot, unconfirmed: set[str]) -> None:
+    """With only the heads that ``heads_to_read`` asks for, a plan is what it is with all of them."""
+    names = {view.name for view in snapshot.queues}
+    everything = replace(snapshot, unconfirmed=frozenset(unconfirmed & names))
+    heads = {view.name: view.head[: wanted(view)] for view in everything.queues}
+    everything = replace(everything, queues=tuple(replace(view, head=heads[view.name]) for view in everything.queues))
+    known = replace(
+        everything,
+        queues=tuple(replace(view, head=None) if wanted(view) else view for view in everything.queues),
+    )
+    while missing := heads_to_read(known):
+        assert all(view.head is None for view in known.queues if view.name in missing)
+        known = replace(
+            known,
+            queues=tuple(
+                replace(view, head=heads[view.name]) if view.name in missing else view for view in known.queues
+            ),
+        )
+    with_all, with_some = plan_admission(everything), plan_admission(known)
+    assert with_some.admit == with_all.admit
+    assert with_some.credits == with_all.credits
 
 
 @given(_snapshots())

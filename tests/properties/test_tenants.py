@@ -15,7 +15,7 @@ from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
 from controller.core.job import Job, JobState, replace
 from controller.core.tenants import in_turns
 from controller.ports import InsertJob, UpdateJob
-from tests.store.engines import BODY, NOON, STORE_ID, queued
+from tests.store.engines import BODY, NOON, STORE_ID, head, queued
 
 TENANTS = "abcde"
 HELD = "held:1"
@@ -52,9 +52,7 @@ class Service:
             assert all(await self.store.commit(writes))
 
     async def plan(self, sends: int) -> list[Job]:
-        rows = await self.store.backlog(
-            "high", limit=sends, now=0.0, without_definitions=[HELD], after_tenant=self.last
-        )
+        rows = await head(self.store, limit=sends, without_definitions=[HELD], after_tenant=self.last)
         chosen = in_turns(rows, sends)
         if chosen:
             await self.store.commit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from controller import gate
@@ -13,6 +14,7 @@ from controller.core import throttle_noise
 from controller.core.job import Job
 from controller.core.sharing import FairTurns
 from controller.holds import DENIED_PAIRS_MIN, STOPPED_PAUSE_S, HoldBook, Pair, Pause
+from controller.ports import HeadOf
 from controller.stages import admit
 from tests.simulation.ablation_switches import both, put
 
@@ -30,14 +32,14 @@ def _as_they_come(rows: Sequence[Job], limit: int) -> list[Job]:
 
 no_tenants = both(put(backlog.Backlog, "next_rows", _first_by_rank), put(admit, "in_turns", _as_they_come))
 
-_BACKLOG = SqliteStore.backlog
+_HEADS = SqliteStore.heads
 
 
-async def _from_the_first(self: SqliteStore, job_queue: str, **options: Any) -> Any:
-    return await _BACKLOG(self, job_queue, **{**options, "after_tenant": None})
+async def _from_the_first(self: SqliteStore, asked: Sequence[HeadOf], *, now: float) -> Any:
+    return await _HEADS(self, [replace(each, after_tenant=None) for each in asked], now=now)
 
 
-rounds_begin_anew = put(SqliteStore, "backlog", _from_the_first)
+rounds_begin_anew = put(SqliteStore, "heads", _from_the_first)
 
 
 def _each_denial_counts(self: HoldBook, pair: Pair) -> None:

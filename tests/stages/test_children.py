@@ -27,6 +27,7 @@ from controller.ports import ChildPage, InsertJob
 from controller.stages.track import Track
 from tests.stages.conftest import ManualClock
 from tests.stages.test_long_turns import request
+from tests.store.engines import head
 
 Answer = ChildPage | Exception
 
@@ -237,7 +238,7 @@ async def bench(
         drain=drain,
     )
     await store.commit([InsertJob(job=request(1, array_size=10), body="{}")])
-    (job,) = await store.backlog(request(1).job_queue, now=clock.now(), limit=1)
+    (job,) = await head(store, request(1).job_queue, now=clock.now(), limit=1)
     (job,) = await ledger.record([(job, Admitted())])
     await ledger.record([(job, Accepted(job_id="id-1", job_arn=None))])
     await track.load()

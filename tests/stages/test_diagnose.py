@@ -26,6 +26,7 @@ from controller.ports import InsertJob
 from controller.stages.diagnose import ASK_S_MAX, CALLS_S, DENIED_S, JOBS_TOLD_MAX, SETTLED_S, Diagnose
 from tests.stages.conftest import ManualClock
 from tests.stages.test_long_turns import request
+from tests.store.engines import head
 
 STUCK_S = 600.0
 CAPACITY = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested"
@@ -104,7 +105,7 @@ class Bench:
         for number in numbers:
             new = replace(request(number), **members)
             await self.store.commit([InsertJob(job=new, body="{}")])
-            (job,) = await self.store.backlog(new.job_queue, now=self.clock.now(), limit=1)
+            (job,) = await head(self.store, new.job_queue, now=self.clock.now(), limit=1)
             (job,) = await self.ledger.record([(job, Admitted())])
             (job,) = await self.ledger.record([(job, Accepted(job_id=f"id-{number}", job_arn=None))])
             self.batch.jobs[f"id-{number}"] = Observation(job_id=f"id-{number}", status=BatchStatus.RUNNABLE)

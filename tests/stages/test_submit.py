@@ -20,7 +20,7 @@ from controller.ledger import Ledger
 from controller.lookup import LookUp
 from controller.loop import Drain
 from controller.metrics import Metrics
-from controller.ports import InsertJob, SubmittedJob
+from controller.ports import HeadOf, InsertJob, SubmittedJob
 from controller.stages.admit import Admit
 from controller.stages.submit import Submit
 from tests.stages.conftest import ManualClock
@@ -123,6 +123,37 @@ async def test_the_first_job_of_a_queue_is_counted_under_its_name(
     await store.commit([InsertJob(job=request(1), body="{}")])
     await bench.turn()
     assert metrics.submissions_total.labels(job_queue="high", outcome="accepted")._value.get() == 1
+
+
+async def test_a_turn_reads_the_heads_of_those_whose_turn_may_come(
+    bench: Bench, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many job queues have a backlog: 20 sends ahead at 40 a second can fall on 20 of them. Where those have
+    nothing that may be sent, others are asked for, in few reads."""
+    asked: list[Sequence[HeadOf]] = []
+    read = store.heads
+
+    def recorded(heads: Sequence[HeadOf], *, now: float) -> Any:
+        asked.append(heads)
+        return read(heads, now=now)
+
+    monkeypatch.setattr(store, "heads", recorded)
+    names = [f"queue-{n:03}" for n in range(300)]
+    await store.commit(
+        [
+            InsertJob(job=replace(request(n), job_queue=name, job_queue_ref=name), body="{}")
+            for n, name in enumerate(names)
+        ]
+    )
+    await bench.turn()
+    assert len(bench.batch.sent) == 20
+    assert [len(heads) for heads in asked] == [20]
+    asked.clear()
+    for name in names[20:250]:
+        await bench.holds.hold(name, "bwa:3", reason="access_denied", detail="no")
+    await bench.turn()
+    assert len(bench.batch.sent) == 40
+    assert [len(heads) for heads in asked] == [20, 20, 40, 80, 120]
 
 
 async def test_one_request_of_a_held_pair_is_let_through_however_often_admission_turns(
@@ -238,6 +269,32 @@ async def test_the_denied_requests_of_one_producer_stop_nobody_else_for_long(
     assert fine == 100
     assert bench.holds.stopped_by is None
     assert {row.state for row in await store.usage() if row.job_queue == "low"} <= {JobState.QUEUED}
+
+
+async def test_a_pair_that_is_allowed_does_not_stand_behind_many_that_are_not(
+    bench: Bench, store: SqliteStore, clock: ManualClock
+) -> None:
+    """While submission is stopped, requests of eight pairs are tried at the same time; that one of them is denied sends
+    none of the others back."""
+    bench.batch.denies = "denied"
+
+    async def add(*numbers: int) -> None:
+        for number in numbers:
+            name = f"denied-{number}"
+            job = replace(request(number), job_queue=name, job_queue_ref=name, batch_job_name=name)
+            await store.commit([InsertJob(job=job, body="{}")])
+
+    await add(1, 2, 3)
+    await bench.turn()
+    assert bench.holds.stopped_by is Pause.DENIED
+    await add(*range(4, 16))
+    await store.commit([InsertJob(job=replace(request(99), batch_job_name="fine"), body="{}")])
+    for tried in (8, 13):
+        clock.move(STOPPED_PAUSE_S)
+        await bench.turn()
+        assert len(bench.batch.sent) == 3 + tried
+    assert "fine" in bench.batch.sent
+    assert bench.holds.stopped_by is None
 
 
 async def test_denial_of_everything_is_told_as_not_ready_and_of_one_pair_is_not(

@@ -17,7 +17,7 @@ from controller.adapters.runner import InlineRunner, ThreadRunner
 from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
 from controller.core.events import FINAL, Event
 from controller.core.job import BatchStatus, Job, JobState
-from controller.ports import InsertJob, JobStore, RowKey, Runner, UpdateJob
+from controller.ports import HeadOf, InsertJob, JobStore, RowKey, Runner, UpdateJob
 
 STORE_ID = "0123456789abcdef" * 2
 SOURCE = "https://sqs.eu-west-1.amazonaws.com/123456789012/requests"
@@ -146,3 +146,11 @@ async def update(store: JobStore, *jobs: Job) -> list[Job]:
 
 async def load(store: JobStore, key: RowKey) -> Job:
     return (await store.load([key]))[key]
+
+
+async def head(
+    store: JobStore, job_queue: str = "high", *, limit: int = 100, now: float = 0.0, **options: Any
+) -> Sequence[Job]:
+    """The head of one job queue's backlog."""
+    (rows,) = await store.heads([HeadOf(job_queue=job_queue, limit=limit, **options)], now=now)
+    return rows

@@ -13,8 +13,8 @@ import pytest
 
 from controller.adapters.store.sqlite_file import connect_sqlite
 from controller.core.errors import StoreUnavailable
-from controller.ports import InsertJob, StoreIdentity, UpdateJob
-from tests.store.engines import BODY, SqliteEngine, accepted, insert, queued, tracked, uid
+from controller.ports import HeadOf, InsertJob, StoreIdentity, UpdateJob
+from tests.store.engines import BODY, SqliteEngine, accepted, head, insert, queued, tracked, uid
 
 
 class FaultyConnection(sqlite3.Connection):
@@ -118,7 +118,7 @@ async def test_failed_reads_are_store_unavailable(engine: SqliteEngine, failure:
     questions = (
         store.usage,
         lambda: store.load([job.key]),
-        lambda: store.backlog("high", limit=1, now=0.0),
+        lambda: store.heads([HeadOf(job_queue="high", limit=1)], now=0.0),
         store.oldest_backlog,
         lambda: store.tracked(after=job.key, limit=1),
         lambda: store.closing(0.0, limit=1),
@@ -149,7 +149,7 @@ async def test_aging_that_was_not_stored_is_not_used(engine: SqliteEngine) -> No
 
     await insert(store, queued(2, job_name="new", received_at=100.0, priority=1))
 
-    assert [job.job_name for job in await store.backlog("high", limit=9, now=0.0)] == ["old", "new"]
+    assert [job.job_name for job in await head(store, "high")] == ["old", "new"]
 
 
 async def test_full_disk(engine: SqliteEngine) -> None:

@@ -23,6 +23,7 @@ from tests.store.engines import (
     doubted,
     ended,
     finished,
+    head,
     queued,
     submitting,
     tracked,
@@ -155,7 +156,7 @@ async def compare(store: AuditedStore, model: Model) -> None:
         here = [row for row in waiting if row.job_queue == job_queue]
         ranked = sorted(here, key=lambda row: (row.received_at - row.priority * 7.0, row.key))
         open_rows = [row for row in ranked if row.cancel_requested_at is None]
-        offered = await store.backlog(job_queue, limit=99, now=0.0)
+        offered = await head(store, job_queue)
         assert sorted(offered, key=ranked.index) == open_rows
         for tenant in ("t0", "t1", "t2"):
             assert [row for row in offered if row.tenant == tenant] == [r for r in open_rows if r.tenant == tenant]

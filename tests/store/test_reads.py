@@ -16,6 +16,7 @@ from tests.store.engines import (
     doubted,
     ended,
     finished,
+    head,
     insert,
     queued,
     submitting,
@@ -26,7 +27,7 @@ from tests.store.engines import (
 
 
 async def order(store: AuditedStore, job_queue: str = "high", **options) -> list[str]:
-    return [job.job_name for job in await store.backlog(job_queue, **({"limit": 100, "now": 0.0} | options))]
+    return [job.job_name for job in await head(store, job_queue, **options)]
 
 
 async def test_backlog_ranks_priority_against_waiting(store: AuditedStore) -> None:

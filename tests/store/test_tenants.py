@@ -17,13 +17,13 @@ from controller.adapters.store.sqlite_file import connect_sqlite, migrate, migra
 from controller.core.job import Job, JobState, replace
 from controller.core.tenants import in_turns
 from controller.ports import InsertJob
-from tests.store.engines import BODY, NOON, STORE_ID, AuditedStore, finished, insert, queued, submitting, update
+from tests.store.engines import BODY, NOON, STORE_ID, AuditedStore, finished, head, insert, queued, submitting, update
 
 OTHER = "https://sqs.eu-west-1.amazonaws.com/123456789012/others"
 
 
 async def _names(store: AuditedStore, **options) -> list[str]:
-    return [job.job_name for job in await store.backlog("high", **({"limit": 100, "now": 0.0} | options))]
+    return [job.job_name for job in await head(store, **options)]
 
 
 async def _of_tenants(store: AuditedStore, tenants: str) -> None:
@@ -68,7 +68,7 @@ async def test_a_tenant_whose_rows_may_not_be_sent_blocks_nobody(store: AuditedS
         *(queued(20 + n, tenant="expired", expires_at=NOON) for n in range(4)),
         *(queued(30 + n, job_name=f"b{n}", tenant="b") for n in range(2)),
     )
-    rows = await store.backlog("high", limit=6, now=NOON, without_definitions=["held:1"])
+    rows = await head(store, limit=6, now=NOON, without_definitions=["held:1"])
     assert [job.job_name for job in in_turns(rows, 6)] == ["b0", "a0", "b1", "a1", "a2", "a3"]
 
 
@@ -78,7 +78,7 @@ async def test_there_are_rows_for_every_turn(store: AuditedStore, limit: int) ->
     await _of_tenants(
         store, "".join(letter * count for letter, count in zip("abcdef", (1, 2, 3, 5, 30, 1), strict=True))
     )
-    rows = await store.backlog("high", limit=limit, now=0.0)
+    rows = await head(store, limit=limit)
     assert min(limit, 42) <= len(rows) <= 2 * limit + 6
     order = in_turns(rows, limit)
     assert len(order) == min(limit, 42)
@@ -150,7 +150,7 @@ async def test_a_plan_costs_the_same_whatever_waits() -> None:
     async def cost(tenants: int, rows_each: int) -> int:
         store, steps = await _filled(tenants, rows_each)
         for after in (None, f"t{tenants // 2}", "t0"):
-            rows = await store.backlog("high", limit=20, now=0.0, after_tenant=after)
+            rows = await head(store, limit=20, after_tenant=after)
             assert len(in_turns(rows, 20)) == 20
         await store.close()
         return steps["taken"]

@@ -31,6 +31,7 @@ from controller.core.errors import StoreMismatch, StoreUnavailable
 from controller.core.job import Job, RowKey
 from controller.ports import (
     Block,
+    HeadOf,
     Hold,
     OutboxRow,
     RememberCancel,
@@ -317,27 +318,19 @@ class SqliteStore:
             for source, job_queue, state, status, is_in_doubt, is_array, count in await self._rows(sql)
         ]
 
-    async def backlog(
-        self,
-        job_queue: str,
-        *,
-        limit: int,
-        now: float,
-        without_definitions: Sequence[str] = (),
-        after_tenant: str | None = None,
-    ) -> Sequence[Job]:
-        def read() -> list[Job]:
-            names = self._names
-            queue = names.job_queues.find(job_queue)
-            if queue is None:
-                return []
-            found = [names.job_definitions.find(name) for name in without_definitions]
-            excluded = [identifier for identifier in found if identifier is not None]
-            after = None if after_tenant is None else names.tenants.find(after_tenant)
-            backlog = Backlog(self._connection, job_queue=queue, now=now, excluded=excluded)
-            return self._decoded(backlog.next_rows(after, limit))
+    async def heads(self, asked: Sequence[HeadOf], *, now: float) -> Sequence[Sequence[Job]]:
+        return await self._run(lambda: [self._head(each, now) for each in asked])
 
-        return await self._run(read)
+    def _head(self, asked: HeadOf, now: float) -> list[Job]:
+        names = self._names
+        queue = names.job_queues.find(asked.job_queue)
+        if queue is None:
+            return []
+        found = [names.job_definitions.find(name) for name in asked.without_definitions]
+        excluded = [identifier for identifier in found if identifier is not None]
+        after = None if asked.after_tenant is None else names.tenants.find(asked.after_tenant)
+        backlog = Backlog(self._connection, job_queue=queue, now=now, excluded=excluded)
+        return self._decoded(backlog.next_rows(after, asked.limit))
 
     async def backlog_tenants(self) -> Mapping[str, int]:
         return {self._names.job_queues.name_of(queue): count for queue, count in await self._rows(TENANTS)}
