@@ -27,7 +27,7 @@ from controller.core.errors import (
     Unavailable,
     Unexpected,
 )
-from controller.core.job import Job, QueueStatus, RowKey
+from controller.core.job import Job, RowKey
 from controller.core.lifecycle import (
     Accepted,
     Fact,
@@ -43,6 +43,7 @@ from controller.lookup import LookUp
 from controller.loop import Backoff, Drain, guarded
 from controller.metrics import Metrics
 from controller.ports import BatchApi, Clock, JobStore
+from controller.queue_questions import QueueQuestions
 
 LOOK_UP_FRESH_S: Final = 5.0
 """A look-up counts as the one before a send only if the send begins within this (or within three slots of a
@@ -89,7 +90,7 @@ class Submit:
         self._timeout_s = timeout_s
         self._in_hand: set[RowKey] = set()
         self._unreachable = Backoff(chance)
-        self._queues = _QueueQuestions(batch=batch, budgets=budgets, clock=clock, health=health)
+        self._queues = QueueQuestions(batch=batch, budgets=budgets, clock=clock, health=health)
         self._log = structlog.get_logger(stage="submit")
 
     async def turn(self, tasks: anyio.abc.TaskGroup) -> float | None:
@@ -297,35 +298,3 @@ def _judged(fact: Fact) -> str | None:
             return "a request was refused for a reason of its own"
         case _:
             return None
-
-
-class _QueueQuestions:
-    """DescribeJobQueues for queues that refused: one call answers all who were refused before it began."""
-
-    def __init__(self, *, batch: BatchApi, budgets: Budgets, clock: Clock, health: Health) -> None:
-        self._batch = batch
-        self._budgets = budgets
-        self._clock = clock
-        self._health = health
-        self._locks: dict[str, anyio.Lock] = {}
-        self._answers: dict[str, tuple[float, QueueStatus | None]] = {}
-
-    async def ask(self, queue: str) -> QueueStatus | None:
-        """The queue's state as of now or later; None: Batch does not know it. Raises OutwardError's kinds."""
-        asked_at = self._clock.monotonic()
-        async with self._locks.setdefault(queue, anyio.Lock()):
-            began_at, status = self._answers.get(queue, (-1.0, None))
-            if began_at >= asked_at:
-                return status
-            await self._budgets.acquire(Purpose.LIST)
-            began_at = self._clock.monotonic()
-            with self._health.watched("batch:DescribeJobQueues"):
-                try:
-                    found = await self._batch.describe_job_queues([queue])
-                except Throttled:
-                    self._budgets.throttled(Purpose.LIST)
-                    raise
-            self._budgets.succeeded(Purpose.LIST)
-            status = next((each for each in found if queue in (each.name, each.arn)), None)
-            self._answers[queue] = (began_at, status)
-            return status

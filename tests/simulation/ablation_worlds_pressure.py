@@ -12,6 +12,10 @@ from tests.simulation.scenario import QUEUE_URL, Disruption, Scenario, Sent
 
 FLOOD = 150
 """Requests of the one that floods; the others have a tenth of it together."""
+MADE_UP = 300
+"""Job queues that there are not, twenty a second."""
+BACKLOG = 120
+"""Requests for the one that there is."""
 FLOODING = "source-0"
 MODEST = "source-1"
 
@@ -119,6 +123,31 @@ def denied_pairs(scenario: Scenario) -> Scenario:
     )
     denied = tuple(Disruption(at=0.0, kind="pair_denied", for_s=150.0, what=job_queue) for job_queue in theirs)
     return replace(made, disruptions=denied)
+
+
+def made_up_names(scenario: Scenario) -> Scenario:
+    """One producer names a job queue of its own in every request, and there is none; another one's backlog is for a
+    job queue that there is."""
+    made = with_settings(
+        calm(scenario),
+        intake={"backlog_high": 2_000, "backlog_low": 1_000, "backlog_max": 4_000},
+        submit={"rate_per_s": 20.0, "concurrency": 32},
+        aws={"total_rate_per_s": 48.0},
+        list={"rate_per_s": 5.0},
+        queues={"*": {"max_in_flight": 10_000, "max_waiting": 10_000}},
+    )
+    source = made.sources[0]
+    sent = [_request(0.1, source, "open", number) for number in range(10)]
+    for number in range(10, 10 + MADE_UP):
+        sent.append(replace(_request(2.0 + number / 20, source, f"made-up-{number}", number), kind="no_queue"))
+    sent += [_request(5.0, source, "open", 10 + MADE_UP + number) for number in range(BACKLOG)]
+    return replace(
+        made,
+        job_queues={"open": None},
+        requests=tuple(sorted(sent, key=lambda each: each.at)),
+        profile=replace(made.profile, batch_rate_per_s=None),
+        faults_end_s=2.0 + MADE_UP / 20,
+    )
 
 
 def noisy(scenario: Scenario) -> Scenario:

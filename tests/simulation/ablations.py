@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from controller import application
+from controller import application, queue_questions
 from controller.adapters import batch
 from controller.budgets import Budgets
 from controller.core import polling
@@ -24,6 +24,7 @@ from controller.core.hints import HintBook
 from controller.core.pacing import Pace
 from controller.holds import HoldBook
 from controller.lookup import LookUp
+from controller.metrics import Metrics
 from controller.stages import track
 from controller.stages.diagnose import Diagnose
 from controller.stages.expire import Expire
@@ -85,6 +86,7 @@ NUMBERS: Final[Mapping[str, str]] = {
     checkers_pressure.USED: "3",
     checkers_pressure.NO_QUEUE: "3",
     checkers_pressure.THEIRS: "7",
+    checkers_pressure.MADE_UP: "7",
     checkers_tenants.TURNS: "7",
     checkers_tenants.OPEN: "7",
 }
@@ -358,7 +360,7 @@ ABLATIONS: Final = (
         off=put(Submit, "turn", off.in_hand_after_the_read),
         bend=called(throttle=0.4),
         inside=off.late_answers,
-        seed=9,
+        seed=17,
         note="the store's answers come late, in any order",
     ),
     Ablation(
@@ -732,7 +734,24 @@ ABLATIONS: Final = (
         promise=checkers_pressure.THEIRS,
         off=pressure_off.each_denial_counts,
         bend=pressure.denied_pairs,
-        seed=2,
+    ),
+    Ablation(
+        name="unconfirmed",
+        safeguard="Job queues that Batch has not confirmed have one place in the turns together",
+        where="core/admission.py",
+        without="each has its own",
+        promise=checkers_pressure.MADE_UP,
+        off=put(Metrics, "knows_queue", lambda self, job_queue: True),
+        bend=pressure.made_up_names,
+    ),
+    Ablation(
+        name="shared-question",
+        safeguard="One DescribeJobQueues call asks for all job queues that refused",
+        where="queue_questions.py",
+        without="each is asked for in its own",
+        promise=checkers_pressure.MADE_UP,
+        off=put(queue_questions, "DESCRIBE_QUEUES_MAX", 1),
+        bend=pressure.made_up_names,
     ),
     Ablation(
         name="turns",

@@ -21,6 +21,12 @@ NO_QUEUE: Final = "a terminate waits for no backlog"
 
 THEIRS: Final = "who is denied stops nobody else"
 
+MADE_UP: Final = "made-up names take one place in the turns"
+MADE_UP_MIN: Final = 100
+"""Requests for job queues that there are not, from which on the others' rate is judged."""
+PLACE: Final = 0.4
+"""Of the submit rate, for the only job queue that there is: half of it, less what learning its backlog takes."""
+
 DENIED_AFTER_S: Final = 20.0
 """By then a stop is over that the first denials brought, as nothing had been accepted before them."""
 SENT_WITHIN_S: Final = 6.0
@@ -103,8 +109,29 @@ def denied_pairs_stop_nobody_else(world: SimWorld) -> Iterator[str]:
             return
 
 
+def made_up_names_take_one_place(world: SimWorld) -> Iterator[str]:
+    """However many job queues requests name that there are not, the one that there is gets its turns as beside one
+    other: its backlog is sent at nearly half the submit rate."""
+    scenario = world.scenario
+    faults = scenario.call_faults or scenario.service_faults or scenario.network_faults or scenario.disruptions
+    if faults or scenario.kill_at_steps or scenario.scripted or scenario.profile.batch_rate_per_s is not None:
+        return
+    made_up = sum(sent.kind == "no_queue" for sent in world.sent.values())
+    if len(scenario.job_queues) != 1 or made_up < MADE_UP_MIN:
+        return
+    backlog = [sent.at for sent in world.sent.values() if sent.kind == "submit"]
+    came_at = EPOCH + max(backlog)
+    times = [job.at for job in world.sim.history.jobs if job.at > came_at]
+    if len(times) < len(backlog) / 2:
+        return
+    rate = len(times) / (max(times) - came_at) / world.settings.submit.rate_per_s
+    if rate < PLACE:
+        yield f"{MADE_UP}: a backlog was sent at {rate:.0%} of the submit rate, {PLACE:.0%} is its place"
+
+
 CHECKERS: Final[tuple[Callable[[SimWorld], Iterator[str]], ...]] = (
     noise_is_no_limit,
     a_terminate_waits_for_no_backlog,
     denied_pairs_stop_nobody_else,
+    made_up_names_take_one_place,
 )
