@@ -305,9 +305,9 @@ async def test_unused_definitions_are_forgotten(tmp_path: Path) -> None:
         return [name for (name,) in connection.execute("SELECT name FROM job_definitions ORDER BY name")]
 
     with sqlite3.connect(path) as connection:
-        forget_unused(connection, definitions_kept=3, tenants_kept=9)
+        forget_unused(connection, {"job_definitions": 3})
         assert names() == ["d:0", "d:1", "d:2"]
-        forget_unused(connection, definitions_kept=2, tenants_kept=9)
+        forget_unused(connection, {"job_definitions": 2})
         assert names() == ["d:0", "d:1"]
     connection.close()
 

@@ -115,16 +115,15 @@ def test_turns_are_found_by_index() -> None:
     connection.close()
 
 
-async def _filled(tenants: int, rows_each: int) -> tuple[SqliteStore, Counter[str]]:
-    """A store with a flood, and a counter of the steps that its engine takes."""
-    steps: Counter[str] = Counter()
+async def _counted(steps: Counter[str]) -> SqliteStore:
+    """A store that counts, by tens, the steps that its engine takes."""
 
     def connect(path: str) -> sqlite3.Connection:
         connection = connect_sqlite(path)
         connection.set_progress_handler(lambda: steps.update(taken=1), 10)
         return connection
 
-    store = await open_sqlite_store(
+    return await open_sqlite_store(
         "sqlite:///:memory:",
         runner=InlineRunner(),
         sinks_of=lambda name: (),
@@ -132,6 +131,12 @@ async def _filled(tenants: int, rows_each: int) -> tuple[SqliteStore, Counter[st
         random_id=lambda: STORE_ID,
         connect=connect,
     )
+
+
+async def _filled(tenants: int, rows_each: int) -> tuple[SqliteStore, Counter[str]]:
+    """A store with a flood, and its counter."""
+    steps: Counter[str] = Counter()
+    store = await _counted(steps)
     number = 0
     for _ in range(rows_each):
         writes = []
@@ -181,17 +186,40 @@ def test_the_number_of_tenants_is_bounded() -> None:
     connection.close()
 
 
-async def test_names_without_a_row_are_forgotten(tmp_path: Path) -> None:
-    """Once there are more than are kept, when the store is opened; a tenant with rows keeps its name."""
+def test_names_without_a_row_are_forgotten() -> None:
+    """Once there are more than are kept, when the store is opened; what has rows keeps its name."""
     connection = connect_sqlite(":memory:")
     migrate(connection, ":memory:", migrations())
     for number in range(4):
         connection.execute("INSERT INTO tenants (name) VALUES (?)", (f"t{number}",))
-    forget_unused(connection, definitions_kept=9, tenants_kept=9)
+        connection.execute("INSERT INTO job_queues (name, aging_s) VALUES (?, 60.0)", (f"q{number}",))
+    forget_unused(connection, {"tenants": 9, "job_queues": 9})
     assert connection.execute("SELECT count(*) FROM tenants").fetchone() == (5,)
-    forget_unused(connection, definitions_kept=9, tenants_kept=4)
+    assert connection.execute("SELECT count(*) FROM job_queues").fetchone() == (4,)
+    forget_unused(connection, {"tenants": 4, "job_queues": 3})
     assert connection.execute("SELECT name FROM tenants").fetchall() == [("",)]
+    assert connection.execute("SELECT name FROM job_queues").fetchall() == []
     connection.close()
+
+
+async def test_reads_pass_over_job_queues_that_nothing_waits_for() -> None:
+    """Requests may make up job queues for days: what has no row that waits costs a scrape nothing."""
+
+    async def cost(made_up: int) -> int:
+        steps: Counter[str] = Counter()
+        store = await _counted(steps)
+        jobs = [
+            finished(queued(number, job_queue=f"made-up-{number}"), JobState.CANCELLED) for number in range(made_up)
+        ]
+        await store.commit([InsertJob(job=job, body="") for job in jobs])
+        await insert(store, queued(made_up, job_queue="high", received_at=NOON))
+        steps.clear()
+        assert await store.oldest_backlog() == {"high": NOON}
+        assert await store.backlog_tenants() == {"high": 1}
+        await store.close()
+        return steps["taken"]
+
+    assert await cost(2_000) <= await cost(2) + 1
 
 
 # --- an older store -----------------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ ROWS: Final = (
 )
 TENANTS: Final = f"""
     WITH RECURSIVE waiting (queue, tenant) AS (
-        SELECT id, (SELECT tenant FROM jobs INDEXED BY jobs_backlog WHERE job_queue = id AND state = 0
-            AND cancel_requested_at IS NULL ORDER BY tenant DESC LIMIT 1) FROM job_queues
+        SELECT queue, (SELECT tenant FROM jobs INDEXED BY jobs_backlog WHERE job_queue = queue AND state = 0
+            AND cancel_requested_at IS NULL ORDER BY tenant DESC LIMIT 1)
+            FROM (SELECT DISTINCT job_queue AS queue FROM usage WHERE state = 0)
         UNION ALL
         SELECT queue, ({NEXT_TENANT.replace("job_queue = ?", "job_queue = queue").replace("< ?", "< waiting.tenant")})
             FROM waiting WHERE tenant IS NOT NULL

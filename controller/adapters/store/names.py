@@ -13,12 +13,12 @@ from typing import Final
 
 AGING_S_DEFAULT: Final = 60.0
 """Until ``set_aging`` says otherwise; the default of ``queues.aging_s``."""
-DEFINITIONS_KEPT: Final = 10_000
-"""More job definitions than this, and those without a row are forgotten when the store is opened."""
 TENANTS_MAX: Final = 10_000
 """Tenants with a name of their own. Whoever comes after shares one of ``TENANTS_SHARED`` names, until a start finds
 names that no row has any more."""
 TENANTS_SHARED: Final = 256
+KEPT: Final = {"job_definitions": 10_000, "job_queues": 1_000, "tenants": TENANTS_MAX // 2}
+"""More of these than so many, and those without a row are forgotten when the store is opened."""
 
 
 class Names:
@@ -174,15 +174,13 @@ class Vocabulary:
             self._is_sure = True
 
 
-def forget_unused(connection: sqlite3.Connection, *, definitions_kept: int, tenants_kept: int) -> None:
-    """Job definitions are revised for ever, and tenants come and go: those that no row names any more are dropped once
-    there are more than are kept."""
-    for table, column, kept in (
-        ("job_definitions", "job_definition", definitions_kept),
-        ("tenants", "tenant", tenants_kept),
-    ):
+def forget_unused(connection: sqlite3.Connection, kept: Mapping[str, int] = KEPT) -> None:
+    """Job definitions are revised for ever, tenants come and go, job queues may be made up: those that no row names any
+    more are dropped once there are more than are kept."""
+    for table, count in kept.items():
         (known,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - names given here
-        if known > kept:
+        if known > count:
+            column = table.removesuffix("s")
             connection.execute(
                 f"DELETE FROM {table} WHERE id <> 0 AND id NOT IN (SELECT {column} FROM jobs)"  # noqa: S608
             )

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from controller.adapters.store.backlog import TENANTS, Backlog
 from controller.adapters.store.group import Answer, GroupCommit
-from controller.adapters.store.names import DEFINITIONS_KEPT, TENANTS_MAX, Vocabulary, forget_unused
+from controller.adapters.store.names import Vocabulary, forget_unused
 from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, unpack_id
 from controller.adapters.store.sqlite_file import (
     Connect,
@@ -78,8 +78,8 @@ _TRACKED: Final = (
     "first_missed_at IS NOT NULL FROM jobs INDEXED BY jobs_in_flight WHERE state = 2 AND key > ? ORDER BY key LIMIT ?"
 )
 _OLDEST: Final = (
-    "SELECT id, (SELECT min(received_at) FROM jobs INDEXED BY jobs_waiting "
-    "WHERE job_queue = job_queues.id AND state = 0) FROM job_queues"
+    "SELECT queue, (SELECT min(received_at) FROM jobs INDEXED BY jobs_waiting "
+    "WHERE job_queue = queue AND state = 0) FROM (SELECT DISTINCT job_queue AS queue FROM usage WHERE state = 0)"
 )
 _PRUNABLE: Final = (
     "SELECT key FROM jobs INDEXED BY jobs_finished WHERE finished_at IS NOT NULL AND finished_at < ? "
@@ -141,7 +141,7 @@ def _prepare(
             store_id = random_id()
             assert re.fullmatch("[0-9a-f]{32}", store_id), "a store id is 32 hex digits"
             connection.execute("INSERT INTO store (one, store_id) VALUES (1, ?)", (store_id,))
-        forget_unused(connection, definitions_kept=DEFINITIONS_KEPT, tenants_kept=TENANTS_MAX // 2)
+        forget_unused(connection)
         for correction in correct_usage(connection):
             if report is not None:
                 report(correction)
