@@ -33,6 +33,8 @@ GOOD_FOR_S: Final = 600.0
 others say nothing of the permissions as a whole: one of the former must be denied, too."""
 GOOD_PAIRS_MAX: Final = 1_000
 """Pairs known to be allowed that are kept, the latest ones."""
+PAUSES_MAX: Final = 1_000
+"""Beyond these, pauses that are over are forgotten: requests may make up names of job queues."""
 STOPPED_PAUSE_S: Final = 15.0
 """Between requests that find out whether submission may go on."""
 
@@ -227,7 +229,11 @@ class HoldBook:
         if reason in STOPS and self._stopped_by is not reason:
             self._stopped_by = reason
             self._log.error("submission stopped", reason=reason.value)
-        until = self._clock.monotonic() + seconds
+        now = self._clock.monotonic()
+        if len(self._paused_until) > PAUSES_MAX:
+            self._paused_until = {name: until for name, until in self._paused_until.items() if until > now}
+            self._paused_by = {name: by for name, by in self._paused_by.items() if name in self._paused_until}
+        until = now + seconds
         if until >= self._paused_until.get(queue, until):
             self._paused_until[queue], self._paused_by[queue] = until, reason
 

@@ -39,6 +39,8 @@ AHEAD_S: Final = 0.5
 TRIES_AT_ONCE: Final = 8
 """While everything that was tried was denied: pairs of which a request is tried at the same time. One after the other,
 a pair that is allowed could stand behind many that are not."""
+SERVED_MAX: Final = 1_000
+"""Beyond these, whose turn was last is forgotten of job queues without a row: requests may make up names."""
 TRIED_MAX: Final = 1_000
 """Pairs whose latest try is remembered while submission is stopped."""
 
@@ -111,11 +113,17 @@ class Admit:
         if admitted:
             self._holds.tries(map(_pair, admitted) if is_stopped else ())
             await self._ledger.record([(job, Admitted()) for job in admitted])
-            self._served.update((job.job_queue, job.tenant) for job in admitted)
+            self._serve(admitted, snapshot)
             for job in admitted:
                 if self._holds.is_probe(job.job_queue, job.job_definition):
                     self._holds.probed(job.job_queue, job.job_definition)
         return None
+
+    def _serve(self, jobs: Sequence[Job], snapshot: AdmissionSnapshot) -> None:
+        if len(self._served) > SERVED_MAX:
+            names = {view.name for view in snapshot.queues}
+            self._served = {name: tenant for name, tenant in self._served.items() if name in names}
+        self._served.update((job.job_queue, job.tenant) for job in jobs)
 
     def _causes(self, plan: Plan, snapshot: AdmissionSnapshot) -> Iterable[str]:
         """What keeps job queues with a backlog waiting, as far as it is not a budget: those tell of themselves."""

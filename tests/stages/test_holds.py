@@ -6,7 +6,16 @@ import anyio
 import pytest
 
 from controller.adapters.store.sqlite import SqliteStore
-from controller.holds import DENIED_FOR_S, GOOD_FOR_S, PAIR_ANSWER_S, PAIR_PROBE_S_MIN, STOPPED_PAUSE_S, HoldBook, Pause
+from controller.holds import (
+    DENIED_FOR_S,
+    GOOD_FOR_S,
+    PAIR_ANSWER_S,
+    PAIR_PROBE_S_MIN,
+    PAUSES_MAX,
+    STOPPED_PAUSE_S,
+    HoldBook,
+    Pause,
+)
 from tests.stages.conftest import ManualClock
 
 PAIR = ("high", "bwa:3")
@@ -152,6 +161,16 @@ async def test_one_answer_of_batch_s_own_ends_it_for_all_pairs(holds: HoldBook, 
     assert holds.pause_left_s() == 0
     assert not any(holds.submission_paused().values())
     assert holds.probing() == set(pairs)
+
+
+async def test_pauses_of_made_up_job_queues_are_forgotten(holds: HoldBook, clock: ManualClock) -> None:
+    """Requests may make up names for days; what is paused now stays so."""
+    for number in range(3 * PAUSES_MAX):
+        holds.pause(5.0, reason=Pause.UNSORTED, queue=f"made-up-{number}")
+        clock.move(0.1)
+    assert len(holds._paused_until) <= PAUSES_MAX + 1
+    assert len(holds._paused_by) <= PAUSES_MAX + 1
+    assert holds.paused_by(f"made-up-{3 * PAUSES_MAX - 1}") is Pause.UNSORTED
 
 
 async def test_refused_credentials_stop_submission_until_a_request_is_answered(

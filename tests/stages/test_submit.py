@@ -21,7 +21,7 @@ from controller.lookup import LookUp
 from controller.loop import Drain
 from controller.metrics import Metrics
 from controller.ports import HeadOf, InsertJob, SubmittedJob
-from controller.stages.admit import Admit
+from controller.stages.admit import SERVED_MAX, Admit
 from controller.stages.submit import Submit
 from tests.stages.conftest import ManualClock
 from tests.stages.test_long_turns import request
@@ -154,6 +154,21 @@ async def test_a_turn_reads_the_heads_of_those_whose_turn_may_come(
     await bench.turn()
     assert len(bench.batch.sent) == 40
     assert [len(heads) for heads in asked] == [20, 20, 40, 80, 120]
+
+
+async def test_nothing_is_kept_of_job_queues_that_requests_make_up(bench: Bench, store: SqliteStore) -> None:
+    """Each of their requests was sent once and rejected."""
+    bench.batch.failure = Refused("batch:SubmitJob: ClientException")
+    for begin in range(0, 2 * SERVED_MAX, 20):
+        names = [f"made-up-{begin + number}" for number in range(20)]
+        jobs = [
+            replace(request(begin + number), job_queue=name, job_queue_ref=name) for number, name in enumerate(names)
+        ]
+        await store.commit([InsertJob(job=job, body="{}") for job in jobs])
+        await bench.turn()
+    assert len(bench.batch.sent) == 2 * SERVED_MAX
+    assert not await store.usage()
+    assert len(bench.admit._served) <= SERVED_MAX + 20
 
 
 async def test_one_request_of_a_held_pair_is_let_through_however_often_admission_turns(
