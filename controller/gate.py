@@ -61,7 +61,7 @@ class IntakeGate:
 
     def _counts(self, row: UsageRow) -> bool:
         """Rows of held or paused Batch queues wait for something else than for us."""
-        return row.job_queue not in self._holds.held_queues() and not self._limits_of(row.job_queue).paused
+        return not self._holds.is_queue_held(row.job_queue) and not self._limits_of(row.job_queue).paused
 
     def claim(self, source: str, messages: int) -> None:
         """So many are asked for, or received and not committed yet."""

@@ -22,6 +22,8 @@ from controller.ports import Clock, Hold, JobStore, PutHold, ReleaseHold, Write
 PAIR_PROBE_S_MIN: Final = 60.0
 PAIR_PROBE_S_MAX: Final = 900.0
 """A held pair lets one request through after the first, then after twice as long, up to the last."""
+PROBES_PER_S: Final = 2.0
+"""Probes of all held pairs together: whoever has thousands of pairs denied takes no more of the submit rate."""
 PAIR_ANSWER_S: Final = 60.0
 """If what became of that request says nothing of the pair (a throttle, a drain), another is let through after this."""
 DENIED_PAIRS_MIN: Final = 3
@@ -77,6 +79,7 @@ class HoldBook:
         self._clock = clock
         self._on_commit = on_commit
         self._holds: dict[Pair, Hold] = {}
+        self._whole_queues: set[str] = set()
         self._probe_at: dict[Pair, float] = {}
         self._probe_after_s: dict[Pair, float] = {}
         self._probed_until: dict[Pair, float] = {}
@@ -102,17 +105,14 @@ class HoldBook:
 
     # --- questions ------------------------------------------------------------------------------------
 
-    def held_queues(self) -> frozenset[str]:
-        return frozenset(queue for queue, definition in self._holds if not definition)
+    def is_queue_held(self, queue: str) -> bool:
+        """Whether the queue as a whole is."""
+        return queue in self._whole_queues
 
-    def held_definitions(self, queue: str, *, with_probes: bool = True) -> tuple[str, ...]:
-        """Definitions held in this queue that may send no request now; without probes, all that are held."""
+    def held_pairs(self, *, with_probes: bool = True) -> frozenset[Pair]:
+        """Pairs that may send no request now; without probes, all that are held."""
         probing = self.probing() if with_probes else frozenset()
-        return tuple(
-            definition
-            for (held_queue, definition) in sorted(self._holds)
-            if held_queue == queue and definition and (held_queue, definition) not in probing
-        )
+        return frozenset(pair for pair in self._holds if pair[1] and pair not in probing)
 
     def probing(self) -> frozenset[Pair]:
         """Held pairs of which one request may be admitted now: its probe is due, and none is under way."""
@@ -180,6 +180,8 @@ class HoldBook:
         await self._store.commit([write])
         for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until):
             known.pop(pair, None)
+        if not definition:
+            self._whole_queues.discard(queue)
         self._log.info("released", job_queue=queue, job_definition=definition or None, detail=detail)
         self._counted(hold, "released")
         self._on_commit([write])
@@ -188,6 +190,8 @@ class HoldBook:
         pair = (hold.job_queue, hold.job_definition)
         self._holds[pair] = hold
         self._probe_at[pair] = self._clock.monotonic()
+        if not hold.job_definition:
+            self._whole_queues.add(hold.job_queue)
 
     def _probe_failed(self, pair: Pair) -> None:
         """Answers to calls that were under way when the hold began say nothing new."""
@@ -200,6 +204,7 @@ class HoldBook:
             after_s = HOLD_PROBE_S
         else:
             after_s = min(PAIR_PROBE_S_MAX, 2 * self._probe_after_s.get(pair, PAIR_PROBE_S_MIN / 2))
+            after_s = max(after_s, len(self._holds) / PROBES_PER_S)
             if self._stopped_by is Pause.DENIED:
                 # The permissions are at fault, and are mended for all pairs at once: each gets its turn, none for long.
                 after_s = min(after_s, max(PAIR_PROBE_S_MIN, STOPPED_PAUSE_S * len(self._holds)))

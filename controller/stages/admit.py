@@ -167,7 +167,7 @@ class Admit:
         free = self._free_sends(undoubted)
         if in_doubt >= limits.IN_DOUBT_MAX:
             free = min(free, 1 - min(1, undoubted))
-        held = {name: self._holds.held_definitions(name, with_probes=with_probes) for name in counts}
+        held = self._holds.held_pairs(with_probes=with_probes)
         snapshot = AdmissionSnapshot(
             queues=tuple(self._view(name, counts[name], free) for name in sorted(counts)),
             free_sends=free,
@@ -175,22 +175,23 @@ class Admit:
             undoubted=undoubted,
             credits=self._credits,
             now=self._clock.now(),
-            held_definitions=frozenset((name, definition) for name in held for definition in held[name]),
+            held_definitions=held,
             unconfirmed=frozenset(name for name in counts if not self._is_confirmed(name)),
         )
         while unread := heads_to_read(snapshot):
-            snapshot = await self._with_heads(snapshot, unread, held)
+            snapshot = await self._with_heads(snapshot, unread)
         return snapshot
 
-    async def _with_heads(
-        self, snapshot: AdmissionSnapshot, names: Sequence[str], held: Mapping[str, Sequence[str]]
-    ) -> AdmissionSnapshot:
+    async def _with_heads(self, snapshot: AdmissionSnapshot, names: Sequence[str]) -> AdmissionSnapshot:
+        held: dict[str, list[str]] = {}
+        for name, definition in sorted(snapshot.held_definitions):
+            held.setdefault(name, []).append(definition)
         limits = {view.name: min(snapshot.free_sends, wanted(view)) for view in snapshot.queues}
         asked = [
             HeadOf(
                 job_queue=name,
                 limit=limits[name],
-                without_definitions=held[name],
+                without_definitions=held.get(name, ()),
                 after_tenant=self._served.get(name),
             )
             for name in names
@@ -216,7 +217,7 @@ class Admit:
             in_flight=counts.in_flight,
             waiting=counts.waiting,
             queued=counts.queued,
-            is_held=name in self._holds.held_queues() or self._holds.pause_left_s(name) > 0,
+            is_held=self._holds.is_queue_held(name) or self._holds.pause_left_s(name) > 0,
         )
         return replace(view, head=None) if free > 0 and wanted(view) else view
 

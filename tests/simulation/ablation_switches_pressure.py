@@ -18,12 +18,12 @@ from controller.ports import HeadOf
 from controller.stages import admit
 from tests.simulation.ablation_switches import both, put
 
-_BY_RANK = backlog.ROWS.replace("AND tenant = ? ", "")
+_BY_RANK = backlog.ROWS_BUT.replace("AND tenant = ? ", "")
 
 
 def _first_by_rank(self: backlog.Backlog, after: int | None, limit: int) -> Iterator[Any]:
-    sql = _BY_RANK.replace(":these", ", ".join("?" * len(self._excluded)))
-    return iter(self._connection.execute(sql, (self._job_queue, self._now, *self._excluded, limit)).fetchall())
+    values = (self._job_queue, self._now, self._excluded or "[]", limit)
+    return iter(self._connection.execute(_BY_RANK, values).fetchall())
 
 
 def _as_they_come(rows: Sequence[Job], limit: int) -> list[Job]:

@@ -63,9 +63,9 @@ async def test_one_request_at_a_time_finds_out_whether_a_pair_may_go_on(holds: H
     """While a probe is under way no other row of the pair is admitted, and the probe itself does not go back."""
     await refused(holds)
     clock.move(PAIR_PROBE_S_MIN)
-    assert holds.held_definitions("high") == ()
+    assert holds.held_pairs() == set()
     holds.probed(*PAIR)
-    assert holds.held_definitions("high") == ("bwa:3",)
+    assert holds.held_pairs() == {PAIR}
     assert holds.is_probe(*PAIR)
     assert not holds.is_held(*PAIR)
     clock.move(PAIR_ANSWER_S + 1)
@@ -161,6 +161,22 @@ async def test_one_answer_of_batch_s_own_ends_it_for_all_pairs(holds: HoldBook, 
     assert holds.pause_left_s() == 0
     assert not any(holds.submission_paused().values())
     assert holds.probing() == set(pairs)
+
+
+async def test_thousands_of_held_pairs_are_probed_no_more_than_a_few_hundred(
+    holds: HoldBook, clock: ManualClock
+) -> None:
+    """Whoever has many pairs denied takes two sends a second for probes, not a third of the submit rate."""
+    pairs = [("high", f"denied:{number}") for number in range(4_000)]
+    for pair in pairs:
+        await holds.hold(*pair, reason="unexpected_error", detail="no")
+    probes = 0
+    for _ in range(3_600):
+        clock.move(1.0)
+        for pair in holds.probing():
+            probes += 1
+            await holds.hold(*pair, reason="unexpected_error", detail="no")
+    assert 3_600 <= probes <= 1.3 * 2 * 3_600
 
 
 async def test_pauses_of_made_up_job_queues_are_forgotten(holds: HoldBook, clock: ManualClock) -> None:

@@ -7,6 +7,7 @@ tenant, and in all fewer than four rows per row asked for.
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -17,8 +18,10 @@ _PLACE: Final = "FROM jobs INDEXED BY jobs_backlog WHERE job_queue = ? AND state
 NEXT_TENANT: Final = f"SELECT tenant {_PLACE} AND tenant < ? ORDER BY tenant DESC LIMIT 1"
 ROWS: Final = (
     f"SELECT {JOB_COLUMNS} {_PLACE} AND tenant = ? "
-    "AND (expires_at IS NULL OR expires_at > ?) AND job_definition NOT IN (:these) ORDER BY rank, key LIMIT ?"
+    "AND (expires_at IS NULL OR expires_at > ?) ORDER BY rank, key LIMIT ?"
 )
+ROWS_BUT: Final = ROWS.replace("ORDER", "AND job_definition NOT IN (SELECT value FROM json_each(?)) ORDER")
+"""Without some definitions: one parameter, as their number has no bound."""
 TENANTS: Final = f"""
     WITH RECURSIVE waiting (queue, tenant) AS (
         SELECT queue, (SELECT tenant FROM jobs INDEXED BY jobs_backlog WHERE job_queue = queue AND state = 0
@@ -45,8 +48,7 @@ class Backlog:
         self._connection = connection
         self._job_queue = job_queue
         self._now = now
-        self._excluded = excluded
-        self._rows_sql = ROWS.replace(":these", ", ".join("?" * len(excluded)))
+        self._excluded = json.dumps(excluded) if excluded else None
 
     def next_rows(self, after: int | None, limit: int) -> Iterator[Any]:
         """Rows of JOB_COLUMNS, tenant by tenant, the tenant after ``after`` first: all that ``limit`` turns, one row
@@ -92,5 +94,7 @@ class Backlog:
                 return
 
     def _of(self, tenant: int, count: int) -> Rows:
-        values = (self._job_queue, tenant, self._now, *self._excluded, count)
-        return self._connection.execute(self._rows_sql, values).fetchall()
+        if self._excluded is None:
+            return self._connection.execute(ROWS, (self._job_queue, tenant, self._now, count)).fetchall()
+        values = (self._job_queue, tenant, self._now, self._excluded, count)
+        return self._connection.execute(ROWS_BUT, values).fetchall()
