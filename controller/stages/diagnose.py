@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest, nsmallest
 from typing import Final, TypeVar
 
 import anyio
@@ -57,6 +58,9 @@ CALLS_S: Final = 60.0
 """No call begins later than this in a turn, however long the line for it is. None takes longer than 15 s: so a turn
 stays below what ``/livez`` allows, and yet there is time for four calls as slow as that, those of the first queue."""
 JOBS_TOLD_MAX: Final = 10
+FRONT_DESCRIBED: Final = DESCRIBE_JOBS_MAX // 2
+"""Jobs at the front of a queue that are described. They may be others', or told already: the rest of the call is for
+jobs of ours that were not told yet."""
 HEARD_S: Final = 300.0
 """How long it counts that Batch called a job the one that blocks its queue, without saying so again."""
 HEARD_MAX: Final = 1_000
@@ -270,8 +274,10 @@ class Diagnose:
         front = await self._read("GetJobQueueSnapshot", Purpose.LIST, lambda: self._batch.queue_front(name))
         if front is not None:
             queue.position_of = {job_id: position for position, job_id in enumerate(front, start=1)}
-        longest = sorted(queue.stuck.values(), key=lambda each: -each.for_s)
-        ids = list(dict.fromkeys([*(front or ()), *(each.job_id for each in longest)]))[:DESCRIBE_JOBS_MAX]
+        untold = self._untold(queue)
+        longest = nlargest(DESCRIBE_JOBS_MAX, queue.stuck.values(), key=lambda each: each.for_s)
+        ours = (each.job_id for each in (*untold, *longest))
+        ids = list(dict.fromkeys([*(front or ())[:FRONT_DESCRIBED], *ours]))[:DESCRIBE_JOBS_MAX]
         seen = await self._described(ids)
         head = next(((job_id, cause) for job_id in ids if (cause := _stated(seen, job_id)) is not None), None)
         stated = head[1] if head is not None else stated_cause(queue.heard)
@@ -284,7 +290,7 @@ class Diagnose:
             queue.wait_s = self._first_wait_s(name)
         head_id = head[0] if head is not None else next(iter(front or ()), None)
         await self._tell_queue(name, queue, head_id, is_certain=seen is not None and own is not None)
-        await self._tell_jobs(queue, seen or {})
+        await self._tell_jobs(queue, untold, seen or {})
 
     async def _statuses(self, names: Sequence[str]) -> Mapping[str, QueueStatus] | None:
         found = await self._read(
@@ -388,15 +394,17 @@ class Diagnose:
         self._log.info("job queue is no longer blocked", job_queue=block.job_queue, cause=block.cause)
         self._on_commit([write])
 
-    async def _tell_jobs(self, queue: _Queue, seen: Mapping[str, Seen]) -> None:
+    def _untold(self, queue: _Queue) -> list[Lasting]:
+        """Stuck jobs that were not told yet, those nearest the head first; as many as one call can show."""
         last = QUEUE_FRONT_MAX + 1
-        waiting = [
-            each
-            for each in queue.stuck.values()
-            if (each.key, each.attempts) not in self._told and self._is_stuck_still(each, seen.get(each.job_id))
-        ]
-        waiting.sort(key=lambda each: (queue.position_of.get(each.job_id, last), -each.for_s))
-        told = waiting[:JOBS_TOLD_MAX]
+        return nsmallest(
+            DESCRIBE_JOBS_MAX,
+            (each for each in queue.stuck.values() if (each.key, each.attempts) not in self._told),
+            key=lambda each: (queue.position_of.get(each.job_id, last), -each.for_s),
+        )
+
+    async def _tell_jobs(self, queue: _Queue, untold: Sequence[Lasting], seen: Mapping[str, Seen]) -> None:
+        told = [each for each in untold if self._is_stuck_still(each, seen.get(each.job_id))][:JOBS_TOLD_MAX]
         jobs = await self._store.load([each.key for each in told])
         facts = [
             (jobs[each.key], self._fact(queue, each))

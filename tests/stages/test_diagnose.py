@@ -18,6 +18,7 @@ from controller.core.admission import QueueLimits
 from controller.core.errors import NotAllowed, Throttled
 from controller.core.job import Attempt, BatchStatus, Job, Observation, QueueStatus, RowKey, replace
 from controller.core.lifecycle import Accepted, Admitted, Described
+from controller.core.limits import QUEUE_FRONT_MAX
 from controller.core.polling import Schedule
 from controller.core.waiting import ComputeEnvironment
 from controller.ledger import Ledger
@@ -184,6 +185,28 @@ async def test_a_flood_is_asked_about_per_queue_and_told_at_its_head(bench: Benc
         (job.job_queue, "behind_other_jobs"): 299,
     }
     assert await bench.told("job_queue.blocked") == []
+
+
+async def test_jobs_behind_a_front_of_others_are_told(bench: Bench) -> None:
+    """In a shared queue the hundred at the front may all be somebody else's, for as long as ours wait."""
+    await bench.runnable(1)
+    bench.batch.front = [f"other-{number}" for number in range(QUEUE_FRONT_MAX)]
+    bench.batch.jobs |= {name: Observation(job_id=name, status=BatchStatus.RUNNABLE) for name in bench.batch.front}
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    (stuck,) = await bench.told("job.stuck")
+    assert (stuck["job_id"], stuck["cause"]) == ("id-1", "behind_other_jobs")
+    assert "position" not in stuck
+
+
+async def test_all_jobs_of_a_flood_are_told_in_time(bench: Bench) -> None:
+    """Also those behind the hundred at the front, which were all told before."""
+    await bench.runnable(*range(130))
+    await bench.wait(STUCK_S)
+    for _ in range(130 // JOBS_TOLD_MAX):
+        await bench.diagnose.turn()
+        await bench.wait(ASK_S_MAX)
+    assert len({event["job_id"] for event in await bench.told("job.stuck")}) == 130
 
 
 async def test_a_queue_is_asked_about_ever_more_seldom(bench: Bench) -> None:
