@@ -438,8 +438,8 @@ class JobStore(Protocol):
         """TRACKED rows with a cancel request, by key."""
 
     # publishing and retention
-    async def outbox(self, sink: str, *, limit: int) -> Sequence[OutboxRow]:
-        """The oldest rows of a sink."""
+    async def outbox(self, sink: str, *, limit: int, size_max: int | None = None) -> Sequence[OutboxRow]:
+        """The oldest rows of a sink: ``limit`` of them, or fewer whose bodies have ``size_max`` bytes or more."""
 
     async def outbox_counts(self) -> Mapping[str, int]: ...
 

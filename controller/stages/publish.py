@@ -17,6 +17,9 @@ from controller.metrics import Metrics
 from controller.ports import Clock, DeleteOutbox, EventSink, JobStore
 
 CHUNK: Final = 200
+SIZE: Final = 4 * 1024 * 1024
+"""Bytes of one chunk, and one row more: dead letters may have a megabyte each, and are in memory several times over
+while they are being sent."""
 SEND: Final = "sqs:SendMessageBatch"
 """The one call of today's sinks that can be refused."""
 
@@ -45,7 +48,7 @@ class Publish:
             return await self._turn()
 
     async def _turn(self) -> float | None:
-        rows = await self._store.outbox(self._sink.name, limit=CHUNK)
+        rows = await self._store.outbox(self._sink.name, limit=CHUNK, size_max=SIZE)
         if not rows:
             self._stood_since = None
             return None
@@ -65,7 +68,7 @@ class Publish:
         if len(delivered) < len(rows):
             self._failed.inc(len(rows) - len(delivered))
             raise Unavailable(f"{len(rows) - len(delivered)} of {len(rows)} events were not delivered to the sink")
-        return 0.0 if len(rows) == CHUNK else None
+        return 0.0 if len(rows) == CHUNK or sum(len(row.body) for row in rows) >= SIZE else None
 
     def _stood(self) -> None:
         """Tell of the time that events have waited for the sink up to now."""

@@ -12,22 +12,23 @@ from controller.core import lifecycle
 from controller.core.errors import NotAllowed
 from controller.health import Health
 from controller.metrics import Metrics
-from controller.ports import InsertJob, OutboxRow
-from controller.stages.publish import Publish
+from controller.ports import DeadLetter, InsertJob, InsertRejection, OutboxRow
+from controller.stages.publish import SIZE, Publish
 from tests.stages.conftest import ManualClock
 from tests.stages.test_long_turns import request
 
 
 class Sink:
-    name = "log"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str = "log") -> None:
+        self.name = name
         self.published: list[str] = []
+        self.sizes: list[int] = []
         self.failure: Exception | None = None
 
     async def publish(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
         if self.failure is not None:
             raise self.failure
+        self.sizes.append(sum(len(row.body) for row in rows))
         self.published.extend(row.event_id for row in rows)
         await anyio.lowlevel.checkpoint()
         return [row.key for row in rows]
@@ -56,6 +57,22 @@ async def test_turns_at_the_same_time_publish_each_row_once(publish: Publish, si
         tasks.start_soon(publish.turn)
         tasks.start_soon(publish.turn)
     assert len(sink.published) == 1
+
+
+async def test_large_rows_are_published_a_few_at_a_time(
+    store: SqliteStore, clock: ManualClock, metrics: Metrics, health: Health
+) -> None:
+    """Two hundred dead letters of a megabyte each must not be in memory at once; and none has to wait for a wake-up."""
+    for number in range(10):
+        letter = DeadLetter(body="x" * 2**20, reason="r", error_code="e", message_id=f"m{number}", request_id=None)
+        rejection = InsertRejection(message_id=f"m{number}", source="s", received_at=1.0, events=(), dead_letter=letter)
+        await store.commit([rejection])
+    sink = Sink("dead_letter")
+    publish = Publish(store=store, sink=sink, clock=clock, metrics=metrics, health=health)
+    while await publish.turn() is not None:
+        pass
+    assert len(sink.published) == 10
+    assert max(sink.sizes) <= SIZE + 2**21
 
 
 async def test_a_sink_that_may_not_be_written_to_makes_it_unready_until_it_may(

@@ -327,6 +327,17 @@ async def test_delivered_rows_leave_the_outbox(store: AuditedStore) -> None:
     assert newest.key > last.key
 
 
+async def test_the_outbox_is_read_by_size_too(store: AuditedStore) -> None:
+    """Bodies may have a megabyte each: reading ends with the row that reaches the size, and has one row at least."""
+    await store.commit([InsertJob(job=queued(n), body=BODY, events=(accepted(n),)) for n in range(4)])
+    rows = await store.outbox("log", limit=10)
+    size = len(rows[0].body)
+    assert [len(row.body) for row in rows] == [size] * 4
+    for size_max, count in ((1, 1), (size, 1), (size + 1, 2), (4 * size, 4), (100 * size, 4)):
+        assert list(await store.outbox("log", limit=10, size_max=size_max)) == rows[:count]
+    assert list(await store.outbox("log", limit=2, size_max=100 * size)) == rows[:2]
+
+
 async def test_store_belongs_to_one_account_and_region(store: AuditedStore) -> None:
     """An identity is bound once; an account not known at first is completed, another one is refused."""
     unknown = StoreIdentity(account="", region="eu-west-1")

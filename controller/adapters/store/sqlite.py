@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any, Final, TypeVar
 
 from controller.adapters.store.backlog import TENANTS, Backlog
@@ -405,13 +405,21 @@ class SqliteStore:
 
     # --- publishing and retention
 
-    async def outbox(self, sink: str, *, limit: int) -> Sequence[OutboxRow]:
+    async def outbox(self, sink: str, *, limit: int, size_max: int | None = None) -> Sequence[OutboxRow]:
         sql = "SELECT key, event_id, name, body FROM outbox INDEXED BY outbox_sinks WHERE sink = ? ORDER BY key LIMIT ?"
-        rows = await self._rows(sql, (self._names.sinks.find(sink), limit))
-        return [
-            OutboxRow(key=key, event_id=unpack_id(identifier), name=name, body=body)
-            for key, identifier, name, body in rows
-        ]
+
+        def read() -> list[OutboxRow]:
+            found: list[OutboxRow] = []
+            size = 0
+            with closing(self._connection.execute(sql, (self._names.sinks.find(sink), limit))) as rows:
+                for key, identifier, name, body in rows:
+                    found.append(OutboxRow(key=key, event_id=unpack_id(identifier), name=name, body=body))
+                    size += len(body)
+                    if size_max is not None and size >= size_max:
+                        break
+            return found
+
+        return await self._run(read)
 
     async def outbox_counts(self) -> Mapping[str, int]:
         rows = await self._rows("SELECT sink, count(*) FROM outbox INDEXED BY outbox_sinks GROUP BY sink")
