@@ -43,7 +43,7 @@ class Publish:
         self._log = structlog.get_logger(stage=f"publish:{sink.name}")
 
     async def turn(self) -> float | None:
-        """0 while there is more; None when the outbox is empty. Raises Unavailable if nothing could be delivered."""
+        """0 while there is more; None when the outbox is empty. Raises OutwardError if nothing could be delivered."""
         async with self._turning:
             return await self._turn()
 
@@ -67,7 +67,9 @@ class Publish:
             self._published.inc(len(delivered))
         if len(delivered) < len(rows):
             self._failed.inc(len(rows) - len(delivered))
-            raise Unavailable(f"{len(rows) - len(delivered)} of {len(rows)} events were not delivered to the sink")
+            if not delivered:
+                raise Unavailable(f"none of {len(rows)} events was delivered to the sink")
+            return 0.0  # what is behind those that stay must not wait for them; alone, they fail the next turn
         return 0.0 if len(rows) == CHUNK or sum(len(row.body) for row in rows) >= SIZE else None
 
     def _stood(self) -> None:

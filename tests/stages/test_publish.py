@@ -9,11 +9,11 @@ import pytest
 
 from controller.adapters.store.sqlite import SqliteStore
 from controller.core import lifecycle
-from controller.core.errors import NotAllowed
+from controller.core.errors import NotAllowed, Unavailable
 from controller.health import Health
 from controller.metrics import Metrics
 from controller.ports import DeadLetter, InsertJob, InsertRejection, OutboxRow
-from controller.stages.publish import SIZE, Publish
+from controller.stages.publish import CHUNK, SIZE, Publish
 from tests.stages.conftest import ManualClock
 from tests.stages.test_long_turns import request
 
@@ -24,14 +24,16 @@ class Sink:
         self.published: list[str] = []
         self.sizes: list[int] = []
         self.failure: Exception | None = None
+        self.refused: set[int] = set()
 
     async def publish(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
         if self.failure is not None:
             raise self.failure
         self.sizes.append(sum(len(row.body) for row in rows))
-        self.published.extend(row.event_id for row in rows)
+        taken = [row for row in rows if row.key not in self.refused]
+        self.published.extend(row.event_id for row in taken)
         await anyio.lowlevel.checkpoint()
-        return [row.key for row in rows]
+        return [row.key for row in taken]
 
 
 @pytest.fixture
@@ -57,6 +59,21 @@ async def test_turns_at_the_same_time_publish_each_row_once(publish: Publish, si
         tasks.start_soon(publish.turn)
         tasks.start_soon(publish.turn)
     assert len(sink.published) == 1
+
+
+async def test_a_row_that_stays_does_not_slow_down_the_others(publish: Publish, sink: Sink, store: SqliteStore) -> None:
+    """A backlog of events is published without a pause; the row by itself is a failure, which is backed off from."""
+    (first,) = await store.outbox("log", limit=10)
+    sink.refused = {first.key}
+    for number in range(2, 2 + 3 * CHUNK):
+        job = request(number)
+        await store.commit([InsertJob(job=job, body="{}", events=lifecycle.accepted(job, 1.0).events)])
+    for _ in range(4):
+        assert await publish.turn() == 0.0
+    assert len(sink.published) == 3 * CHUNK
+    with pytest.raises(Unavailable, match="none of 1"):
+        await publish.turn()
+    assert [row.key for row in await store.outbox("log", limit=10)] == [first.key]
 
 
 async def test_large_rows_are_published_a_few_at_a_time(
