@@ -31,6 +31,9 @@ from controller.ports import Clock, DeadLetter, OutboxRow, Runner
 log = structlog.get_logger(__name__)
 
 SEND_DEADLINE_S: Final = 15.0
+SENDING_S: Final = 60.0
+"""No call of a round begins later than this: one of twenty calls, each nearly as slow as it may be, would look to
+``/livez`` like a stage that stands still."""
 MESSAGE_BYTES_KEPT: Final = SQS_MESSAGE_BYTES_MAX - 4096
 """What bodies and attributes of one call may come to; the rest is a margin for how SQS counts."""
 STALLED_S: Final = 5.0
@@ -149,11 +152,14 @@ class Sender:
         self._calls = Calls("sqs", clock=clock, observe=observe)
 
     async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
-        """Keys of the messages that SQS took. An error after the first delivery ends the round without being raised;
-        if nothing was delivered, the first error is."""
+        """Keys of the messages that SQS took. An error after the first delivery ends the round without being raised, as
+        slow calls do; if nothing was delivered, the first error is."""
         delivered: list[int] = []
         refusal: OutwardError | None = None
+        until = self._calls.now() + SENDING_S
         for chunk in _chunks(messages):
+            if self._calls.now() > until:
+                break
             try:
                 keys, failure = await self._send_chunk(chunk)
             except OutwardError:

@@ -15,17 +15,20 @@ from structlog.testing import capture_logs
 from controller.adapters.clock import SystemClock
 from controller.adapters.sinks import (
     MESSAGE_BYTES_KEPT,
+    SEND_DEADLINE_S,
     DeadLetterSink,
     LineWriter,
     LogSink,
     SqsSink,
     event_source,
 )
+from controller.application import LIVE_S
 from controller.core.errors import OutwardError, Refused, Throttled, Unavailable
 from controller.core.limits import SQS_MESSAGE_BYTES_MAX
 from controller.ports import OutboxRow
 from tests.adapters.conftest import OpenAws, Seen
 from tests.adapters.faulty_server import Behaviour, answer, close, fault, faulty_server
+from tests.stages.conftest import ManualClock
 
 LARGE_BODY = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 """aiohttp advises against bodies beyond 1 MiB in one piece; SQS has no other way."""
@@ -322,6 +325,22 @@ async def test_fault_after_a_delivery_keeps_what_was_delivered(open_sink: OpenSi
         assert len(server.requests) == 2
         with pytest.raises(Unavailable):
             await sink.publish([row(n) for n in range(10, 25)])
+
+
+async def test_slow_calls_end_a_round_before_it_looks_stuck(seen: Seen) -> None:
+    """Each call is answered, and only just: the rest is for the next round."""
+    clock = ManualClock()
+
+    class Slow:
+        async def send_message_batch(self, **request: Any) -> dict[str, Any]:
+            clock.move(SEND_DEADLINE_S - 1)
+            return {"Successful": [{"Id": entry["Id"]} for entry in request["Entries"]]}
+
+    sink = SqsSink(name="s", queue_url=QUEUE_URL, source="s", client=Slow(), clock=clock, observe=seen)
+    began_at = clock.elapsed
+    delivered = await sink.publish([row(n) for n in range(200)])
+    assert list(delivered) == list(range(50))
+    assert clock.elapsed - began_at < LIVE_S / 1.5
 
 
 async def test_missing_queue_is_refused(open_sink: OpenSink) -> None:
