@@ -304,6 +304,9 @@ class DeleteOutbox:
 
 DEAD_LETTER: Final = "dead_letter"
 """Sink and event name of dead letters in the outbox."""
+LIVES_MAX: Final = 100
+"""REJECTED lives that are found of one request id. A producer that repeats what AWS refuses makes one each time, and
+all are kept for the dedupe window: to read them all for every further message of that id would hold up the others."""
 
 Write = (
     InsertJob
@@ -387,7 +390,8 @@ class JobStore(Protocol):
 
     # intake
     async def find_requests(self, request_ids: Sequence[str]) -> Mapping[str, Sequence[Job]]:
-        """All lives of each id, oldest first; ids without a row are missing."""
+        """Lives of each id, oldest first: the one that is not REJECTED, and the latest ``LIVES_MAX`` that are. Ids
+        without a row are missing."""
 
     async def find_rejections(self, message_ids: Sequence[str]) -> frozenset[str]:
         """Those that name a message rejected at intake."""

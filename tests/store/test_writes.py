@@ -12,6 +12,7 @@ from controller.core.errors import StoreMismatch
 from controller.core.events import Event, event_id
 from controller.core.job import BatchStatus, JobState
 from controller.ports import (
+    LIVES_MAX,
     Block,
     DeadLetter,
     DeleteOutbox,
@@ -94,6 +95,20 @@ async def test_same_id_twice_in_one_commit(store: AuditedStore) -> None:
     assert list(await store.commit([InsertJob(job=one, body="1"), InsertJob(job=two, body="2")])) == [True, False]
     (life,) = (await store.find_requests([one.request_id]))[one.request_id]
     assert life.job_name == one.job_name
+
+
+async def test_of_many_lives_the_standing_one_and_the_latest_are_found(store: AuditedStore) -> None:
+    """A producer that repeats a refused request makes one life after the other, for as long as the dedupe window."""
+    count = LIVES_MAX + 50
+    lives = [InsertJob(job=rejected(queued(1, message_id=f"m{n}")), body="") for n in range(count)]
+    await store.commit([*lives, InsertJob(job=queued(2), body=BODY)])
+    found = await store.find_requests([uid(1), uid(2), uid(3)])
+    assert [job.message_id for job in found[uid(1)]] == [f"m{n}" for n in range(50, count)]
+    assert len(found[uid(2)]) == 1
+
+    await insert(store, queued(1, message_id="stands"))
+    latest = (await store.find_requests([uid(1)]))[uid(1)]
+    assert [job.message_id for job in latest] == [*(f"m{n}" for n in range(50, count)), "stands"]
 
 
 async def test_rejected_id_lives_again(store: AuditedStore) -> None:

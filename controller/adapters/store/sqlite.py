@@ -30,6 +30,7 @@ from controller.adapters.store.writes import Changes, Context, Sequences, rows_i
 from controller.core.errors import StoreMismatch, StoreUnavailable
 from controller.core.job import Job, RowKey
 from controller.ports import (
+    LIVES_MAX,
     Block,
     HeadOf,
     Hold,
@@ -62,7 +63,15 @@ def _select(rest: str) -> str:
     return f"SELECT {JOB_COLUMNS} FROM jobs {rest}"  # noqa: S608 - constants of this module
 
 
-_FIND_REQUESTS: Final = _select("WHERE request_id IN (:these)")
+_FIND_REQUESTS: Final = f"""
+    WITH asked (id) AS (VALUES :each)
+    SELECT {JOB_COLUMNS} FROM asked CROSS JOIN jobs INDEXED BY jobs_lives ON request_id = id AND life = 0
+    UNION ALL
+    SELECT {JOB_COLUMNS} FROM asked CROSS JOIN jobs INDEXED BY jobs_lives ON request_id = id AND life > ifnull(
+        (SELECT life FROM jobs INDEXED BY jobs_lives WHERE request_id = id ORDER BY life DESC LIMIT 1
+            OFFSET {LIVES_MAX}), 0)
+"""  # noqa: S608 - constants of this module
+"""The one that is not REJECTED, and the latest of those that are."""
 _LOAD: Final = _select("WHERE key IN (:these)")
 _SUBMITTING: Final = _select("INDEXED BY jobs_in_flight WHERE state = 1 ORDER BY key")
 _CANCELLED: Final = _select(

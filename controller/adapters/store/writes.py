@@ -56,6 +56,7 @@ _CHUNK_SIZES: Final = (500, 50, 5, 1)
 """Lengths of IN lists: few, so that their statements stay prepared."""
 
 _MARKS: Final = {size: ", ".join("?" * size) for size in _CHUNK_SIZES}
+_ROWS: Final = {size: ", ".join(["(?)"] * size) for size in _CHUNK_SIZES}
 _INSERT_JOB: Final = "INSERT INTO jobs ({}) VALUES ({})".format(  # noqa: S608 - column names of rows.py
     ", ".join(("key", *ASKED, *KEYED, *PLAIN)), ", ".join("?" * (1 + len(ASKED) + len(KEYED) + len(PLAIN)))
 )
@@ -110,13 +111,14 @@ class _Standing:
 
 
 def rows_in(connection: sqlite3.Connection, sql: str, values: Sequence[Any], *before: Value) -> Iterator[Any]:
-    """Rows of a SELECT with ``IN (:these)`` as its last parameters, for any number of values."""
+    """Rows of a SELECT with ``IN (:these)`` or ``VALUES :each`` as its last parameters, for any number of values."""
     start = 0
     for size in _CHUNK_SIZES:
         while len(values) - start >= size:
             chunk = values[start : start + size]
             start += size
-            yield from connection.execute(sql.replace(":these", _MARKS[size]), (*before, *chunk))
+            statement = sql.replace(":these", _MARKS[size]).replace(":each", _ROWS[size])
+            yield from connection.execute(statement, (*before, *chunk))
 
 
 class Changes:
