@@ -38,6 +38,9 @@ MESSAGE_BYTES_KEPT: Final = SQS_MESSAGE_BYTES_MAX - 4096
 """What bodies and attributes of one call may come to; the rest is a margin for how SQS counts."""
 STALLED_S: Final = 5.0
 """How long a reader of standard output may take nothing before that counts as a failure of the sink."""
+TOO_LARGE: Final = "InvalidParameterValue"
+"""How SQS refuses a message for its size, among other things. A queue may allow less than SQS does: 256 KiB, if it was
+made before that was raised (``MaximumMessageSize``). To ask for it would need one more permission."""
 ATTRIBUTE_BYTES_MAX: Final = 1024
 CUT_STRING_LENGTH: Final = 1024
 """What is kept of each string of an event that is too large even without its lists and maps."""
@@ -150,6 +153,22 @@ class Sender:
         self._is_fifo = queue_url.endswith(".fifo")
         self._client = client
         self._calls = Calls("sqs", clock=clock, observe=observe)
+        self._rooms: dict[int, int] = {}
+        """What is tried next of messages that may have been too large, by key."""
+
+    def room(self, key: int) -> int:
+        """How large the message of this key may be."""
+        return self._rooms.get(key, MESSAGE_BYTES_KEPT)
+
+    def _learn(self, chunk: Sequence[Outgoing], failed: Sequence[Mapping[str, Any]]) -> None:
+        """A message that may have been too large gets half the room from now on, as often as needed."""
+        refused = {entry.get("Id") for entry in failed if entry.get("Code") == TOO_LARGE}
+        for n, message in enumerate(chunk):
+            room = self._rooms.pop(message.key, MESSAGE_BYTES_KEPT)
+            if str(n) in refused:
+                while room >= message.size:
+                    room //= 2
+                self._rooms[message.key] = room
 
     async def send(self, messages: Sequence[Outgoing]) -> Sequence[int]:
         """Keys of the messages that SQS took. An error after the first delivery ends the round without being raised, as
@@ -184,9 +203,11 @@ class Sender:
         answer = await self._calls.send("SendMessageBatch", call, deadline_s=SEND_DEADLINE_S, is_quoted=False)
         taken = {entry.get("Id") for entry in answer.get("Successful") or ()}
         keys = [message.key for n, message in enumerate(chunk) if str(n) in taken]
+        all_failed: Sequence[Mapping[str, Any]] = answer.get("Failed") or ()
+        self._learn(chunk, all_failed)
         if len(keys) == len(chunk):
             return keys, None
-        failed: Mapping[str, Any] = next(iter(answer.get("Failed") or ()), {})
+        failed: Mapping[str, Any] = next(iter(all_failed), {})
         code = str(failed.get("Code") or "IncompleteAnswer")
         kind = kind_of_code(code) or (Refused if failed.get("SenderFault") else Unavailable)
         return keys, kind(f"sqs:SendMessageBatch: {code}", call="sqs:SendMessageBatch", code=code)
@@ -269,7 +290,7 @@ class SqsSink:
             key=row.key,
             event_id=row.event_id,
             group=str(event.get("subject") or row.name),
-            body=_fitted(event),
+            body=_fitted(event, self._sender.room(row.key)),
         )
 
 
@@ -289,16 +310,16 @@ def cloud_event(flat: Mapping[str, Any], *, row: OutboxRow, source: str) -> dict
     return {name: value for name, value in event.items() if value is not None}
 
 
-def _fitted(event: Mapping[str, Any]) -> str:
-    """The event as JSON, with less in it until SQS takes it."""
+def _fitted(event: Mapping[str, Any], room: int) -> str:
+    """The event as JSON, with less in it until it fits."""
     data = dict(event["data"])
     text = _json(event)
     for dropped in ("attempts", "tags"):
-        if len(text.encode()) <= MESSAGE_BYTES_KEPT:
+        if len(text.encode()) <= room:
             return text
         data.pop(dropped, None)
         text = _json({**event, "data": {**data, "truncated": True}})
-    if len(text.encode()) > MESSAGE_BYTES_KEPT:
+    if len(text.encode()) > room:
         scalars = {name: value for name, value in data.items() if not isinstance(value, (dict, list))}
         short = {n: v[:CUT_STRING_LENGTH] if isinstance(v, str) else v for n, v in scalars.items()}
         text = _json({**event, "data": {**short, "truncated": True}})
@@ -317,8 +338,8 @@ class DeadLetterSink:
     """Refused bodies, as they came, with the reason in message attributes.
 
     What SQS does not take is changed and marked with the attribute ``truncated`` = ``true``: characters outside its
-    set become U+FFFD, a body beyond its size is cut, an empty one becomes a single space. A body that SQS still
-    refuses stays undelivered and does not hold up the others.
+    set become U+FFFD, a body beyond its size or the queue's is cut, an empty one becomes a single space. A body that
+    SQS still refuses stays undelivered and does not hold up the others.
     """
 
     def __init__(self, *, name: str, queue_url: str, client: Any, clock: Clock, observe: Observe) -> None:
@@ -330,10 +351,13 @@ class DeadLetterSink:
         return self._name
 
     async def publish(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
-        return await self._sender.send(_readable(rows, _dead_letter))
+        return await self._sender.send(_readable(rows, self._outgoing))
+
+    def _outgoing(self, row: OutboxRow) -> Outgoing:
+        return _dead_letter(row, self._sender.room(row.key))
 
 
-def _dead_letter(row: OutboxRow) -> Outgoing:
+def _dead_letter(row: OutboxRow, room: int) -> Outgoing:
     letter = msgspec.json.decode(row.body, type=DeadLetter)
     attributes = {
         "reason": letter.reason,
@@ -346,8 +370,8 @@ def _dead_letter(row: OutboxRow) -> Outgoing:
         for name, text in attributes.items()
         if (value := cut(cleaned(escaped(text)), ATTRIBUTE_BYTES_MAX)).strip()
     }
-    room = MESSAGE_BYTES_KEPT - attributes_size({**attributes, "truncated": "true"})
-    body = cut(cleaned(letter.body), room) or " "
+    left = max(1, room - attributes_size({**attributes, "truncated": "true"}))
+    body = cut(cleaned(letter.body), left) or " "
     if body != letter.body:
         attributes["truncated"] = "true"
     return Outgoing(

@@ -423,6 +423,39 @@ async def test_oversized_body_is_cut_with_its_attributes_in_mind(open_sink: Open
     assert attributes["truncated"]["StringValue"] == "true"
 
 
+@LARGE_BODY
+async def test_body_that_the_queue_allows_no_more_is_cut_until_it_is_taken(open_sink: OpenSink) -> None:
+    """A dead-letter queue made when 256 KiB was all, of a source queue that allows 1 MiB; others are not cut for it."""
+    too_large = {"Id": "0", "SenderFault": True, "Code": "InvalidParameterValue", "Message": "must be shorter"}
+    large, larger = letter(1, "x" * 300_000), letter(2, "x" * 900_000)
+    script = (taken(1, too_large), taken(1), taken(1, too_large), taken(1, too_large), taken(2))
+    async with open_sink(DeadLetterSink, *script) as (sink, server):
+        with pytest.raises(Refused):
+            await sink.publish([large])
+        assert await sink.publish([large]) == [1]
+        for _ in range(2):
+            with pytest.raises(Refused):
+                await sink.publish([larger])
+        assert await sink.publish([larger, letter(3, "y" * 300_000)]) == [2, 3]
+        sizes = [[len(entry["MessageBody"]) for entry in entries(server, n)] for n in range(5)]
+    assert [size for (size, *_) in sizes[::2]] == [300_000, 900_000, sizes[4][0]]
+    assert 250_000 < sizes[1][0] < 2**18
+    assert 2**18 < sizes[3][0] < 2**19
+    assert (250_000 < sizes[4][0] < 2**18, sizes[4][1]) == (True, 300_000)
+    assert "truncated" in entries(server, 1)[0]["MessageAttributes"]
+
+
+async def test_event_that_the_queue_allows_no_more_loses_its_bulk(open_sink: OpenSink) -> None:
+    """As one that is too large for SQS does."""
+    too_large = {"Id": "0", "SenderFault": True, "Code": "InvalidParameterValue", "Message": "must be shorter"}
+    event = row(1, request_id="r", attempts=[{"reason": "x" * 300_000}])
+    async with open_sink(SqsSink, taken(1, too_large), taken(1), source="s") as (sink, server):
+        with pytest.raises(Refused):
+            await sink.publish([event])
+        assert await sink.publish([event]) == [1]
+    assert json.loads(entries(server, 1)[0]["MessageBody"])["data"] == {"request_id": "r", "truncated": True}
+
+
 async def test_dead_letters_of_a_fifo_queue_have_a_group(open_sink: OpenSink) -> None:
     """A FIFO dead-letter queue gets the request id, else the message id, as the group."""
     async with open_sink(DeadLetterSink, taken(2), queue_url=QUEUE_URL + ".fifo") as (sink, server):
