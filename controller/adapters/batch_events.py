@@ -18,6 +18,8 @@ from controller.core.hints import EventOutcome, JobEvent
 SOURCE: Final = "aws.batch"
 STATE_CHANGE: Final = "Batch Job State Change"
 QUEUE_BLOCKED: Final = "Batch Job Queue Blocked"
+ARN_TAG: Final = "resourceArn"
+"""An event has the job's ARN among the tags, where DescribeJobs has none."""
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -65,6 +67,8 @@ def _read(detail: msgspec.Raw, *, is_blocked: bool) -> JobEvent | None:
         return _read_status(detail, is_blocked=is_blocked)
     if not job.job_id:
         return None
+    if job.tags and job.tags.get(ARN_TAG) == job.job_arn:
+        job.tags.pop(ARN_TAG, None)
     status = job.status
     return JobEvent(
         job_id=job.job_id,

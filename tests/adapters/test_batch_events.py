@@ -76,6 +76,17 @@ def test_an_end_carries_all_that_an_answer_would() -> None:
     assert event.end.status_reason == "Essential container in task exited"
 
 
+@pytest.mark.parametrize(
+    ("tags", "told"), [({"resourceArn": ARN, "a": "b"}, {"a": "b"}), ({"resourceArn": "mine"}, {"resourceArn": "mine"})]
+)
+def test_tags_of_an_end_are_the_job_s_own(tags: dict[str, str], told: dict[str, str]) -> None:
+    """The ARN that an event has among them is not; ``job.finished`` tells them if Batch has forgotten the job."""
+    event = decode_event(body({**DETAIL, "status": "SUCCEEDED", "tags": tags}))
+    assert isinstance(event, JobEvent)
+    assert event.end is not None
+    assert event.end.tags == told
+
+
 def test_a_blocked_queue_names_the_job_at_its_head() -> None:
     """ "Batch Job Queue Blocked" is a hint for the job that it names."""
     blocked = {**DETAIL, "statusReason": "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - x"}
