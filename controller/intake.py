@@ -63,6 +63,13 @@ def _id_of(message: Message, parsed: Parsed) -> str:
     return message.message_id if parsed.request_id is None else parsed.request_id
 
 
+def _whole_members(tracestate: str) -> str | None:
+    """As many as fit (section 3.3.1.5): half a member would be a value that nobody gave, and may undo the others."""
+    if len(tracestate) <= TRACESTATE_LENGTH_MAX:
+        return tracestate
+    return tracestate[: TRACESTATE_LENGTH_MAX + 1].rpartition(",")[0] or None
+
+
 class Decider:
     """Decides about groups of messages of one SQS queue."""
 
@@ -214,7 +221,7 @@ class _Group:
             received_at=self._now,
             expires_at=request.expires_at,
             traceparent=traceparent,
-            tracestate=None if tracestate is None else tracestate[:TRACESTATE_LENGTH_MAX],
+            tracestate=None if tracestate is None else _whole_members(tracestate),
         )
 
     def _tenant(self, message: Message, request: SubmitRequest) -> str:

@@ -181,6 +181,18 @@ async def test_trace_context_is_carried_and_nonsense_is_not(intake: Intake) -> N
     assert (second.traceparent, second.tracestate) == (None, None)
 
 
+async def test_a_long_trace_state_loses_whole_members(intake: Intake) -> None:
+    """Those at its end, as W3C has it: half a value would be another."""
+    good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    members = [f"vendor{number}={'x' * 90}{number}" for number in range(8)]
+    await intake.take(message("m1", submit("r1"), traceparent=good, tracestate=",".join(members)))
+    await intake.take(message("m2", submit("r2"), traceparent=good, tracestate="a=" + "x" * 600))
+    await intake.take(message("m3", submit("r3"), traceparent=good, tracestate="a=" + "x" * 509 + ",b=2"))
+    (first, second, third) = [await intake.job(f"r{number}") for number in (1, 2, 3)]
+    assert first.tracestate == ",".join(members[:5])
+    assert (second.tracestate, third.tracestate) == (None, "a=" + "x" * 509)
+
+
 async def test_every_event_of_intake_keeps_to_the_catalogue(intake: Intake) -> None:
     """Only known members, and all that are required."""
     await intake.take(message("m1", cancel("r1")), message("m2", submit("r1")), message("m3", "[]"))
