@@ -24,7 +24,8 @@ PENDING_MAX: Final = 10_000
 PROVEN_MIN: Final = 5
 """Ends in the window without which events are not found to be healthy."""
 MISSED_MIN: Final = 3
-"""Ends missed in the window without which events are not found to be failing: two may be bad luck."""
+"""Ends missed in the window, or in a row where ends are too rare for that, without which events are not found to be
+failing: two may be bad luck."""
 FAILING_RATIO: Final = 0.05
 HEALTHY_RATIO: Final = 0.025
 """Between the two the last judgement stands, so that it does not flap."""
@@ -45,11 +46,13 @@ class EventWatch:
         """Start of the part, ends announced, ends missed."""
         self._announced = self._missed = 0.0
         """Sums of the parts: each end is judged by, and there are twenty parts."""
+        self._missed_in_a_row = 0
 
     def announced(self, now: float) -> None:
         """An end was found that an event had told of."""
         self._part(now)[1] += 1
         self._announced += 1
+        self._missed_in_a_row = 0
         self._judge()
 
     def unannounced(self, job_id: str, now: float) -> None:
@@ -87,6 +90,7 @@ class EventWatch:
     def _count_missed(self, now: float) -> None:
         self._part(now)[2] += 1
         self._missed += 1
+        self._missed_in_a_row += 1
         self._judge()
 
     def _part(self, now: float) -> list[float]:
@@ -98,6 +102,7 @@ class EventWatch:
     def _judge(self) -> None:
         ratio = self.missed_ratio()
         if self.is_healthy:
-            self.is_healthy = self._missed < MISSED_MIN or ratio <= FAILING_RATIO
+            is_bad_luck = max(self._missed, self._missed_in_a_row) < MISSED_MIN
+            self.is_healthy = is_bad_luck or ratio <= FAILING_RATIO
         else:
             self.is_healthy = self._announced + self._missed >= PROVEN_MIN and ratio <= HEALTHY_RATIO

@@ -80,6 +80,26 @@ def test_two_missed_events_are_bad_luck() -> None:
     assert not watch.is_healthy
 
 
+def test_events_that_stop_are_noticed_where_ends_are_rare() -> None:
+    """An end in ten minutes is never three in a window: the third in a row that no event tells of is enough."""
+    watch = _healthy()
+    for number in range(1, 4):
+        assert watch.is_healthy
+        _missed(watch, 1, NOW + number * 2 * WINDOW_S)
+    assert not watch.is_healthy
+
+
+def test_single_missed_events_among_rare_ends_are_bad_luck() -> None:
+    """With others between them that are told, however long it goes on."""
+    watch = _healthy()
+    for number in range(1, 20):
+        now = NOW + number * 2 * WINDOW_S
+        _missed(watch, 2, now)
+        watch.advance(now + WINDOW_S)
+        watch.announced(now + WINDOW_S)
+    assert watch.is_healthy
+
+
 def test_a_judgement_stands_between_the_marks() -> None:
     """Around one ratio it does not flap: it fails above the upper mark and recovers at the lower one."""
     watch = _healthy(100)
