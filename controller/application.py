@@ -17,7 +17,7 @@ from typing import Any, Final
 import anyio
 import structlog
 
-from controller.budgets import Budgets, Purpose
+from controller.budgets import SHARES, Budgets, Purpose
 from controller.children import ChildLookUp
 from controller.config import ANY_QUEUE, Settings, routes
 from controller.core.admission import IntakeMarks
@@ -64,6 +64,9 @@ from controller.stages.track import Track
 
 LIVE_S: Final = 120.0
 """A stage that has not turned for so long fails ``/livez``: longer than any bounded wait inside a turn."""
+IN_LINE: Final = 16
+"""Callers that may stand in one line of the budgets, which are few: eight look-ups at most, and a stage or two each of
+the others. Where the rates are so low that the last of them waits for longer than ``LIVE_S``, it may do so."""
 PUBLISH_SHARE: Final = 0.2
 """Share of the grace time that is kept for publishing what the other stages left."""
 
@@ -299,6 +302,14 @@ class Application:
         with self.health.watched(CREDENTIALS):
             await self._ports.batch.fetch_credentials()
 
+    @property
+    def _live_s(self) -> float:
+        """Within what time a stage that waits for its turn to call AWS Batch turns."""
+        settings = self.settings
+        rates = (settings.submit, settings.track, settings.list, settings.terminate)
+        least = min(settings.aws.total_rate_per_s * min(SHARES.values()), *(each.rate_per_s for each in rates))
+        return max(LIVE_S, IN_LINE * (1 + PACING_GUARD) / least)
+
     def _hold_changed(self, writes: Sequence[Write]) -> None:
         self._wakes.admit.set()
         self._wakes.published_soon(writes)
@@ -403,7 +414,7 @@ class Application:
                 tasks.start_soon(self.identity.learn, lambda: self.track.any_job_arn)
 
     def _loop(self, name: str, interval_s: float, wake: Wake | None = None, drain: Drain | None = None) -> StageLoop:
-        self.health.expect(name, LIVE_S)
+        self.health.expect(name, self._live_s)
         return StageLoop(
             name,
             clock=self._ports.clock,

@@ -9,7 +9,8 @@ import pytest
 
 from controller.adapters.batch_model import submit_job_shape
 from controller.adapters.store.sqlite import SqliteStore
-from controller.application import Application, Ports
+from controller.application import LIVE_S, Application, Ports
+from controller.budgets import Purpose
 from controller.config import Settings
 from controller.core.errors import NotAllowed, StoreMismatch
 from controller.health import Health
@@ -28,14 +29,47 @@ class Denied:
         raise NotAllowed("sts:GetCallerIdentity: AccessDenied")
 
 
+class Signing:
+    """AWS Batch as far as its credentials."""
+
+    async def fetch_credentials(self) -> None:
+        pass
+
+
+def made(store: SqliteStore, clock: ManualClock, metrics: Metrics, **settings: Any) -> Application:
+    batch: Any = Signing()
+    ports = Ports(clock=clock, store=store, batch=batch, account=Denied(), sources=(), sinks=(), chance=lambda: 0.0)
+    return Application(
+        Settings.model_validate({"intake": {"queue_urls": [URL]}, **settings}),
+        ports,
+        shapes=submit_job_shape(),
+        region="eu-west-1",
+        metrics=metrics,
+        health=Health(clock),
+    )
+
+
 @pytest.fixture
 def application(store: SqliteStore, clock: ManualClock, metrics: Metrics) -> Application:
-    nothing: Any = None
-    ports = Ports(clock=clock, store=store, batch=nothing, account=Denied(), sources=(), sinks=(), chance=lambda: 0.0)
-    settings = Settings.model_validate({"intake": {"queue_urls": [URL]}})
-    return Application(
-        settings, ports, shapes=submit_job_shape(), region="eu-west-1", metrics=metrics, health=Health(clock)
-    )
+    return made(store, clock, metrics)
+
+
+@pytest.mark.parametrize(
+    ("settings", "purpose"),
+    [({"track": {"rate_per_s": 0.008}}, Purpose.DESCRIBE), ({"aws": {"total_rate_per_s": 0.008}}, Purpose.LIST)],
+)
+async def test_a_stage_that_waits_for_a_call_at_a_low_rate_is_alive(
+    store: SqliteStore, clock: ManualClock, metrics: Metrics, settings: Any, purpose: Purpose
+) -> None:
+    """One call in two minutes is little, and what an operator may want: nothing stands still meanwhile."""
+    application = made(store, clock, metrics, **settings)
+    application._loop("track", 1.0)
+    began_at = clock.elapsed
+    await application.budgets.acquire(purpose)
+    assert clock.elapsed - began_at > LIVE_S
+    assert application.health.is_live()[0]
+    clock.move(86_400.0)
+    assert not application.health.is_live()[0]
 
 
 async def test_metrics_are_served_while_the_store_fails(application: Application, store: SqliteStore) -> None:
