@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ _BY_RANK = backlog.ROWS_BUT.replace("AND tenant = ? ", "")
 
 
 def _first_by_rank(self: backlog.Backlog, after: int | None, limit: int) -> Iterator[Any]:
-    values = (self._job_queue, self._now, self._excluded or "[]", limit)
+    values = (self._job_queue, -math.inf, self._now, self._held_ids, limit)
     return iter(self._connection.execute(_BY_RANK, values).fetchall())
 
 

@@ -89,6 +89,7 @@ class Model:
                 job_queue=f"q{step.pick % 2}",
                 source=f"s{step.pick % 3}",
                 tenant=f"t{step.pick % 4 % 3}",
+                job_definition=f"d{step.pick % 7 % 3}",
                 array_size=5 if step.pick % 5 == 0 else None,
                 expires_at=NOON + step.pick if step.pick % 4 == 0 else None,
             )
@@ -158,6 +159,9 @@ async def compare(store: AuditedStore, model: Model) -> None:
         open_rows = [row for row in ranked if row.cancel_requested_at is None]
         offered = await head(store, job_queue)
         assert sorted(offered, key=ranked.index) == open_rows
+        for held in (["d0"], ["d0", "d1"], ["d1"]):
+            free = await head(store, job_queue, without_definitions=held)
+            assert sorted(free, key=ranked.index) == [row for row in open_rows if row.job_definition not in held]
         for tenant in ("t0", "t1", "t2"):
             assert [row for row in offered if row.tenant == tenant] == [r for r in open_rows if r.tenant == tenant]
         assert len(list(itertools.groupby(offered, key=lambda row: row.tenant))) == len({r.tenant for r in open_rows})

@@ -118,7 +118,7 @@ def test_turns_are_found_by_index() -> None:
     for sql, values, seek in (
         (NEXT_TENANT, (1, 5), "(job_queue=? AND tenant<?)"),
         (ROWS, (1, 2, NOON, 9), "(job_queue=? AND tenant=?)"),
-        (ROWS_BUT, (1, 2, NOON, "[3]", 9), "(job_queue=? AND tenant=?)"),
+        (ROWS_BUT, (1, 2, 0.0, NOON, "[3]", 9), "(job_queue=? AND tenant=? AND rank>?)"),
     ):
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
         assert plan[0] == f"SEARCH jobs USING INDEX jobs_backlog {seek}"
@@ -161,6 +161,31 @@ async def _filled(tenants: int, rows_each: int) -> tuple[SqliteStore, Counter[st
         await store.commit(writes)
     steps.clear()
     return store, steps
+
+
+async def test_a_plan_passes_over_the_rows_of_a_held_definition_once() -> None:
+    """However many there are before the first that may be sent; rows that come in front of it are seen all the same."""
+    store, steps = await _filled(1, 2_000)
+    assert await _held(store) == []
+    assert steps.pop("taken") > 500
+    await store.commit([InsertJob(job=queued(9_001, tenant="t0", job_name="late", job_definition="d:2"), body=BODY)])
+    await store.commit([InsertJob(job=queued(9_002, tenant="t0", job_name="held again"), body=BODY)])
+    steps.clear()
+    assert await _held(store) == ["late"]
+    assert steps["taken"] < 50
+    urgent = queued(9_003, tenant="t0", job_name="urgent", job_definition="d:2", priority=1_000)
+    await store.commit([InsertJob(job=urgent, body=BODY)])
+    assert await _held(store) == ["urgent", "late"]
+    await store.set_aging({}, 600.0)
+    assert await _held(store) == ["urgent", "late"]
+    assert (await head(store, limit=1))[0].job_name == "urgent"
+    assert len(await head(store, limit=2_010)) == 2_003
+    await store.close()
+
+
+async def _held(store: SqliteStore) -> list[str]:
+    rows = await head(store, limit=20, without_definitions=[queued(1).job_definition])
+    return [job.job_name for job in rows]
 
 
 async def test_a_plan_costs_the_same_whatever_waits() -> None:

@@ -1,13 +1,14 @@
 """The next rows of a job queue's backlog, in the order of its tenants' turns, found by index.
 
 Asked by ``sqlite.py`` inside its runner. What is read is bounded by what is asked for, whatever waits: a seek per
-tenant, and in all fewer than four rows per row asked for.
+tenant, and in all fewer than four rows per row asked for. Rows of held definitions are passed over once (``Passed``).
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -20,8 +21,10 @@ ROWS: Final = (
     f"SELECT {JOB_COLUMNS} {_PLACE} AND tenant = ? "
     "AND (expires_at IS NULL OR expires_at > ?) ORDER BY rank, key LIMIT ?"
 )
-ROWS_BUT: Final = ROWS.replace("ORDER", "AND job_definition NOT IN (SELECT value FROM json_each(?)) ORDER")
-"""Without some definitions: one parameter, as their number has no bound."""
+_NOT_HELD: Final = "AND job_definition NOT IN (SELECT value FROM json_each(?))"
+"""One parameter, as their number has no bound."""
+ROWS_BUT: Final = ROWS.replace("AND (expires", "AND rank >= ? AND (expires").replace("ORDER", f"{_NOT_HELD} ORDER")
+"""Without some definitions, from a rank on."""
 TENANTS: Final = f"""
     WITH RECURSIVE waiting (queue, tenant) AS (
         SELECT queue, (SELECT tenant FROM jobs INDEXED BY jobs_backlog WHERE job_queue = queue AND state = 0
@@ -34,21 +37,63 @@ TENANTS: Final = f"""
     SELECT queue, count(tenant) FROM waiting GROUP BY queue HAVING count(tenant) > 0
 """  # noqa: S608 - constants of this module
 """Number of tenants per job queue, a seek each."""
+FIRST_RANK: Final = f"SELECT rank {_PLACE} AND tenant = ? AND rank >= ? {_NOT_HELD} ORDER BY rank LIMIT 1"
 TOP: Final = 2**62
 """Above every tenant."""
 
 Rows = list[Any]
 
 
+class Passed:
+    """Up to which rank all rows of a tenant are of held definitions.
+
+    A held definition may have a hundred thousand rows before the first that may be sent, and every plan asks. So what
+    was passed over is remembered until a row is put there. In memory; whoever writes QUEUED rows tells of each.
+    """
+
+    def __init__(self) -> None:
+        self._ranks: dict[tuple[int, int], tuple[frozenset[int], float]] = {}
+        """By job queue and tenant: the held definitions, and the first rank that may be another's."""
+
+    def rank(self, job_queue: int, tenant: int, held: frozenset[int]) -> float:
+        """No row below it may be sent while these definitions are held."""
+        known, rank = self._ranks.get((job_queue, tenant), (held, -math.inf))
+        return rank if known <= held else -math.inf
+
+    def found(self, job_queue: int, tenant: int, held: frozenset[int], rank: float) -> None:
+        """The first row of another definition stands there."""
+        self._ranks[job_queue, tenant] = (held, rank)
+
+    def queued(self, job_queue: int, tenant: int, rank: float) -> None:
+        """A row is QUEUED there now."""
+        known = self._ranks.get((job_queue, tenant))
+        if known is not None and rank < known[1]:
+            self._ranks[job_queue, tenant] = (known[0], rank)
+
+    def clear(self) -> None:
+        """Rows are ranked anew."""
+        self._ranks.clear()
+
+
 class Backlog:
     """The rows of one job queue that may be sent."""
 
-    def __init__(self, connection: sqlite3.Connection, *, job_queue: int, now: float, excluded: Sequence[int]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        job_queue: int,
+        now: float,
+        excluded: Sequence[int],
+        passed: Passed,
+    ) -> None:
         """``excluded`` are job definitions; rows that have expired by ``now`` are left out too."""
         self._connection = connection
         self._job_queue = job_queue
         self._now = now
-        self._excluded = json.dumps(excluded) if excluded else None
+        self._held = frozenset(excluded)
+        self._held_ids = json.dumps(excluded)
+        self._passed = passed
 
     def next_rows(self, after: int | None, limit: int) -> Iterator[Any]:
         """Rows of JOB_COLUMNS, tenant by tenant, the tenant after ``after`` first: all that ``limit`` turns, one row
@@ -94,7 +139,16 @@ class Backlog:
                 return
 
     def _of(self, tenant: int, count: int) -> Rows:
-        if self._excluded is None:
+        if not self._held:
             return self._connection.execute(ROWS, (self._job_queue, tenant, self._now, count)).fetchall()
-        values = (self._job_queue, tenant, self._now, self._excluded, count)
+        values = (self._job_queue, tenant, self._first_rank(tenant), self._now, self._held_ids, count)
         return self._connection.execute(ROWS_BUT, values).fetchall()
+
+    def _first_rank(self, tenant: int) -> float:
+        """Where the first row of the tenant stands that is of no held definition."""
+        after = self._passed.rank(self._job_queue, tenant, self._held)
+        values = (self._job_queue, tenant, after, self._held_ids)
+        found = self._connection.execute(FIRST_RANK, values).fetchone()
+        first: float = math.inf if found is None else found[0]
+        self._passed.found(self._job_queue, tenant, self._held, first)
+        return first

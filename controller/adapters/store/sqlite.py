@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any, Final, TypeVar
 
-from controller.adapters.store.backlog import TENANTS, Backlog
+from controller.adapters.store.backlog import TENANTS, Backlog, Passed
 from controller.adapters.store.group import Answer, GroupCommit
 from controller.adapters.store.names import Vocabulary, forget_unused
 from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, unpack_id
@@ -156,7 +156,7 @@ def _prepare(
                 report(correction)
     store_id, row, outbox = connection.execute("SELECT store_id, next_key, next_outbox_key FROM store").fetchone()
     names = Vocabulary(connection)
-    return names, Context(store_id, names, Sequences(row, outbox), sinks_of, dead_letters)
+    return names, Context(store_id, names, Sequences(row, outbox), Passed(), sinks_of, dead_letters)
 
 
 @contextmanager
@@ -338,7 +338,7 @@ class SqliteStore:
         found = [names.job_definitions.find(name) for name in asked.without_definitions]
         excluded = [identifier for identifier in found if identifier is not None]
         after = None if asked.after_tenant is None else names.tenants.find(asked.after_tenant)
-        backlog = Backlog(self._connection, job_queue=queue, now=now, excluded=excluded)
+        backlog = Backlog(self._connection, job_queue=queue, now=now, excluded=excluded, passed=self._context.passed)
         return self._decoded(backlog.next_rows(after, asked.limit))
 
     async def backlog_tenants(self) -> Mapping[str, int]:
@@ -362,6 +362,7 @@ class SqliteStore:
                     )
                     connection.execute("UPDATE job_queues SET aging_s = ? WHERE id = ?", (float(seconds), queue))
             queues.adopt(aging_s, default_s)
+            self._context.passed.clear()
 
         await self._run(set_aging)
 

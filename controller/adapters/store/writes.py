@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import orjson
 
+from controller.adapters.store.backlog import Passed
 from controller.adapters.store.names import Vocabulary
 from controller.adapters.store.rows import (
     ASKED,
@@ -74,6 +75,8 @@ _COUNT_USAGE: Final = (
     "AND is_in_doubt = ? AND is_array = ?"
 )
 
+_RANK: Final = KEYED.index("rank")
+
 Place = tuple[int, int, int, int, int, int]
 """A line of ``usage``: source, job queue, state, batch status or −1, in doubt, array."""
 
@@ -93,6 +96,7 @@ class Context:
     store_id: str
     names: Vocabulary
     sequences: Sequences
+    passed: Passed
     sinks_of: Callable[[str], Sequence[str]]
     dead_letters: bool
 
@@ -186,6 +190,7 @@ class Changes:
         key = self._next_key()
         asked, keyed = encode_asked(job, self._names), encode_keyed(job, key, self._names)
         self._run(_INSERT_JOB, (key, *asked, *keyed, *encode_plain(job, 1, self._names)))
+        self._queued(job, keyed)
         state = STATE_CODES[job.state]
         if state != REJECTED:
             self._live.add(request_id)
@@ -207,6 +212,7 @@ class Changes:
         changed = tuple(map(_differ, was.keyed, keyed))
         moved = [value for value, is_changed in zip(keyed, changed, strict=True) if is_changed]
         self._run(_update_statement(changed), (*encode_plain(job, version, self._names), *moved, job.key))
+        self._queued(job, keyed)
         if keyed[0] == REJECTED and was.keyed[0] != REJECTED:
             self._live.discard(was.request_id)
         place = _place(job, was.source, was.job_queue, was.is_array)
@@ -219,6 +225,13 @@ class Changes:
             self._erased.append((job.key,))
         was.version, was.keyed, was.place = version, keyed, place
         return True
+
+    def _queued(self, job: Job, keyed: Sequence[Value]) -> None:
+        """Tell where a QUEUED row stands; if the transaction fails after all, that costs a look and nothing else."""
+        if (rank := keyed[_RANK]) is not None:
+            names = self._names
+            assert isinstance(rank, float)
+            self._context.passed.queued(names.job_queues.id_of(job.job_queue), names.tenants.id_of(job.tenant), rank)
 
     def _stored_body(self, key: int) -> str:
         body = self._bodies.get(key)
