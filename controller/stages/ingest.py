@@ -7,6 +7,7 @@ message is held for one commit, at most half its visibility timeout; what could 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,8 +38,12 @@ from controller.receiver import Receiver
 
 GROUP_MAX: Final = 100
 """Messages of one commit."""
+GROUP_BYTES: Final = 8 * 1024 * 1024
+"""Memory of the bodies of one commit, and one message more: each may have a megabyte, and four times that as text."""
 BUFFERED_MAX: Final = 200
 """Messages received and not yet decided, per source: receivers wait at it."""
+BUFFERED_BYTES: Final = 16 * 1024 * 1024
+"""The same for the memory of their bodies; what the polls under way bring comes on top."""
 ROUNDS_MAX: Final = 10
 """Decisions about one message that meet another writer's change."""
 REFUSED_PAUSE_S: Final = 15.0
@@ -56,6 +61,11 @@ class _Held:
     message: Message
     hold_until: float
     """Monotonic: past it the message is left to be delivered again."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        return sys.getsizeof(self.message.body)
 
 
 class Ingest:
@@ -132,7 +142,7 @@ class Ingest:
                 if self._gate.is_full(self._source.url):
                     self._health.not_asked(self._source.url)
                 await self._room.wait(GATE_CHECK_S)
-            elif len(self._buffer) >= BUFFERED_MAX:
+            elif len(self._buffer) >= BUFFERED_MAX or sum(held.size for held in self._buffer) >= BUFFERED_BYTES:
                 await self._room.wait(GATE_CHECK_S)
             else:
                 await self._receive_once(backoff, min(SQS_BATCH_MAX, room))
@@ -190,7 +200,7 @@ class Ingest:
             if not self._buffer:
                 await self.arrived.wait(1.0)
                 continue
-            group, self._buffer = self._buffer[:GROUP_MAX], self._buffer[GROUP_MAX:]
+            group = self._take_group()
             self._deciding = len(group)
             self._room.set()
             await guarded(
@@ -199,6 +209,14 @@ class Ingest:
             self._deciding = 0
             self._claim()
         self._health.dismiss("ingest")
+
+    def _take_group(self) -> Sequence[_Held]:
+        size = count = 0
+        while count < min(GROUP_MAX, len(self._buffer)) and size < GROUP_BYTES:
+            size += self._buffer[count].size
+            count += 1
+        group, self._buffer = self._buffer[:count], self._buffer[count:]
+        return group
 
     async def _commit_or_keep(self, group: Sequence[_Held], backoff: Backoff) -> None:
         try:

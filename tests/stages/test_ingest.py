@@ -182,3 +182,31 @@ async def test_a_full_backlog_does_not_make_it_unready(
         again.drain.request()
     assert again.queue.receives == 0
     assert again.health.is_ready()[1]["checks"]["queues"]["ok"]
+
+
+async def test_large_messages_are_received_and_committed_a_few_at_a_time(harness: Harness, store: SqliteStore) -> None:
+    """SQS takes bodies of a megabyte, and a character outside the basic plane makes each of a body's four bytes long:
+    memory is bounded by what they take, not by their number."""
+    wide = submit("r", parameters={"input": "\N{ROCKET}" + "x" * 1_000_000})
+    bodies = [json.dumps({**wide, "requestId": f"r{number}"}, ensure_ascii=False) for number in range(40)]
+    waiting = [
+        Message(message_id=f"m{number}", receipt_handle=f"h{number}", body=body, attributes={})
+        for number, body in enumerate(bodies)
+    ]
+
+    async def receive(*, max_messages: int, **_: Any) -> Sequence[Message]:
+        await anyio.lowlevel.checkpoint()
+        taken, waiting[:] = waiting[:max_messages], waiting[max_messages:]
+        return taken
+
+    harness.queue.receive = receive  # type: ignore[method-assign]
+    await harness.gate.refresh()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(harness.ingest.receive)
+        await anyio.wait_all_tasks_blocked()
+        assert len(waiting) == 30, "ten came with one receive, and are 40 MB"
+        groups = []
+        while harness.ingest._buffer:
+            groups.append(len(harness.ingest._take_group()))
+        assert groups == [3, 3, 3, 1]
+        tasks.cancel_scope.cancel()
