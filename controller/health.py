@@ -2,7 +2,8 @@
 
 Stages report here: heartbeats, and for each outward call whether it worked last. *Live* means that every expected stage
 turns; waiting out a failure of AWS or the store is turning. *Ready* means that the store is open, no call is refused,
-every SQS queue was reached and the role (leader or standby) is known. Nothing here does I/O or blocks.
+every SQS queue was reached and the role (leader or standby) is known. Nothing here blocks. One log line says that a
+call is refused, and one that it works again, however many stages meet it and how often.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+
+import structlog
 
 from controller.core.errors import BadCredentials, NotAllowed
 from controller.ports import Clock
@@ -70,6 +73,7 @@ class Health:
         self._is_store_open = False
         self._store_problem: str | None = None
         self._is_leader: bool | None = None
+        self._log = structlog.get_logger(stage="health")
 
     # --- reports --------------------------------------------------------------------------------------
 
@@ -92,6 +96,8 @@ class Health:
         """An outward call (``service:Operation``) got no usable answer. ``subject`` is what it was about, such as the
         URL of an SQS queue; ``is_permission`` tells that the caller is known but may not, so that only this is lacking.
         """
+        if (call, subject) not in self._fresh():
+            self._log.error("call fails", call=call, subject=subject or None, reason=message)
         self._refusals[call, subject] = _Refusal(message, self._clock.monotonic(), is_permission)
         if call == RECEIVE:
             self._reached(subject, is_reached=False)
@@ -101,12 +107,11 @@ class Health:
         that credentials were refused to another call of the service, which perhaps nobody makes any more."""
         if self._refusals:
             service = call.partition(":")[0]
-            self._refusals = {
-                (other, its): refusal
-                for (other, its), refusal in self._refusals.items()
-                if not (other == call and its in (subject, ""))
-                and not (other.partition(":")[0] == service and _is_of_credentials(other, refusal))
-            }
+            for (other, its), refusal in list(self._refusals.items()):
+                is_same = other == call and its in (subject, "")
+                if is_same or (other.partition(":")[0] == service and _is_of_credentials(other, refusal)):
+                    del self._refusals[other, its]
+                    self._log.info("call works again", call=other, subject=its or None)
         if call == RECEIVE:
             self._reached(subject, is_reached=True)
 

@@ -62,7 +62,6 @@ class Identity:
                 break
             except BadCredentials as error:
                 self._health.refused("sts:GetCallerIdentity", str(error))
-                self._log.error("credentials refused", reason=str(error))
                 await self._drain.sleep(CREDENTIALS_RETRY_S)
             except OutwardError as error:
                 tries += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from structlog.testing import capture_logs
+
 from controller.health import INTAKE_BLOCKERS, INTAKE_WAITS_S, REFUSAL_FRESH_S, Health
 
 QUEUE = "https://sqs.eu-central-1.amazonaws.com/111122223333/requests"
@@ -97,6 +99,22 @@ def test_a_refused_call_is_named_with_its_remedy() -> None:
     assert text.endswith("sqs:SendMessage")
     health.worked("sqs:SendMessageBatch", subject="https://h/1/events")
     assert health.is_ready()[0]
+
+
+def test_a_refused_call_is_logged_once_and_once_more_when_it_works() -> None:
+    """Who reads the logs alone learns of a refusal, its reason and its end; that it goes on adds no line."""
+    with capture_logs() as lines:
+        health, clock = ready_one()
+        for _ in range(3):
+            health.refused("batch:DescribeJobs", "AccessDenied", is_permission=True)
+            clock.at += REFUSAL_FRESH_S - 1
+        health.worked("batch:DescribeJobs")
+        health.worked("batch:DescribeJobs")
+    assert [(line["event"], line["log_level"], line["call"]) for line in lines] == [
+        ("call fails", "error", "batch:DescribeJobs"),
+        ("call works again", "info", "batch:DescribeJobs"),
+    ]
+    assert lines[0]["reason"] == "AccessDenied"
 
 
 def test_refused_credentials_stop_receiving_and_a_missing_permission_does_not() -> None:
