@@ -75,6 +75,16 @@ class _OutOfTime(Exception):
     """The rest is for the next turn."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """Batch's status reason of a RUNNABLE job, one that blocks a queue."""
+
+    job_id: str
+    text: str
+    at: float
+    """Monotonic."""
+
+
 @dataclass(slots=True)
 class _Queue:
     """What is known of a job queue that has stuck jobs, or is said to be blocked."""
@@ -82,8 +92,8 @@ class _Queue:
     ask_at: float
     wait_s: float
     stuck: dict[RowKey, Lasting] = field(default_factory=dict)
-    heard: str | None = None
-    """Batch's status reason of a job of it."""
+    heard: _Heard | None = None
+    """Of a job of it."""
     cause: Cause | None = None
     """For every job of it."""
     position_of: Mapping[str, int] = field(default_factory=dict)
@@ -128,7 +138,7 @@ class Diagnose:
         self._queues: dict[str, _Queue] = {}
         self._blocks: dict[str, Block] = {}
         self._queue_of: dict[RowKey, str] = {}
-        self._heard: dict[RowKey, tuple[str, float]] = {}
+        self._heard: dict[RowKey, _Heard] = {}
         self._told: set[tuple[RowKey, int]] = set()
         self._denied_until: dict[str, float] = {}
         self._counts: Mapping[tuple[str, str], int] = {}
@@ -141,12 +151,12 @@ class Diagnose:
         self._blocks = {block.job_queue: block for block in await self._store.blocks()}
         self._settled_at = self._clock.monotonic() + min(SETTLED_S, 2 * self._schedule.interval_s_max + 60.0)
 
-    def heard(self, key: RowKey, status_reason: str) -> None:
+    def heard(self, key: RowKey, job_id: str, status_reason: str) -> None:
         """DescribeJobs shows a RUNNABLE job with a status reason: if it is one that blocks a queue, ask soon."""
         if self._least_s is None or stated_cause(status_reason) is None:
             return
         if key in self._heard or len(self._heard) < HEARD_MAX:
-            self._heard[key] = (status_reason, self._clock.monotonic())
+            self._heard[key] = _Heard(job_id, status_reason, self._clock.monotonic())
 
     def stuck(self) -> Mapping[tuple[str, str], int]:
         """Stuck jobs by (job queue, cause)."""
@@ -196,7 +206,9 @@ class Diagnose:
                     found[each.key] = each
             await anyio.lowlevel.checkpoint()
         now = self._clock.monotonic()
-        self._heard = {key: (text, at) for key, (text, at) in self._heard.items() if now - at < HEARD_S}
+        self._heard = {
+            key: one for key, one in self._heard.items() if now - one.at < HEARD_S and self._waits(one.job_id)
+        }
         self._told = {(key, attempts) for key, attempts in self._told if key in found}
         await self._learn([*found, *self._heard])
         await anyio.lowlevel.checkpoint()
@@ -207,12 +219,17 @@ class Diagnose:
             if name is not None and 0 < after_s[name] <= each.for_s:
                 stuck.setdefault(name, {})[key] = each
         heard = {
-            name: text
-            for key, (text, _) in self._heard.items()
+            name: one
+            for key, one in self._heard.items()
             if (name := self._queue_of.get(key)) is not None and after_s[name] > 0
         }
         self._regroup(stuck, heard)
         await anyio.lowlevel.checkpoint()
+
+    def _waits(self, job_id: str) -> bool:
+        """As far as it was seen. What was said of a job that has been placed, or has ended, blocks nothing."""
+        seen = self._schedule.last_seen(job_id)
+        return seen is not None and seen[1].is_waiting
 
     async def _learn(self, keys: Sequence[RowKey]) -> None:
         """Which job queue each is in; the schedule does not know."""
@@ -223,7 +240,7 @@ class Diagnose:
             jobs = await self._store.load(unknown[first : first + LOAD_PAGE])
             self._queue_of.update((key, job.job_queue) for key, job in jobs.items())
 
-    def _regroup(self, stuck: Mapping[str, dict[RowKey, Lasting]], heard: Mapping[str, str]) -> None:
+    def _regroup(self, stuck: Mapping[str, dict[RowKey, Lasting]], heard: Mapping[str, _Heard]) -> None:
         for name in set(self._queues) - set(stuck) - set(heard):
             del self._queues[name]
         for name in sorted({*stuck, *heard}):
@@ -276,11 +293,14 @@ class Diagnose:
             queue.position_of = {job_id: position for position, job_id in enumerate(front, start=1)}
         untold = self._untold(queue)
         longest = nlargest(DESCRIBE_JOBS_MAX, queue.stuck.values(), key=lambda each: each.for_s)
-        ours = (each.job_id for each in (*untold, *longest))
-        ids = list(dict.fromkeys([*(front or ())[:FRONT_DESCRIBED], *ours]))[:DESCRIBE_JOBS_MAX]
+        wanted = [] if queue.heard is None else [queue.heard.job_id]
+        wanted += [*(front or ())[:FRONT_DESCRIBED], *(each.job_id for each in (*untold, *longest))]
+        ids = list(dict.fromkeys(wanted))[:DESCRIBE_JOBS_MAX]
         seen = await self._described(ids)
         head = next(((job_id, cause) for job_id in ids if (cause := _stated(seen, job_id)) is not None), None)
-        stated = head[1] if head is not None else stated_cause(queue.heard)
+        stated = head[1] if head is not None else None
+        if seen is None and queue.heard is not None:  # no answer of this moment: what was heard last counts
+            stated = stated_cause(queue.heard.text)
         own = None
         if status is not None and environments is not None:
             own = [environments[each] for each in status.compute_environments if each in environments]

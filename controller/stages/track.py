@@ -92,7 +92,7 @@ class Track:
         """ARN of a job that was accepted by this process: tells the account where STS does not."""
         self.on_returned: Callable[[], None] = lambda: None
         """Told when a chunk is back in the schedule: while every job was in hands, nobody knew when to look again."""
-        self.on_waiting: Callable[[RowKey, str], None] = lambda key, status_reason: None
+        self.on_waiting: Callable[[RowKey, str, str], None] = lambda key, job_id, status_reason: None
         """Told of each RUNNABLE job that has a status reason."""
         self._log = structlog.get_logger(stage="track")
 
@@ -283,7 +283,7 @@ class Track:
             if found.array_summary is not None:
                 arrays[row.key] = found.array_summary
             elif found.status is BatchStatus.RUNNABLE and found.status_reason:
-                self.on_waiting(row.key, found.status_reason)
+                self.on_waiting(row.key, row.job_id, found.status_reason)
         new = [key for key in arrays if key not in self.arrays]
         for key, job in (await self._store.load(new)).items() if new else ():
             if job.state is JobState.TRACKED:

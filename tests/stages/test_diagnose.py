@@ -24,7 +24,7 @@ from controller.core.waiting import ComputeEnvironment
 from controller.ledger import Ledger
 from controller.loop import Drain
 from controller.ports import InsertJob
-from controller.stages.diagnose import ASK_S_MAX, CALLS_S, DENIED_S, JOBS_TOLD_MAX, SETTLED_S, Diagnose
+from controller.stages.diagnose import ASK_S_MAX, ASK_S_MIN, CALLS_S, DENIED_S, JOBS_TOLD_MAX, SETTLED_S, Diagnose
 from tests.stages.conftest import ManualClock
 from tests.stages.test_long_turns import request
 from tests.store.engines import head
@@ -349,14 +349,42 @@ async def test_batch_s_own_word_of_a_job_makes_its_queue_due_before_the_threshol
     """The tracking stage saw it, as after a blocked event; the job itself is not told as stuck yet."""
     (job,) = await bench.runnable(1)
     bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
-    bench.diagnose.heard(job.key, "Host EC2 (instance i-1) terminated.")
+    bench.diagnose.heard(job.key, "id-1", "Host EC2 (instance i-1) terminated.")
     await bench.diagnose.turn()
     assert bench.batch.calls == {}
-    bench.diagnose.heard(job.key, CAPACITY)
+    bench.diagnose.heard(job.key, "id-1", CAPACITY)
     await bench.diagnose.turn()
     (blocked,) = await bench.told("job_queue.blocked")
     assert (blocked["cause"], blocked["stuck_jobs"]) == ("insufficient_capacity", 0)
     assert await bench.told("job.stuck") == []
+
+
+async def test_batch_s_word_of_a_job_that_was_placed_since_blocks_nothing(bench: Bench) -> None:
+    """The queue is unblocked when it is looked at next, not when the word is old."""
+    await bench.diagnose.load()
+    bench.clock.move(SETTLED_S)
+    (job,) = await bench.runnable(1)
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
+    bench.diagnose.heard(job.key, "id-1", CAPACITY)
+    await bench.diagnose.turn()
+    assert len(await bench.told("job_queue.blocked")) == 1
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.STARTING)
+    await bench.wait(60.0)
+    await bench.diagnose.turn()
+    assert len(await bench.told("job_queue.unblocked")) == 1
+
+
+async def test_an_answer_of_this_moment_comes_before_what_was_heard(bench: Bench) -> None:
+    """The job waits still, but Batch no longer says that it blocks its queue."""
+    (job,) = await bench.runnable(1)
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
+    bench.diagnose.heard(job.key, "id-1", CAPACITY)
+    await bench.diagnose.turn()
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE)
+    bench.batch.front = []
+    bench.clock.move(ASK_S_MIN + 1)
+    await bench.diagnose.turn()
+    assert len(await bench.told("job_queue.unblocked")) == 1
 
 
 async def test_where_it_is_off_nothing_is_looked_for(bench: Bench) -> None:
