@@ -27,6 +27,7 @@ INTAKE_WAITS_S: Final = 60.0
 more often; where none is, a receive of its own finds out."""
 
 RECEIVE: Final = "sqs:ReceiveMessage"
+NOT_REACHED: Final = f"no successful {RECEIVE} yet"
 INTAKE_CALLS: Final = frozenset({RECEIVE, "sqs:DeleteMessageBatch"})
 """Intake's own calls never stop intake: nothing else would find out that they work again."""
 
@@ -69,7 +70,8 @@ class Health:
         self._stages: dict[str, _Stage] = {}
         self._turned_at: dict[str, float] = {}
         self._refusals: dict[tuple[str, str], _Refusal] = {}
-        self._queues: dict[str, bool] = {}
+        self._queues: dict[str, str | None] = {}
+        """Why each was not reached; None: it was."""
         self._is_store_open = False
         self._store_problem: str | None = None
         self._is_leader: bool | None = None
@@ -93,14 +95,14 @@ class Health:
             expected.turned_at = self._clock.monotonic()
 
     def refused(self, call: str, message: str, *, subject: str = "", is_permission: bool = False) -> None:
-        """An outward call (``service:Operation``) got no usable answer. ``subject`` is what it was about, such as the
+        """An outward call (``service:Operation``) was refused. ``subject`` is what it was about, such as the
         URL of an SQS queue; ``is_permission`` tells that the caller is known but may not, so that only this is lacking.
         """
         if (call, subject) not in self._fresh():
-            self._log.error("call fails", call=call, subject=subject or None, reason=message)
+            self._log.error("call refused", call=call, subject=subject or None, reason=message)
         self._refusals[call, subject] = _Refusal(message, self._clock.monotonic(), is_permission)
         if call == RECEIVE:
-            self._reached(subject, is_reached=False)
+            self._reached(subject, NOT_REACHED)
 
     def worked(self, call: str, *, subject: str = "") -> None:
         """An outward call was answered. That also ends what was reported of the call as such, without a subject; and
@@ -113,7 +115,7 @@ class Health:
                     del self._refusals[other, its]
                     self._log.info("call works again", call=other, subject=its or None)
         if call == RECEIVE:
-            self._reached(subject, is_reached=True)
+            self._reached(subject, None)
 
     @contextmanager
     def watched(self, call: str, *, subject: str = "") -> Iterator[None]:
@@ -127,17 +129,21 @@ class Health:
 
     def expect_queue(self, url: str) -> None:
         """An SQS queue that must be reached before this is ready."""
-        self._queues.setdefault(url, False)
+        self._queues.setdefault(url, NOT_REACHED)
 
     def has_reached(self, url: str) -> bool:
         """Whether an SQS queue answered a receive, the last time that one was asked."""
-        return self._queues.get(url, False)
+        return self._queues.get(url, NOT_REACHED) is None
+
+    def not_reached(self, url: str, message: str) -> None:
+        """A receive failed, and not for want of access: there is no such queue, or no way to it."""
+        self._reached(url, f"{message}; check the URL, that the queue exists, and the network")
 
     def not_asked(self, url: str) -> None:
         """The backlog is full, so nothing is received: whether the SQS queue can be reached is not known, and not
         needed for now. What was reported of it stands."""
-        if (RECEIVE, url) not in self._fresh():
-            self._reached(url, is_reached=True)
+        if (RECEIVE, url) not in self._fresh() and self._queues.get(url) == NOT_REACHED:
+            self._reached(url, None)
 
     def store_ok(self) -> None:
         """The store is open and answered last time."""
@@ -152,10 +158,10 @@ class Health:
         """The role is known; a single process is the leader."""
         self._is_leader = is_leader
 
-    def _reached(self, url: str, *, is_reached: bool) -> None:
+    def _reached(self, url: str, problem: str | None) -> None:
         """Without a URL the report is about every queue."""
         for queue in [url] if url else list(self._queues):
-            self._queues[queue] = is_reached
+            self._queues[queue] = problem
 
     # --- answers --------------------------------------------------------------------------------------
 
@@ -182,13 +188,7 @@ class Health:
         checks = {
             "store": _check(self._store_problem or (None if self._is_store_open else "not open yet")),
             "credentials": _check(self._refusal_texts()),
-            "queues": _check(
-                [
-                    f"{url}: no successful sqs:ReceiveMessage yet"
-                    for url, is_reached in self._queues.items()
-                    if not is_reached
-                ]
-            ),
+            "queues": _check([f"{url}: {problem}" for url, problem in self._queues.items() if problem is not None]),
             "leader": _check("not known yet whether this is the leader" if self._is_leader is None else None),
         }
         is_ready = all(check["ok"] for check in checks.values())
@@ -219,7 +219,7 @@ class Health:
 
     def _refusal_texts(self) -> list[str]:
         return [
-            f"{call}{f' on {subject}' if subject else ''}: {refusal.message}; {_remedy(call)}"
+            f"{call}{f' on {subject}' if subject else ''}: {refusal.message.removeprefix(f'{call}: ')}; {_remedy(call)}"
             for (call, subject), refusal in sorted(self._fresh().items())
         ]
 

@@ -23,8 +23,6 @@ from controller.core.errors import (
     NotAllowed,
     OutwardError,
     StoreUnavailable,
-    Throttled,
-    Unavailable,
 )
 from controller.core.limits import SQS_BATCH_MAX
 from controller.gate import IntakeGate
@@ -52,8 +50,6 @@ STORE_PAUSE_S: Final = 5.0
 """Nothing is received for at least so long after a commit that failed."""
 DRAINING_PAUSE_S: Final = 0.5
 """Between tries to commit once a drain cuts every other pause short."""
-UNREACHABLE_TRIES: Final = 3
-"""Failed receives in a row from which on the queue counts as not reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +163,6 @@ class Ingest:
             await self._drain.sleep(REFUSED_PAUSE_S)
         except OutwardError as error:
             pause_s = backoff.failed()
-            if not isinstance(error, (Throttled, Unavailable)) or backoff.failures >= UNREACHABLE_TRIES:
-                self._refused("sqs:ReceiveMessage", error)
             self._log.warning("receive failed", reason=str(error), pause_s=round(pause_s, 3))
             await self._drain.sleep(pause_s)
         else:

@@ -91,7 +91,9 @@ def test_a_refused_receive_or_delete_has_its_own_reason() -> None:
 def test_a_refused_call_is_named_with_its_remedy() -> None:
     """A refusal makes it not ready and says which call was refused and which permission to look at."""
     health, _ = ready_one()
-    health.refused("sqs:SendMessageBatch", "AccessDenied", subject="https://h/1/events", is_permission=True)
+    health.refused(
+        "sqs:SendMessageBatch", "sqs:SendMessageBatch: AccessDenied", subject="https://h/1/events", is_permission=True
+    )
     is_ready, why = health.is_ready()
     assert not is_ready
     (text,) = why["checks"]["credentials"]["problem"]
@@ -111,7 +113,7 @@ def test_a_refused_call_is_logged_once_and_once_more_when_it_works() -> None:
         health.worked("batch:DescribeJobs")
         health.worked("batch:DescribeJobs")
     assert [(line["event"], line["log_level"], line["call"]) for line in lines] == [
-        ("call fails", "error", "batch:DescribeJobs"),
+        ("call refused", "error", "batch:DescribeJobs"),
         ("call works again", "info", "batch:DescribeJobs"),
     ]
     assert lines[0]["reason"] == "AccessDenied"

@@ -224,7 +224,7 @@ def _refusals_of_each_call_alone() -> Iterator[None]:
         self._refusals.pop((call, subject), None)
         self._refusals.pop((call, ""), None)
         if call == health.RECEIVE:
-            self._reached(subject, is_reached=True)
+            self._reached(subject, None)
 
     with mock.patch.object(Health, "worked", worked), mock.patch.object(health, "INTAKE_WAITS_S", 300.0):
         yield

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from controller.core.errors import NotAllowed, OutwardError, Refused, Unavailable
 from controller.core.limits import SQS_WAIT_S_MAX
 from controller.health import Health
 from controller.ports import Message
@@ -25,10 +26,13 @@ class Queue:
         self.messages: list[Message] = []
         self.takes_s = 0.0
         self.waits: list[float] = []
+        self.failure: OutwardError | None = None
 
     async def receive(self, *, max_messages: int, wait_s: float, visibility_timeout_s: int) -> Sequence[Message]:
         self.waits.append(wait_s)
         self.clock.move(self.takes_s)
+        if self.failure is not None:
+            raise self.failure
         return self.messages[:max_messages]
 
     async def delete(self, receipt_handles: Sequence[str]) -> Sequence[str]:
@@ -59,9 +63,41 @@ async def test_only_a_queue_that_was_reached_may_keep_it_waiting(
     await receiver.receive(10)
     health.worked("sqs:ReceiveMessage", subject=URL)
     await receiver.receive(10)
-    health.refused("sqs:ReceiveMessage", "connection refused", subject=URL)
+    health.not_reached(URL, "connection refused")
     await receiver.receive(10)
     assert queue.waits == [0, SQS_WAIT_S_MAX, 0]
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries", "problem"),
+    [
+        (Refused("sqs:ReceiveMessage: NonExistentQueue"), 1, "NonExistentQueue; check the URL"),
+        (Unavailable("sqs:ReceiveMessage: EndpointConnectionError"), 2, None),
+        (Unavailable("sqs:ReceiveMessage: EndpointConnectionError"), 3, "EndpointConnectionError; check the URL"),
+        (NotAllowed("sqs:ReceiveMessage: AccessDenied"), 3, None),
+    ],
+)
+async def test_a_queue_that_can_t_be_reached_is_named_with_its_own_remedy(
+    receiver: Receiver, queue: Queue, health: Health, failure: OutwardError, tries: int, problem: str | None
+) -> None:
+    """At once if SQS knows no such queue, after some tries if nobody answers; credentials are not to blame, so neither
+    they nor a refused receive are."""
+    health.worked("sqs:ReceiveMessage", subject=URL)
+    queue.failure = failure
+    for _ in range(tries):
+        with pytest.raises(type(failure)):
+            await receiver.receive(10)
+    checks = health.is_ready()[1]["checks"]
+    assert checks["credentials"] == {"ok": True}
+    assert not health.intake_refusals()["receive_refused"]
+    if problem is None:
+        assert checks["queues"] == {"ok": True}
+    else:
+        (text,) = checks["queues"]["problem"]
+        assert text.startswith(URL)
+        assert problem in text
+    health.not_asked(URL)
+    assert health.is_ready()[1]["checks"]["queues"] == checks["queues"], "what was reported of it stands"
 
 
 @pytest.mark.parametrize(
