@@ -17,6 +17,8 @@ from controller.core.admission import AUTO
 from controller.core.endpoints import is_of_aws
 from controller.core.events import CATALOGUE
 from controller.core.limits import REQUEST_ID_TAG, TAG_KEY_LENGTH_MAX, TAG_VALUE_LENGTH_MAX, TAGS_MAX
+from controller.core.problems import nearest
+from controller.core.request_policy import OVERRIDES
 
 SINKS_BUILT: Final = ("log", "sqs")
 SINKS_PLANNED: Final = ("sns", "eventbridge", "webhook")
@@ -86,6 +88,9 @@ def default_tags(value: Mapping[str, str]) -> Mapping[str, str]:
 def override_path(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z*?]+(?:\.[^.\s]+)*", value):
         raise ValueError("entries are members of SubmitJob, such as timeout or containerOverrides.environment")
+    member = value.partition(".")[0]
+    if not any(fnmatchcase(name, member) for name in OVERRIDES):
+        raise ValueError(f"names no member of SubmitJob; did you mean {nearest(member, OVERRIDES)}?")
     return value
 
 

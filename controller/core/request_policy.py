@@ -12,6 +12,23 @@ from controller.core.request_json import JSON
 
 REQUIRED_MEMBERS: Final = frozenset({"jobName", "jobQueue", "jobDefinition"})
 """What every request carries; every other member of SubmitJob is an override."""
+OVERRIDES: Final = (
+    "arrayProperties",
+    "consumableResourcePropertiesOverride",
+    "containerOverrides",
+    "dependsOn",
+    "ecsPropertiesOverride",
+    "eksPropertiesOverride",
+    "nodeOverrides",
+    "parameters",
+    "propagateTags",
+    "retryStrategy",
+    "schedulingPriorityOverride",
+    "shareIdentifier",
+    "tags",
+    "timeout",
+)
+"""As the SDK's model has them; for the configuration, which is read without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

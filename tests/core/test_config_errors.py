@@ -254,3 +254,11 @@ def test_a_limit_of_waiting_jobs_is_a_count_or_auto(tmp_path: Path, value: str) 
     assert in_file(tmp_path, f"queues: {{a: {{max_waiting: {value}}}}}") == (
         "queues.a.max_waiting (file c.yaml): must be a whole number of at least 1, or auto"
     )
+
+
+@pytest.mark.parametrize("entry", ["containerOverride", "containeroverrides.environment"])
+def test_an_override_that_submit_job_does_not_have_is_an_error(entry: str) -> None:
+    """Misspelt, it would let nothing through, and every request that carries the member would be rejected."""
+    (line,) = problems({P + "POLICY__ALLOWED_OVERRIDES": f'["timeout", "{entry}"]'}).splitlines()
+    assert "policy.allowed_overrides[1]" in line
+    assert "names no member of SubmitJob; did you mean containerOverrides?" in line

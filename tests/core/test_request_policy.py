@@ -9,6 +9,7 @@ import pytest
 
 from controller.adapters.batch_model import submit_job_shape
 from controller.core.request import Policy, Rejection, Rules, Scope, SubmitRequest, parse
+from controller.core.request_policy import OVERRIDES, REQUIRED_MEMBERS
 
 ARN = "arn:aws:batch:{}:{}:{}"
 
@@ -149,3 +150,10 @@ def test_code_is_that_of_the_gravest_problem() -> None:
     assert isinstance(result, Rejection)
     assert len(result.problems) == 2
     assert (result.error_code, result.reason_class) == ("invalid_request", "invalid_request")
+
+
+def test_the_configuration_knows_every_override_that_the_sdk_takes() -> None:
+    """A member of SubmitJob can be allowed by its name if it is listed here."""
+    members = submit_job_shape().members
+    assert members is not None
+    assert set(OVERRIDES) == set(members) - REQUIRED_MEMBERS
