@@ -239,14 +239,15 @@ def _entries(answer: Mapping[str, Any], member: str, operation: str) -> list[Map
 
 def _listed(row: Mapping[str, Any]) -> ListedJob:
     """A row that can't be judged makes the whole answer no answer: left out, it would count as "not found"."""
-    created_at = row.get("createdAt")
-    if not isinstance(row.get("jobId"), str) or "jobName" not in row or not isinstance(created_at, (int, float)):
+    instant = row.get("createdAt")
+    created_at = batch_decode.seconds(instant) if isinstance(instant, (int, float)) else None
+    if not isinstance(row.get("jobId"), str) or "jobName" not in row or created_at is None:
         raise _no_answer("ListJobs", "jobId, jobName and createdAt")
     return ListedJob(
         job_id=row["jobId"],
         job_arn=str(row.get("jobArn") or ""),
         job_name=row["jobName"],
-        created_at=created_at / 1000,
+        created_at=created_at,
         status=batch_decode.STATUSES.get(str(row.get("status"))),
     )
 

@@ -237,9 +237,14 @@ def observe(jobs: Sequence[Entry]) -> Observed:
     return Observed(seen=seen, skipped=skipped)
 
 
+INSTANT_MS_END: Final = 253_402_300_800_000
+"""The year 10000."""
+
+
 def seconds(instant: float | None) -> float | None:
-    """Epoch seconds of Batch's milliseconds; None for 0, which Batch gives for what has not happened yet."""
-    return instant / 1000 if instant and instant > 0 else None
+    """Epoch seconds of Batch's milliseconds; None for 0, which Batch gives for what has not happened yet, and for what
+    is no time that can be written: one such job must not keep the others of its answer from being seen."""
+    return instant / 1000 if instant and 0 < instant < INSTANT_MS_END else None
 
 
 STATUSES: Final[Mapping[str, BatchStatus]] = {status.value: status for status in BatchStatus}

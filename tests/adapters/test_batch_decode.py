@@ -13,7 +13,8 @@ from botocore.parsers import create_parser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.adapters.batch_decode import Entry, JobDetail, _decode_before_parse, jobs_in, observe
+from controller.adapters.batch_decode import Entry, JobDetail, _decode_before_parse, jobs_in, observe, seconds
+from controller.core.events import iso
 from controller.core.job import Attempt, BatchStatus, Observation
 
 _MODEL = botocore.session.Session().get_service_model("batch").operation_model("DescribeJobs")  # type: ignore[no-untyped-call]
@@ -195,6 +196,14 @@ def test_times_are_seconds_and_zero_is_not_yet() -> None:
     """Milliseconds become seconds; 0, which Batch gives for what has not happened, becomes None."""
     (job,) = observed({"jobId": "a", "status": "RUNNABLE", "createdAt": 1_700_000_000_123, "startedAt": 0})
     assert (job.created_at, job.started_at, job.stopped_at) == (1_700_000_000.123, None, None)
+
+
+@pytest.mark.parametrize("instant", [-5, 10**15, 10**19, 1e300, float("nan")])
+def test_what_no_event_can_tell_as_a_time_is_none(instant: float) -> None:
+    """A job with such a time is seen like any other, and so are those in the same answer."""
+    assert seconds(instant) is None
+    latest = seconds(253_402_300_799_999)
+    assert (iso(latest) or "").startswith("9999-12-31T23:59:59.")
 
 
 def test_single_container_job() -> None:

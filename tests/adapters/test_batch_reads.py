@@ -211,6 +211,7 @@ async def test_list_asks_for_the_exact_name_and_page(open_batch: OpenBatch) -> N
         {"jobId": "1", "createdAt": 1},
         {"jobId": "1", "jobName": "name-1"},
         {"jobId": "1", "jobName": "name-1", "createdAt": "yesterday"},
+        {"jobId": "1", "jobName": "name-1", "createdAt": 10**19},
     ],
 )
 async def test_list_row_that_cannot_be_judged_spoils_the_answer(open_batch: OpenBatch, row: dict[str, object]) -> None:
