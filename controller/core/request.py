@@ -57,6 +57,14 @@ __all__ = [
 SUBMIT_MEMBERS: Final = ("requestId", "priority", "expiresAt", "action")
 """Members of a submit message that are ours, not SubmitJob's."""
 CANCEL_MEMBERS: Final = ("action", "requestId", "reason")
+ENVELOPES: Final = (
+    (
+        {"Type", "TopicArn", "Message"},
+        "is what SNS wraps a message in: switch on the subscription's raw message delivery",
+    ),
+    ({"source", "detail-type", "detail"}, "is an event of EventBridge: give the rule's target the input path $.detail"),
+)
+"""By members that are none of SubmitJob's; one problem in place of one for each of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +130,10 @@ def parse(body: str, *, message_id: str, rules: Rules) -> SubmitRequest | Cancel
     message = decode(body, problems)
     if message is None:
         return _rejection(problems, None)
+    for members, remedy in ENVELOPES:
+        if members <= message.keys():
+            problems.add("", f"the body {remedy}")
+            return _rejection(problems, None)
     if _asks_for_cancel(message):
         return _parse_cancel(message, problems)
     return _parse_submit(body, message, message_id, rules, problems)

@@ -115,6 +115,30 @@ def test_body_that_is_no_json_object_is_refused_with_the_place_and_no_value(body
     assert rejection.request_id is None
 
 
+@pytest.mark.parametrize(
+    ("envelope", "remedy"),
+    [
+        (
+            {
+                "Type": "Notification",
+                "MessageId": "m",
+                "TopicArn": "arn:aws:sns:eu-west-1:1:t",
+                "Message": json.dumps(BASE),
+            },
+            "raw message delivery",
+        ),
+        ({"version": "0", "id": "e", "source": "shop", "detail-type": "order", "detail": BASE}, "input path $.detail"),
+    ],
+)
+def test_a_request_in_an_envelope_is_told_by_what_wraps_it(envelope: dict[str, Any], remedy: str) -> None:
+    """One problem with its remedy, not one for each member of SNS or EventBridge."""
+    rejection = rejected(envelope)
+    (problem,) = rejection.problems
+    assert problem.startswith("the body is ")
+    assert problem.endswith(remedy)
+    assert (rejection.error_code, rejection.request_id) == ("invalid_request", None)
+
+
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":'])
 @pytest.mark.parametrize("depth", [65, 1_000, 100_000])
 def test_deep_nesting_is_refused_and_never_a_recursion_error(opening: str, depth: int) -> None:
