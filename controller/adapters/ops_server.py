@@ -59,7 +59,7 @@ class OpsServer:
             await web.TCPSite(runner, self._host, self._port).start()
         except OSError as error:
             await runner.cleanup()
-            raise OSError(error.errno, self._refusal(error)) from error
+            raise OSError(self._refusal(error)) from error  # with an errno its text would begin with that
         except BaseException:
             await runner.cleanup()
             raise
@@ -80,7 +80,7 @@ class OpsServer:
         what = error.strerror or type(error).__name__
         return (
             f"http.host, http.port: can't listen on {self._host} port {self._port} ({what}); "
-            "end what uses it, or give another with BATCH_CONTROLLER_HTTP__PORT"
+            "end what uses it, or give others with BATCH_CONTROLLER_HTTP__HOST, BATCH_CONTROLLER_HTTP__PORT"
         )
 
     # --- answers --------------------------------------------------------------------------------------

@@ -127,7 +127,10 @@ async def test_a_port_in_use_is_told() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1 port {port}.*BATCH_CONTROLLER_HTTP__PORT"):
+        with pytest.raises(
+            OSError,
+            match=rf"^http\.host, http\.port: can't listen on 127.0.0.1 port {port}.*BATCH_CONTROLLER_HTTP__PORT",
+        ):
             await server(port=port).__aenter__()
 
 
