@@ -107,7 +107,8 @@ def _about_queues(settings: Settings) -> Iterator[str]:
         if "*" in name and entry.paused:
             yield 'queues."*".paused: every job queue without an entry that says otherwise is paused'
         limits = settings.queue_limits(name)
-        if limits.max_waiting != AUTO and limits.max_waiting > limits.max_in_flight:
+        is_given = "max_waiting" in entry.model_fields_set
+        if is_given and limits.max_waiting != AUTO and limits.max_waiting > limits.max_in_flight:
             yield f'queues."{name}".max_waiting: is above max_in_flight and never reached'
         if 0 < limits.stuck_after_s < STUCK_AFTER_S_WISE:
             yield (

@@ -36,7 +36,7 @@ def warnings(**values: Any) -> list[str]:
         ({"track__lost_after_s": 5}, "track.lost_after_s", "while it runs"),
         ({"track__interval_s_max": 7200}, "track.interval_s_max", "reported late"),
         ({"queues": {"*": {"paused": True}}}, 'queues."*".paused', "is paused"),
-        ({"queues": {"q": {"max_in_flight": 10}}}, 'queues."q".max_waiting', "never reached"),
+        ({"queues": {"q": {"max_in_flight": 10, "max_waiting": 11}}}, 'queues."q".max_waiting', "never reached"),
         ({"policy__allowed_job_queues": []}, "policy.allowed_job_queues", "every request is rejected"),
         ({"sinks": []}, "sinks", "no sink gets request.rejected, job.finished, job.lost, job.cancelled"),
         ({"sinks": [{"type": "log", "events": ["job.*"]}]}, "sinks", "no sink gets request.rejected;"),
@@ -50,3 +50,11 @@ def test_an_unwise_value_is_told_with_its_reason(values: dict[str, Any], key: st
 def test_wise_values_are_not_warned_of() -> None:
     """Values on the wise side of each mark are silent."""
     assert warnings(submit__settle_s=330, controller__drain_s=20, submit__rate_per_s=10, track__lost_after_s=60) == []
+
+
+@pytest.mark.parametrize(
+    "queues", [{"q": {"max_in_flight": 10}}, {"q": {"max_in_flight": 10}, "*": {"max_waiting": 500}}]
+)
+def test_nobody_is_warned_of_what_they_did_not_set(queues: dict[str, Any]) -> None:
+    """To lower the jobs in flight of a queue below what may wait in it by default, or in all others, is no mistake."""
+    assert warnings(queues=queues) == []

@@ -11,7 +11,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from controller import docgen
-from controller.config import keys
+from controller.config import keys, load_settings
 from controller.core.events import CATALOGUE, Event, event_id, flat
 from controller.metric_table import METRICS, PREFIX
 
@@ -42,6 +42,15 @@ def test_check_fails_with_exit_code_1_and_writes_nothing(tmp_path: Path) -> None
     assert ended.returncode == 1
     assert "configuration.md differs from the code" in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md"])
+def test_the_example_of_a_configuration_is_one_to_start_from(page: str, tmp_path: Path) -> None:
+    """It is valid as it stands, and check-config has nothing to say against it."""
+    text = (DOCS.parent / page).read_text()
+    example = tmp_path / "controller.yaml"
+    example.write_text(text.split("```yaml\n")[1].partition("```")[0])
+    assert load_settings(example, environ={}).warnings() == []
 
 
 def test_every_entry_of_the_tables_is_on_its_page() -> None:
