@@ -74,7 +74,7 @@ STRETCH_MAX: Final = 10
 
 def safety_slack_s(*, in_flight: int, rate_per_s: float, interval_s_max: float) -> float:
     """How much longer than its interval a job may wait while events are healthy: as long as a sweep of all takes at
-    SAFETY_SHARE of the budget. With few jobs that is no time at all: there polling costs nothing worth saving."""
+    SAFETY_SHARE of the budget. With few jobs that is little time: there polling costs nothing worth saving."""
     sweep_s = math.ceil(in_flight / DESCRIBE_JOBS_MAX) / (SAFETY_SHARE * rate_per_s)
     return min(sweep_s, (STRETCH_MAX - 1) * interval_s_max)
 
