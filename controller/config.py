@@ -447,7 +447,8 @@ def load_settings(config_file: Path | None, *, queue_urls: Sequence[str] = (), e
     if environ.get("AWS_REGION") and not layers.has("aws.region"):
         layers.put("aws.region", environ["AWS_REGION"], origin="environment AWS_REGION")
     is_json = {spec.name: spec.kind in JSON_KINDS for spec in specs if spec.has_own_variable}
-    values, problems = read_environment(environ, keys=is_json | dict.fromkeys(_GROUPS, True))
+    values, unread = read_environment(environ, keys=is_json | dict.fromkeys(_GROUPS, True))
+    problems = list(unread.values())
     for key, value in values.items():
         layers.put(key, value, origin=f"environment {variable_of(key)}")
     if queue_urls:
@@ -455,7 +456,7 @@ def load_settings(config_file: Path | None, *, queue_urls: Sequence[str] = (), e
     try:
         settings = Settings(**_from(layers))
     except ValidationError as error:
-        problems += described(error, layers, known=[spec.name for spec in specs])
+        problems += described(error, layers, known=[spec.name for spec in specs], unread=unread)
     if problems:
         raise Misconfigured("\n".join(problems))
     return settings

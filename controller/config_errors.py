@@ -6,7 +6,7 @@ Made from pydantic's errors without their texts, which quote values. ``config.lo
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -52,12 +52,17 @@ _PATTERNS: Final[Mapping[str, str]] = {
 """By the start of the key."""
 
 
-def described(error: ValidationError, layers: Layers, *, known: Sequence[str]) -> list[str]:
-    """One line per problem. ``known`` are all keys, for the nearest one to an unknown."""
+def described(
+    error: ValidationError, layers: Layers, *, known: Sequence[str], unread: Collection[str] = ()
+) -> list[str]:
+    """One line per problem. ``known`` are all keys, for the nearest one to an unknown; of ``unread`` ones it is told
+    already why they have no value."""
     lines = []
     for detail in error.errors(include_url=False, include_input=False):
         location = _location(detail)
         key = _dotted(location)
+        if key in unread:
+            continue
         lines.append(f"{key} ({layers.origin(location)}): {_problem(detail, key, known)}")
     return list(dict.fromkeys(lines))
 

@@ -160,27 +160,28 @@ def _place(error: yaml.YAMLError) -> str:
 # --- the environment ----------------------------------------------------------------------------------
 
 
-def read_environment(environ: Mapping[str, str], *, keys: Mapping[str, bool]) -> tuple[dict[str, Any], list[str]]:
-    """(values by key, problems) of the variables with our prefix. ``keys`` says of each whether it is given as JSON."""
+def read_environment(environ: Mapping[str, str], *, keys: Mapping[str, bool]) -> tuple[dict[str, Any], dict[str, str]]:
+    """(values by key, problems by key or unknown variable) of the variables with our prefix. ``keys`` says of each
+    whether it is given as JSON."""
     by_variable = {variable_of(key): key for key in keys}
     values: dict[str, Any] = {}
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for variable, text in sorted(environ.items()):
         if not variable.upper().startswith(ENVIRONMENT_PREFIX) or _is_of_kubernetes(variable, text):
             continue
         key = by_variable.get(variable)
         if key is None:
-            problems.append(
+            problems[variable] = (
                 f"{variable} (environment): no such setting; did you mean {nearest(variable, by_variable)}? "
                 "Correct the name or unset it"
             )
         elif not text:
-            problems.append(f"{key} (environment {variable}): is empty; unset the variable or give it a value")
+            problems[key] = f"{key} (environment {variable}): is empty; unset the variable or give it a value"
         elif keys[key]:
             try:
                 values[key] = json.loads(text)
             except (ValueError, RecursionError):
-                problems.append(f"{key} (environment {variable}): is not JSON; {_json_example(key)}")
+                problems[key] = f"{key} (environment {variable}): is not JSON; {_json_example(key)}"
         else:
             values[key] = text
     return values, problems

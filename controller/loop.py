@@ -111,6 +111,11 @@ class Backoff:
     def worked(self) -> None:
         self.failures = 0
 
+    @property
+    def is_news(self) -> bool:
+        """Whether the latest failure is worth a line of the log: the first, second, fourth, eighth, … in a row."""
+        return self.failures & (self.failures - 1) == 0
+
 
 async def guarded(
     function: Callable[[], Awaitable[None]],
@@ -178,6 +183,8 @@ class StageLoop:
         except Exception as error:
             return await self._failed(error)
         self._failing_since = None
+        if self._backoff.failures:
+            self._log.info("stage goes on", failures=self._backoff.failures)
         self._backoff.worked()
         return due_s
 
@@ -192,6 +199,7 @@ class StageLoop:
 
     async def _pause(self, what: str, error: Exception) -> float:
         pause_s = self._backoff.failed()
-        self._log.warning(what, reason=str(error), failures=self._backoff.failures, pause_s=round(pause_s, 3))
+        if self._backoff.is_news:
+            self._log.warning(what, reason=str(error), failures=self._backoff.failures, pause_s=round(pause_s, 3))
         await self._drain.sleep(pause_s)
         return 0.0

@@ -163,9 +163,14 @@ class Ingest:
             await self._drain.sleep(REFUSED_PAUSE_S)
         except OutwardError as error:
             pause_s = backoff.failed()
-            self._log.warning("receive failed", reason=str(error), pause_s=round(pause_s, 3))
+            if backoff.is_news:
+                self._log.warning(
+                    "receive failed", reason=str(error), failures=backoff.failures, pause_s=round(pause_s, 3)
+                )
             await self._drain.sleep(pause_s)
         else:
+            if backoff.failures:
+                self._log.info("receive works again", failures=backoff.failures)
             backoff.worked()
             self._health.worked("sqs:ReceiveMessage", subject=self._source.url)
             hold_until = self._clock.monotonic() + self._visibility_timeout_s / 2

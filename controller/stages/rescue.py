@@ -121,5 +121,5 @@ class Rescue:
             )
             self._log.info("submission adopted", request_id=job.request_id, job_id=found.job_id)
         elif began_at >= doubt.settled_at:
-            await self._ledger.record([(job, NotFound())])
-            self._log.info("submission was not accepted; it will be sent again", request_id=job.request_id)
+            (after,) = await self._ledger.record([(job, NotFound())])
+            self._log.info("submission was not accepted", request_id=job.request_id, state=after.state.value)

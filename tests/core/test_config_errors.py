@@ -87,10 +87,10 @@ def test_an_unknown_variable_names_the_nearest() -> None:
     ],
 )
 def test_a_wrong_value_names_key_source_and_rule(variable: str, value: str, expected: str) -> None:
-    """The message has the key, the variable it came from, and what would be right."""
+    """The message has the key, the variable it came from, and what would be right; and nothing else."""
     text = problems({P + variable: value}, urls=() if variable == "INTAKE__QUEUE_URLS" else (QUEUE,))
     key = variable.lower().replace("__", ".")
-    assert f"{key} (environment {P}{variable}): {expected}" in text.splitlines()
+    assert text.splitlines() == [f"{key} (environment {P}{variable}): {expected}"]
 
 
 @pytest.mark.parametrize(
