@@ -281,9 +281,9 @@ def an_outage_stays_small(view: _View) -> Iterator[str]:
     if not world.scenario.is_flood:
         return
     submit = world.settings.submit
-    until = EPOCH + world.scenario.faults_end_s
-    sent = sum(1 for call in world.sim.history.calls("SubmitJob") if call.at < until)
-    most = IN_DOUBT_MAX + submit.concurrency + math.ceil(world.scenario.faults_end_s / submit.timeout_s)
+    end_s = max(each.at + each.for_s for each in world.scenario.disruptions if each.kind == "submit_silent")
+    sent = sum(1 for call in world.sim.history.calls("SubmitJob") if call.at < EPOCH + end_s)
+    most = IN_DOUBT_MAX + submit.concurrency + math.ceil(end_s / submit.timeout_s)
     if sent > most:
         yield f"{SMALL_OUTAGE}: {sent} SubmitJob calls during an outage, {most} are allowed"
     if sent < IN_DOUBT_MAX:
