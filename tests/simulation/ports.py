@@ -179,7 +179,6 @@ class _Exchange:
         answer = world.sim.call(self._operation, self._arguments, now=world.aws_now())
         if self._operation == "GetCallerIdentity" and answer.result and answer.delivery is Delivery.ANSWER:
             answer = replace(answer, result={"Account": self._client.account})
-            self._client.was_told = True
         is_empty = self._operation == "ReceiveMessage" and answer.result is not None and not answer.result
         if is_empty and answer.delivery is Delivery.ANSWER and (wait_s := self._arguments["WaitTimeSeconds"]) > 0:
             LongPoll(world, self._arguments, wait_s, self._answer).wait()
@@ -195,12 +194,14 @@ class _Exchange:
 
     def _deliver(self, answer: Answer) -> None:
         if self.answered.done():
-            return
+            return  # its caller waits no longer: whatever it says, nobody was told
         failure = _failure(answer, self._operation, self._world.network.rng)
         if failure is not None:
             self.answered.set_exception(failure)
         else:
             is_lost = answer.delivery is Delivery.NOT_JSON
+            if self._operation == "GetCallerIdentity" and answer.result and not is_lost:
+                self._client.was_told = True
             self.answered.set_result({} if is_lost or answer.result is None else answer.result)
 
 
