@@ -1,16 +1,19 @@
 """Whose credentials these are, and whose store: it is bound to one account and Region, and refuses others.
 
-STS tells the account, where it may be asked; else the first job's ARN does.
+STS tells the account, where it may be asked; else the first job's ARN does. Where STS does not answer at the start, it
+is asked on: with a wrong account's credentials every job that is followed would look forgotten.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
 
-from controller.core.errors import BadCredentials, OutwardError, StoreUnavailable
+from controller.core.errors import BadCredentials, NotAllowed, OutwardError, StoreUnavailable
 from controller.core.job import RowKey
 from controller.health import Health
 from controller.loop import Backoff, Drain
@@ -18,6 +21,8 @@ from controller.ports import AccountApi, JobStore, StoreIdentity
 
 CREDENTIALS_RETRY_S: Final = 15.0
 ACCOUNT_TRIES: Final = 3
+ASK_AGAIN_S: Final = 60
+"""Between further tries, while neither STS nor a job has told the account."""
 
 
 class Identity:
@@ -41,6 +46,8 @@ class Identity:
         self._chance = chance
         self._account: str | None = None
         self._bound_account = ""
+        self._is_denied = False
+        """STS may not be asked: to ask on would bring nothing."""
         self._log = structlog.get_logger(stage="app")
 
     @property
@@ -65,6 +72,7 @@ class Identity:
                 await self._drain.sleep(CREDENTIALS_RETRY_S)
             except OutwardError as error:
                 tries += 1
+                self._is_denied = isinstance(error, NotAllowed)
                 if tries == ACCOUNT_TRIES:
                     self._log.warning("account not known before the first job", reason=str(error))
                     break
@@ -79,9 +87,15 @@ class Identity:
         self._bound_account = "" if identity is None else identity.account
 
     async def learn(self, any_job_arn: Callable[[], str | None]) -> None:
-        """Where STS is not allowed, wait for the first job ARN: it tells the account. Raises StoreMismatch."""
-        while not self._drain.is_requested:
+        """Wait for the first job ARN, which tells the account, and ask STS on if it is not denied. Raises
+        StoreMismatch."""
+        for second in itertools.count(1):
+            if self._drain.is_requested:
+                return
             self._account = _account_in(any_job_arn())
+            if self._account is None and second % ASK_AGAIN_S == 0 and not self._is_denied:
+                with suppress(OutwardError):
+                    self._account = await self._api.account()
             if self._account is not None:
                 await self._bind(self._account)
                 return

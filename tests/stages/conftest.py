@@ -8,6 +8,7 @@ import pytest
 from controller.adapters.runner import InlineRunner
 from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
 from controller.ledger import Ledger, Wakes
+from controller.loop import Drain
 from controller.metrics import Metrics
 
 
@@ -30,6 +31,21 @@ class ManualClock:
     def move(self, seconds: float) -> None:
         self.wall += seconds
         self.elapsed += seconds
+
+
+class HurriedDrain(Drain):
+    """Its sleeps are over at once; it drains after so many of them."""
+
+    def __init__(self, *, ends_after: int = 1_000) -> None:
+        super().__init__()
+        self.sleeps = 0
+        self._ends_after = ends_after
+
+    async def sleep(self, seconds: float) -> bool:
+        self.sleeps += 1
+        if self.sleeps >= self._ends_after:
+            self.request()
+        return self.is_requested
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -12,11 +13,12 @@ from controller.adapters.store.sqlite import SqliteStore
 from controller.application import LIVE_S, Application, Ports
 from controller.budgets import Purpose
 from controller.config import Settings
-from controller.core.errors import NotAllowed, StoreMismatch
+from controller.core.errors import NotAllowed, OutwardError, StoreMismatch, Unavailable
 from controller.health import Health
+from controller.identity import ACCOUNT_TRIES, Identity
 from controller.metrics import Metrics
 from controller.ports import InsertJob, StoreIdentity
-from tests.stages.conftest import ManualClock
+from tests.stages.conftest import HurriedDrain, ManualClock
 from tests.stages.test_long_turns import request
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/requests"
@@ -109,3 +111,30 @@ async def test_the_stores_account_stands_in_for_that_of_sts(application: Applica
     await store.bind(StoreIdentity(account="123456789012", region="eu-west-1"))
     await application.identity.recall()
     assert application._rules().scope.account == "123456789012"
+
+
+@pytest.mark.parametrize(("failure", "asks"), [(Unavailable("no answer"), 4), (NotAllowed("denied"), 3)])
+async def test_sts_is_asked_on_where_it_did_not_answer(
+    store: SqliteStore, clock: ManualClock, failure: OutwardError, asks: int
+) -> None:
+    """With a wrong account's credentials every job would look forgotten. A denial is final, and nothing to repeat."""
+    await store.bind(StoreIdentity(account="123456789012", region="eu-west-1"))
+    asked = 0
+
+    class Sts:
+        async def account(self) -> str:
+            nonlocal asked
+            asked += 1
+            if asked <= ACCOUNT_TRIES:
+                raise failure
+            return "210987654321"
+
+    drain = HurriedDrain(ends_after=200)
+    identity = Identity(
+        region="eu-west-1", store=store, api=Sts(), health=Health(clock), drain=drain, chance=lambda: 0.0
+    )
+    await identity.settle()
+    assert not identity.is_known
+    with pytest.raises(StoreMismatch) if asks > ACCOUNT_TRIES else nullcontext():
+        await identity.learn(lambda: None)
+    assert asked == asks

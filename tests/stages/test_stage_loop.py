@@ -6,18 +6,8 @@ from structlog.testing import capture_logs
 
 from controller.core.errors import Unavailable
 from controller.health import Health
-from controller.loop import Drain, StageLoop
-from tests.stages.conftest import ManualClock
-
-
-class HurriedDrain(Drain):
-    """Its sleeps are over at once."""
-
-    sleeps = 0
-
-    async def sleep(self, seconds: float) -> bool:
-        self.sleeps += 1
-        return self.is_requested
+from controller.loop import StageLoop
+from tests.stages.conftest import HurriedDrain, ManualClock
 
 
 async def test_an_outage_is_told_less_and_less_often(clock: ManualClock) -> None:
