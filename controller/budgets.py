@@ -31,6 +31,7 @@ from typing import Final
 
 import anyio
 
+from controller.core.errors import Throttled
 from controller.core.pacing import Pace, SendWindow, throttled_together
 from controller.core.sharing import FairTurns
 from controller.ports import Clock
@@ -189,6 +190,16 @@ class Budgets:
     async def _until_free(self, line: _Line) -> None:
         while (wait_s := line.pace.wait_s(self._clock.monotonic())) > EARLY_S:
             await self._clock.sleep(max(wait_s, SLEEP_S_MIN))
+
+    @contextmanager
+    def heeding(self, purpose: Purpose) -> Iterator[None]:
+        """Around one call: its rate follows from whether it was throttled or answered. Other errors say nothing."""
+        try:
+            yield
+        except Throttled:
+            self.throttled(purpose)
+            raise
+        self.succeeded(purpose)
 
     def throttled(self, purpose: Purpose) -> None:
         """A call of this purpose was answered with a throttle."""

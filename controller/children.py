@@ -26,7 +26,7 @@ import structlog
 
 from controller.budgets import Budgets, Purpose
 from controller.core.children import FailedChild, FailedChildren, summarise
-from controller.core.errors import BadCredentials, NotAllowed, OutwardError, Refused, Throttled
+from controller.core.errors import BadCredentials, NotAllowed, OutwardError, Refused
 from controller.core.job import BatchStatus, Observation
 from controller.core.limits import ARRAY_SIZE_MAX, LIST_JOBS_PAGE_MAX
 from controller.health import Health
@@ -154,13 +154,9 @@ class ChildLookUp:
     async def _page(self, seen: Observation, token: str | None) -> ChildPage:
         async with self._line:
             await self._budgets.acquire(Purpose.LIST)
-        try:
+        with self._budgets.heeding(Purpose.LIST):
             page = await self._batch.list_failed_children(
                 job_id=seen.job_id, is_multi_node=seen.nodes is not None, next_token=token
             )
-        except Throttled:
-            self._budgets.throttled(Purpose.LIST)
-            raise
-        self._budgets.succeeded(Purpose.LIST)
         self._health.worked("batch:ListJobs")
         return page

@@ -79,7 +79,6 @@ class HoldBook:
         self._clock = clock
         self._on_commit = on_commit
         self._holds: dict[Pair, Hold] = {}
-        self._whole_queues: set[str] = set()
         self._probe_at: dict[Pair, float] = {}
         self._probe_after_s: dict[Pair, float] = {}
         self._probed_until: dict[Pair, float] = {}
@@ -107,7 +106,7 @@ class HoldBook:
 
     def is_queue_held(self, queue: str) -> bool:
         """Whether the queue as a whole is."""
-        return queue in self._whole_queues
+        return (queue, "") in self._holds
 
     def held_pairs(self, *, with_probes: bool = True) -> frozenset[Pair]:
         """Pairs that may send no request now; without probes, all that are held."""
@@ -139,7 +138,7 @@ class HoldBook:
 
     def is_held(self, queue: str, definition: str) -> bool:
         """Whether a request in hand must go back; a probe in hand may go on."""
-        if (queue, "") in self._holds:
+        if self.is_queue_held(queue):
             return True
         pair = (queue, definition)
         return pair in self._holds and self._probe_at[pair] > self._clock.monotonic()
@@ -180,8 +179,6 @@ class HoldBook:
         await self._store.commit([write])
         for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until):
             known.pop(pair, None)
-        if not definition:
-            self._whole_queues.discard(queue)
         self._log.info("released", job_queue=queue, job_definition=definition or None, detail=detail)
         self._counted(hold, "released")
         self._on_commit([write])
@@ -190,8 +187,6 @@ class HoldBook:
         pair = (hold.job_queue, hold.job_definition)
         self._holds[pair] = hold
         self._probe_at[pair] = self._clock.monotonic()
-        if not hold.job_definition:
-            self._whole_queues.add(hold.job_queue)
 
     def _probe_failed(self, pair: Pair) -> None:
         """Answers to calls that were under way when the hold began say nothing new."""

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from controller.budgets import Budgets, Purpose
-from controller.core.errors import Refused, Throttled, Unavailable
+from controller.core.errors import Refused, Unavailable
 from controller.core.job import Job, ListedJob, Observation
 from controller.core.limits import ADOPTION_SKEW_S, DESCRIBE_JOBS_MAX, REQUEST_ID_TAG
 from controller.health import Health
@@ -55,13 +55,8 @@ class LookUp:
 
     async def _has_queue(self, job: Job) -> bool:
         await self._budgets.acquire(Purpose.LIST)
-        with self._health.watched("batch:DescribeJobQueues"):
-            try:
-                found = await self._batch.describe_job_queues([job.job_queue_ref])
-            except Throttled:
-                self._budgets.throttled(Purpose.LIST)
-                raise
-        self._budgets.succeeded(Purpose.LIST)
+        with self._health.watched("batch:DescribeJobQueues"), self._budgets.heeding(Purpose.LIST):
+            found = await self._batch.describe_job_queues([job.job_queue_ref])
         return any(job.job_queue_ref in (queue.name, queue.arn) for queue in found)
 
     async def _all_pages(self, job: Job) -> list[ListedJob]:
@@ -77,16 +72,10 @@ class LookUp:
 
     async def _page(self, job: Job, token: str | None) -> ListPage:
         await self._budgets.acquire(Purpose.LIST)
-        with self._health.watched("batch:ListJobs"):
-            try:
-                page = await self._batch.list_jobs_named(
-                    job_queue=job.job_queue_ref, job_name=job.batch_job_name, next_token=token
-                )
-            except Throttled:
-                self._budgets.throttled(Purpose.LIST)
-                raise
-        self._budgets.succeeded(Purpose.LIST)
-        return page
+        with self._health.watched("batch:ListJobs"), self._budgets.heeding(Purpose.LIST):
+            return await self._batch.list_jobs_named(
+                job_queue=job.job_queue_ref, job_name=job.batch_job_name, next_token=token
+            )
 
     async def _tagged_as_ours(self, job: Job, candidates: list[ListedJob]) -> list[ListedJob]:
         candidates = candidates[:DESCRIBE_JOBS_MAX]
@@ -98,13 +87,8 @@ class LookUp:
 
     async def _described(self, job_ids: list[str]) -> dict[str, Observation]:
         await self._budgets.acquire(Purpose.DESCRIBE)
-        with self._health.watched("batch:DescribeJobs"):
-            try:
-                seen = await self._batch.describe_jobs(job_ids)
-            except Throttled:
-                self._budgets.throttled(Purpose.DESCRIBE)
-                raise
-        self._budgets.succeeded(Purpose.DESCRIBE)
+        with self._health.watched("batch:DescribeJobs"), self._budgets.heeding(Purpose.DESCRIBE):
+            seen = await self._batch.describe_jobs(job_ids)
         return {each.job_id: each.observation() for each in seen}
 
 

@@ -7,12 +7,11 @@ a call of its own, requests for names that do not exist would take all these pla
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 import anyio
 
 from controller.budgets import Budgets, Purpose
-from controller.core.errors import OutwardError, Refused, Throttled
+from controller.core.errors import OutwardError, Refused
 from controller.core.job import QueueStatus
 from controller.core.limits import DESCRIBE_QUEUES_MAX
 from controller.health import Health
@@ -31,24 +30,22 @@ class QueueQuestions:
         self._clock = clock
         self._health = health
         self._turn = anyio.Lock()
-        self._asked: dict[str, int] = {}
-        """How many wait for the next call, by queue as requests name it; the one asked for first comes first."""
+        self._asked: list[str] = []
+        """The queue, as requests name it, of each who waits; the one asked for first comes first."""
         self._answers: dict[str, tuple[float, Answer]] = {}
         """Of the latest call, with when it began (monotonic): whoever it is for has the next turns."""
 
     async def ask(self, queue: str) -> QueueStatus | None:
         """The queue's state as of now or later; None: Batch does not know it. Raises OutwardError's kinds."""
         asked_at = self._clock.monotonic()
-        self._asked[queue] = self._asked.get(queue, 0) + 1
+        self._asked.append(queue)
         try:
             async with self._turn:
                 began_at, answer = self._answers.get(queue, (-1.0, None))
                 if began_at < asked_at:
                     answer = await self._call(queue)
         finally:
-            self._asked[queue] -= 1
-            if not self._asked[queue]:
-                del self._asked[queue]
+            self._asked.remove(queue)
         if isinstance(answer, OutwardError):
             raise copy.copy(answer)  # one each, so that their tracebacks don't pile up on one another
         return answer
@@ -64,21 +61,12 @@ class QueueQuestions:
     async def _answered(self, queue: str, count: int) -> dict[str, tuple[float, Answer]]:
         """The answers to this one and others that are asked for, ``count`` in all."""
         await self._budgets.acquire(Purpose.LIST)
-        names = [queue, *(name for name in self._asked if name != queue)][:count]
+        names = list(dict.fromkeys([queue, *self._asked]))[:count]
         began_at = self._clock.monotonic()
         try:
-            found = await self._described(names)
+            with self._health.watched("batch:DescribeJobQueues"), self._budgets.heeding(Purpose.LIST):
+                found = await self._batch.describe_job_queues(names)
         except OutwardError as error:
             return dict.fromkeys(names, (began_at, error))
         known = {reference: each for each in found for reference in (each.name, each.arn)}
         return {name: (began_at, known.get(name)) for name in names}
-
-    async def _described(self, names: Sequence[str]) -> Sequence[QueueStatus]:
-        with self._health.watched("batch:DescribeJobQueues"):
-            try:
-                found = await self._batch.describe_job_queues(names)
-            except Throttled:
-                self._budgets.throttled(Purpose.LIST)
-                raise
-        self._budgets.succeeded(Purpose.LIST)
-        return found

@@ -219,10 +219,11 @@ def heads_to_read(snapshot: AdmissionSnapshot) -> list[str]:
     unread = {view.name for view in views if view.head is None}
     if not unread:
         return []
+    sends = _sends(snapshot)
     having_rows = {view.name for view in views if _sendable(view, snapshot)}
     missing: list[str] = []
     for line in _Turns(snapshot, ()).lines():
-        needed = _sends(snapshot) - len(having_rows.intersection(line))
+        needed = sends - len(having_rows.intersection(line))
         if needed > 0:
             # Where many have nothing that may be sent, twice as many each time.
             missing += [name for name in line if name in unread][: max(needed, len(views) - len(unread))]

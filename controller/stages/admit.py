@@ -183,18 +183,19 @@ class Admit:
         return snapshot
 
     async def _with_heads(self, snapshot: AdmissionSnapshot, names: Sequence[str]) -> AdmissionSnapshot:
-        held: dict[str, list[str]] = {}
-        for name, definition in sorted(snapshot.held_definitions):
-            held.setdefault(name, []).append(definition)
-        limits = {view.name: min(snapshot.free_sends, wanted(view)) for view in snapshot.queues}
+        held: dict[str, list[str]] = {name: [] for name in names}
+        for name, definition in snapshot.held_definitions:
+            if name in held:
+                held[name].append(definition)
         asked = [
             HeadOf(
-                job_queue=name,
-                limit=limits[name],
-                without_definitions=held.get(name, ()),
-                after_tenant=self._served.get(name),
+                job_queue=view.name,
+                limit=min(snapshot.free_sends, wanted(view)),
+                without_definitions=sorted(held[view.name]),
+                after_tenant=self._served.get(view.name),
             )
-            for name in names
+            for view in snapshot.queues
+            if view.name in held
         ]
         rows = await self._store.heads(asked, now=snapshot.now)
         heads = {each.job_queue: tuple(in_turns(found, each.limit)) for each, found in zip(asked, rows, strict=True)}
@@ -211,15 +212,15 @@ class Admit:
         return max(0, min(self._concurrency - undoubted, ahead - self._budgets.waiting(Purpose.SUBMIT)))
 
     def _view(self, name: str, counts: QueueCounts, free: int) -> QueueView:
-        view = QueueView(
+        return QueueView(
             name=name,
             limits=self._limits_of(name, counts),
             in_flight=counts.in_flight,
             waiting=counts.waiting,
             queued=counts.queued,
             is_held=self._holds.is_queue_held(name) or self._holds.pause_left_s(name) > 0,
+            head=None if free > 0 else (),
         )
-        return replace(view, head=None) if free > 0 and wanted(view) else view
 
     def _one_per_probe(self, jobs: Sequence[Job]) -> list[Job]:
         """Of a held pair whose probe is due, let one request through; another than last time, if the plan has one:

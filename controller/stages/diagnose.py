@@ -28,7 +28,7 @@ import structlog
 
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
-from controller.core.errors import NotAllowed, Refused, Throttled
+from controller.core.errors import NotAllowed, Refused
 from controller.core.events import Event, iso
 from controller.core.job import BatchStatus, QueueStatus, RowKey, Seen
 from controller.core.lifecycle import FoundStuck
@@ -347,10 +347,8 @@ class Diagnose:
             return None
         await self._in_time(purpose)
         try:
-            answer = await call()
-        except Throttled:
-            self._budgets.throttled(purpose)
-            raise
+            with self._budgets.heeding(purpose):
+                return await call()
         except NotAllowed as error:
             if operation not in self._denied_until:
                 self._log.warning("causes of waiting are less certain", call=operation, reason=str(error))
@@ -359,8 +357,6 @@ class Diagnose:
         except Refused as error:
             self._log.info("no answer about a job queue", call=operation, reason=str(error))
             return None
-        self._budgets.succeeded(purpose)
-        return answer
 
     async def _in_time(self, purpose: Purpose) -> None:
         """Wait for a call, as far as the turn has time for it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Final
 
 from controller.budgets import Budgets, Purpose
-from controller.core.errors import BadCredentials, NotAllowed, Throttled
 from controller.core.limits import DESCRIBE_QUEUES_MAX
 from controller.health import Health
 from controller.metrics import Metrics
@@ -42,16 +41,8 @@ class Discover:
         if not due:
             return None
         await self._budgets.acquire(Purpose.LIST)
-        try:
+        with self._health.watched("batch:DescribeJobQueues"), self._budgets.heeding(Purpose.LIST):
             found = await self._batch.describe_job_queues(due)
-        except Throttled:
-            self._budgets.throttled(Purpose.LIST)
-            raise
-        except (BadCredentials, NotAllowed) as error:
-            self._health.refused("batch:DescribeJobQueues", str(error), is_permission=isinstance(error, NotAllowed))
-            raise
-        self._budgets.succeeded(Purpose.LIST)
-        self._health.worked("batch:DescribeJobQueues")
         self._learn(due, {status.name for status in found}, now)
         return None
 

@@ -7,7 +7,6 @@ by ``stages/submit.py``, each with its reason.
 from __future__ import annotations
 
 from controller.budgets import Budgets, Purpose
-from controller.core.errors import Throttled
 from controller.core.limits import DESCRIBE_QUEUES_MAX
 from controller.health import Health
 from controller.holds import HoldBook
@@ -29,13 +28,8 @@ class Release:
         if not queues:
             return self._holds.next_probe_s()
         await self._budgets.acquire(Purpose.LIST)
-        with self._health.watched("batch:DescribeJobQueues"):
-            try:
-                found = {status.name: status for status in await self._batch.describe_job_queues(queues)}
-            except Throttled:
-                self._budgets.throttled(Purpose.LIST)
-                raise
-        self._budgets.succeeded(Purpose.LIST)
+        with self._health.watched("batch:DescribeJobQueues"), self._budgets.heeding(Purpose.LIST):
+            found = {status.name: status for status in await self._batch.describe_job_queues(queues)}
         for queue in queues:
             status = found.get(queue)
             if status is None:
