@@ -125,17 +125,22 @@ def denied_pairs(scenario: Scenario) -> Scenario:
     return replace(made, disruptions=denied)
 
 
-def made_up_names(scenario: Scenario) -> Scenario:
-    """One producer names a job queue of its own in every request, and there is none; another one's backlog is for a
-    job queue that there is."""
+def _roomy(scenario: Scenario, *, rate_per_s: float, total_rate_per_s: float, **sections: Any) -> Scenario:
+    """Calm, and with room for every backlog in the store and in Batch: only rates hold it up."""
     made = with_settings(
         calm(scenario),
         intake={"backlog_high": 2_000, "backlog_low": 1_000, "backlog_max": 4_000},
-        submit={"rate_per_s": 20.0, "concurrency": 32},
-        aws={"total_rate_per_s": 48.0},
-        list={"rate_per_s": 5.0},
-        queues={"*": {"max_in_flight": 10_000, "max_waiting": 10_000}},
+        submit={"rate_per_s": rate_per_s, "concurrency": 32},
+        aws={"total_rate_per_s": total_rate_per_s},
+        **sections,
     )
+    return replace(made, settings={**made.settings, "queues": {"*": {"max_in_flight": 10_000, "max_waiting": 10_000}}})
+
+
+def made_up_names(scenario: Scenario) -> Scenario:
+    """One producer names a job queue of its own in every request, and there is none; another one's backlog is for a
+    job queue that there is."""
+    made = _roomy(scenario, rate_per_s=20.0, total_rate_per_s=48.0, list={"rate_per_s": 5.0})
     source = made.sources[0]
     sent = [_request(0.1, source, "open", number) for number in range(10)]
     for number in range(10, 10 + MADE_UP):
@@ -152,13 +157,7 @@ def made_up_names(scenario: Scenario) -> Scenario:
 
 def noisy(scenario: Scenario) -> Scenario:
     """A long backlog, and one SubmitJob call in fifty that is throttled whatever the rate."""
-    made = with_settings(
-        calm(scenario),
-        intake={"backlog_high": 2_000, "backlog_low": 1_000, "backlog_max": 4_000},
-        submit={"rate_per_s": 20.0, "concurrency": 32},
-        aws={"total_rate_per_s": 48.0},
-    )
-    made = replace(made, settings={**made.settings, "queues": {"*": {"max_in_flight": 10_000, "max_waiting": 10_000}}})
+    made = _roomy(scenario, rate_per_s=20.0, total_rate_per_s=48.0)
     job_queue = next(iter(made.job_queues))
     return replace(
         made,
@@ -172,14 +171,7 @@ def noisy(scenario: Scenario) -> Scenario:
 
 def cancels_in_a_backlog(scenario: Scenario) -> Scenario:
     """Long jobs are cancelled while more requests wait than the total lets through."""
-    made = with_settings(
-        calm(scenario),
-        intake={"backlog_high": 2_000, "backlog_low": 1_000, "backlog_max": 4_000},
-        submit={"rate_per_s": 40.0, "concurrency": 32},
-        terminate={"rate_per_s": 10.0},
-        aws={"total_rate_per_s": 6.0},
-    )
-    made = replace(made, settings={**made.settings, "queues": {"*": {"max_in_flight": 10_000, "max_waiting": 10_000}}})
+    made = _roomy(scenario, rate_per_s=40.0, total_rate_per_s=6.0, terminate={"rate_per_s": 10.0})
     job_queue, source = next(iter(made.job_queues)), made.sources[0]
     sent = [_request(0.1, source, job_queue, number) for number in range(150)]
     for number in range(150):
