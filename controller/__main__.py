@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -59,11 +59,6 @@ Exit codes:
   1  port in use, path unwritable, store locked, or a stage given up
   2  wrong configuration, no Region, no source of credentials, or the store of another account
 """
-
-
-def _nothing_begun(number: int, _: object) -> NoReturn:
-    """A signal before the controller has opened anything: there is nothing to drain."""
-    raise SystemExit(0)
 
 
 _RUN: Final = """Run the controller until SIGTERM or SIGINT, then finish what is in hand and exit.
@@ -248,8 +243,14 @@ def with_command(arguments: Sequence[str], environ: Mapping[str, str]) -> list[s
     return ["run", *arguments]
 
 
-def _leave(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
+def _leave_on(number: int, exit_code: int) -> None:
+    """End the process at this signal, as long as nothing is open that wants closing.
+
+    Not by an exception: the handler runs between any two steps of the interpreter, and what it raises is swallowed
+    where a finalizer or the callback of a weak reference runs, as in every import, and comes out as another error where
+    a class is being built.
+    """
+    signal.signal(number, lambda *_: os._exit(exit_code))
 
 
 def main() -> None:
@@ -259,10 +260,10 @@ def main() -> None:
     # Loading takes a good part of a second; ``controller.app`` takes over.
     arguments = with_command(sys.argv[1:], os.environ)
     if arguments[:1] == ["run"]:
-        signal.signal(signal.SIGTERM, _nothing_begun)
-        signal.signal(signal.SIGINT, _nothing_begun)
+        _leave_on(signal.SIGTERM, 0)  # nothing is drained, as nothing was begun
+        _leave_on(signal.SIGINT, 0)
     else:
-        signal.signal(signal.SIGTERM, _leave)
+        _leave_on(signal.SIGTERM, 128 + signal.SIGTERM)
     cli(arguments, prog_name=PROGRAM)
 
 

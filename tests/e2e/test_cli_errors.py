@@ -239,6 +239,37 @@ def test_help_teaches_and_version_is_told(tmp_path: Path) -> None:
     assert ended(tmp_path, "version").stdout.startswith("batch-controller 0.")
 
 
+SIGNALLED = """
+import os, signal, sys
+from controller.__main__ import main
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+class AtTheFirst:  # the first module that the command loads
+    def find_spec(self, *_):
+        sys.meta_path.remove(self)
+        Finalized()
+
+sys.meta_path.insert(0, AtTheFirst())
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"), [(("run", "--queue-url", QUEUE), 0), (("check-config", "--queue-url", QUEUE), 143)]
+)
+def test_a_signal_while_it_loads_ends_it_wherever_it_comes(
+    tmp_path: Path, arguments: tuple[str, ...], exit_code: int
+) -> None:
+    """Also where Python swallows exceptions: in a finalizer."""
+    environ = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT), **store_at(tmp_path / "state.db")}
+    command = [sys.executable, "-c", SIGNALLED, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=SECONDS_MAX)
+    assert (done.returncode, done.stdout, done.stderr) == (exit_code, "", "")
+
+
 def test_without_variables_none_are_inherited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests here see only what they set themselves."""
     variables: Mapping[str, str] = {"BATCH_CONTROLLER_NOTHING": "1", "AWS_REGION": "eu-central-1"}
