@@ -14,7 +14,6 @@ from typing import Final
 import structlog
 
 from controller.core.errors import BadCredentials, NotAllowed, OutwardError, StoreUnavailable
-from controller.core.job import RowKey
 from controller.health import Health
 from controller.loop import Backoff, Drain
 from controller.ports import AccountApi, JobStore, StoreIdentity
@@ -119,9 +118,7 @@ class Identity:
         identity = await self._store.identity()
         if identity is None or identity.account:
             return None
-        rows = await self._store.tracked(after=RowKey(0), limit=1)
-        jobs = await self._store.load([row.key for row in rows])
-        return next((_account_in(job.batch_job_arn) for job in jobs.values()), None)
+        return _account_in(await self._store.any_job_arn())
 
 
 def _account_in(job_arn: str | None) -> str | None:

@@ -441,6 +441,9 @@ class JobStore(Protocol):
     async def terminating(self, *, after: RowKey, limit: int) -> Sequence[Job]:
         """TRACKED rows with a cancel request, by key."""
 
+    async def any_job_arn(self) -> str | None:
+        """ARN of a job that Batch has accepted, whatever became of it; None: none is stored."""
+
     # publishing and retention
     async def outbox(self, sink: str, *, limit: int, size_max: int | None = None) -> Sequence[OutboxRow]:
         """The oldest rows of a sink: ``limit`` of them, or fewer whose bodies have ``size_max`` bytes or more."""

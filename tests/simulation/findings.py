@@ -18,7 +18,7 @@ from controller import budgets, health, intake, lookup
 from controller.adapters.store import names
 from controller.application import Application
 from controller.core import lifecycle, polling
-from controller.core.job import BatchStatus, Job, JobState
+from controller.core.job import BatchStatus, Job, JobState, RowKey
 from controller.core.limits import REQUEST_ID_TAG
 from controller.core.polling import Tracked
 from controller.health import Health
@@ -209,6 +209,20 @@ async def _no_stored_account(self: Identity) -> None:
     return None
 
 
+def _killed_when_the_first_jobs_had_ended(_: int) -> Scenario:
+    """Neither STS answers nor the store takes the account, until the first jobs have ended."""
+    return draw(2_002_102)
+
+
+async def _account_of_a_job_in_flight(self: Identity) -> str | None:
+    identity = await self._store.identity()
+    if identity is None or identity.account:
+        return None
+    rows = await self._store.tracked(after=RowKey(0), limit=1)
+    jobs = await self._store.load([row.key for row in rows])
+    return next((str(job.batch_job_arn).split(":")[4] for job in jobs.values()), None)
+
+
 # --- credentials that were refused to a call that nobody makes any more ---------------------------------------
 
 
@@ -352,5 +366,13 @@ FINDINGS: Mapping[str, Finding] = {
         world=_killed_with_an_unbound_store,
         undone=_patched(Identity, "_account_of_stored_jobs", _no_stored_account),
         found_by=20514,
+    ),
+    "killed when the first jobs had ended": Finding(
+        story="Where STS did not answer and the store failed for a while, a process killed when its first jobs had "
+        "ended left a store of no account, which the next one bound to another.",
+        promises=("one store, one account",),
+        world=_killed_when_the_first_jobs_had_ended,
+        undone=_patched(Identity, "_account_of_stored_jobs", _account_of_a_job_in_flight),
+        found_by=2002102,
     ),
 }

@@ -211,6 +211,17 @@ async def test_terminating_lists_tracked_rows_with_a_cancel(store: AuditedStore)
     assert await store.terminating(after=RowKey(0), limit=1) == [rows[0]]
 
 
+async def test_any_job_tells_its_arn_whatever_became_of_it(store: AuditedStore) -> None:
+    """A job that has ended tells it, too; one whose ARN Batch did not give is passed over."""
+    jobs = await insert(store, *(queued(n) for n in range(3)))
+    assert await store.any_job_arn() is None
+    await update(store, tracked(jobs[0], batch_job_arn=None))
+    assert await store.any_job_arn() is None
+    [in_flight] = await update(store, tracked(jobs[1]))
+    await update(store, finished(in_flight))
+    assert await store.any_job_arn() == in_flight.batch_job_arn
+
+
 async def test_lookups_take_any_number_of_keys(store: AuditedStore) -> None:
     """Look-ups of many ids at once, known, unknown and repeated, find exactly the known ones."""
     jobs = await insert(store, *(queued(n) for n in range(601)))

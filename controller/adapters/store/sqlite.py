@@ -86,6 +86,9 @@ _TRACKED: Final = (
     "SELECT key, batch_job_id, ifnull(batch_status, 0), attempts, submitted_at, ifnull(observed_at, submitted_at), "
     "first_missed_at IS NOT NULL FROM jobs INDEXED BY jobs_in_flight WHERE state = 2 AND key > ? ORDER BY key LIMIT ?"
 )
+_ANY_ARN: Final = _select(
+    "INDEXED BY jobs_batch_ids WHERE batch_job_id IS NOT NULL AND batch_job_arn IS NOT NULL LIMIT 1"
+)
 _OLDEST: Final = (
     "SELECT queue, (SELECT min(received_at) FROM jobs INDEXED BY jobs_waiting "
     "WHERE job_queue = queue AND state = 0) FROM (SELECT DISTINCT job_queue AS queue FROM usage WHERE state = 0)"
@@ -412,6 +415,9 @@ class SqliteStore:
 
     async def terminating(self, *, after: RowKey, limit: int) -> Sequence[Job]:
         return await self._jobs(_CANCELLED, (2, after, limit))
+
+    async def any_job_arn(self) -> str | None:
+        return next((job.batch_job_arn for job in await self._jobs(_ANY_ARN)), None)
 
     # --- publishing and retention
 
