@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote
@@ -144,8 +144,9 @@ def attributes_size(attributes: Mapping[str, str]) -> int:
 class Sender:
     """Sends messages to one SQS queue with SendMessageBatch: at most 10, and at most 1 MiB, at a time.
 
-    FIFO queues get a MessageGroupId and the event id as MessageDeduplicationId. A resend may duplicate a message on a
-    standard queue: the event id is in its body, for consumers to tell.
+    FIFO queues get a MessageGroupId and the event id as MessageDeduplicationId. As SQS may take any entry of a call and
+    not another, no call has two messages of a group, and what comes after one that was not taken waits for it. A resend
+    may duplicate a message on a standard queue: the event id is in its body, for consumers to tell.
     """
 
     def __init__(self, *, queue_url: str, client: Any, clock: Clock, observe: Observe) -> None:
@@ -176,9 +177,9 @@ class Sender:
         delivered: list[int] = []
         refusal: OutwardError | None = None
         until = self._calls.now() + SENDING_S
-        for chunk in _chunks(messages):
-            if self._calls.now() > until:
-                break
+        left = list(messages)
+        while left and self._calls.now() <= until:
+            chunk, left = _next_chunk(left, is_fifo=self._is_fifo)
             try:
                 keys, failure = await self._send_chunk(chunk)
             except OutwardError:
@@ -187,6 +188,10 @@ class Sender:
                 raise
             delivered.extend(keys)
             refusal = refusal or failure
+            if self._is_fifo and failure is not None:
+                taken = set(keys)
+                behind = {_group_id(message.group) for message in chunk if message.key not in taken}
+                left = [message for message in left if _group_id(message.group) not in behind]
         if refusal is not None and not delivered:
             raise refusal
         return delivered
@@ -224,17 +229,25 @@ class Sender:
         return entry
 
 
-def _chunks(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+def _next_chunk(messages: Sequence[Outgoing], *, is_fifo: bool) -> tuple[list[Outgoing], list[Outgoing]]:
+    """What the next call takes, and what is left."""
     chunk: list[Outgoing] = []
+    left: list[Outgoing] = []
+    groups: set[str] = set()
     size = 0
-    for message in messages:
+    for n, message in enumerate(messages):
+        group = _group_id(message.group) if is_fifo else ""
+        if group in groups:
+            left.append(message)
+            continue
         if chunk and (len(chunk) == SQS_BATCH_MAX or size + message.size > MESSAGE_BYTES_KEPT):
-            yield chunk
-            chunk, size = [], 0
+            left.extend(messages[n:])
+            break
         chunk.append(message)
         size += message.size
-    if chunk:
-        yield chunk
+        if is_fifo:
+            groups.add(group)
+    return chunk, left
 
 
 def _group_id(text: str) -> str:
@@ -289,7 +302,7 @@ class SqsSink:
         return Outgoing(
             key=row.key,
             event_id=row.event_id,
-            group=str(event.get("subject") or row.name),
+            group=str(event.get("subject") or data.get("message_id") or data.get("job_queue") or row.name),
             body=_fitted(event, self._sender.room(row.key)),
         )
 

@@ -236,7 +236,33 @@ async def test_fifo_queue_gets_group_and_deduplication_id(open_sink: OpenSink) -
     async with open_sink(SqsSink, taken(2), queue_url=fifo, source="s") as (sink, server):
         await sink.publish([row(1, request_id="r/1"), row(2, "job_queue.held", job_queue="q")])
     found = [(e["MessageGroupId"], e["MessageDeduplicationId"]) for e in entries(server)]
-    assert found == [("r/1", "e-1"), ("job_queue.held", "e-2")]
+    assert found == [("r/1", "e-1"), ("q", "e-2")]
+
+
+async def test_what_belongs_together_shares_a_group(open_sink: OpenSink) -> None:
+    """A job queue's being held and released are one group; rejections without a request id are each their own."""
+    rows = [
+        row(1, "job_queue.held", job_queue="q"),
+        row(2, "request.rejected", message_id="m-1"),
+        row(3, "request.rejected", message_id="m-2"),
+        row(4, "job_queue.released", job_queue="q"),
+    ]
+    async with open_sink(SqsSink, taken(3), taken(1), queue_url=QUEUE_URL + ".fifo", source="s") as (sink, server):
+        assert sorted(await sink.publish(rows)) == [1, 2, 3, 4]
+    assert [[e["MessageGroupId"] for e in entries(server, n)] for n in range(2)] == [["q", "m-1", "m-2"], ["q"]]
+
+
+async def test_event_that_a_fifo_queue_does_not_take_is_not_overtaken(open_sink: OpenSink) -> None:
+    """SQS may take one entry of a call and not another: later events of that request wait, those of others don't."""
+    refused = {"Id": "0", "SenderFault": False, "Code": "InternalError"}
+    rows = [row(n, request_id=f"r-{n % 2}") for n in range(6)]
+    fifo = QUEUE_URL + ".fifo"
+    script = (taken(2, refused), taken(1), taken(1), taken(1), taken(1), taken(1))
+    async with open_sink(SqsSink, *script, queue_url=fifo, source="s") as (sink, server):
+        assert await sink.publish(rows) == [1, 3, 5]
+        assert await sink.publish([rows[0], rows[2], rows[4]]) == [0, 2, 4]
+    sent = [[e["MessageDeduplicationId"] for e in entries(server, n)] for n in range(6)]
+    assert sent == [["e-0", "e-1"], ["e-3"], ["e-5"], ["e-0"], ["e-2"], ["e-4"]]
 
 
 async def test_events_are_sent_ten_at_a_time(open_sink: OpenSink, seen: Seen) -> None:
