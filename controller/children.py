@@ -117,10 +117,13 @@ class ChildLookUp:
                 self._readers.release()
             if incomplete is not None or self._is_enough(found, expected):
                 return incomplete
-        return "lagging"
+        # One that was stopped before it began may have none.
+        return "lagging" if expected or seen.started_at is not None else None
 
     def _is_enough(self, found: Mapping[int, FailedChild], expected: int) -> bool:
-        return len(found) >= expected
+        """A parent has failed by a child or node, if the summary tells of it or not: a multi-node job's has no counts,
+        and an array's may lag, too."""
+        return len(found) >= max(1, expected)
 
     async def _all_pages(self, seen: Observation, found: dict[int, FailedChild]) -> str | None:
         token: str | None = None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import anyio
@@ -298,13 +297,16 @@ class Track:
             self._aside.discard(row.key)
             self._give_back([row], self._backoff.failed())
 
-        try:
+        async def end() -> None:
             found = await self._with_children(seen)
             self._aside.discard(row.key)
             if found is None:
                 self._give_back([row], 0.0)
             else:
-                await guarded(partial(self._store_chunk, [row], {row.job_id: found}), stage="track", on_error=later)
+                await self._store_chunk([row], {row.job_id: found})
+
+        try:
+            await guarded(end, stage="track", on_error=later)
         finally:
             self._aside.discard(row.key)
             self.on_returned()

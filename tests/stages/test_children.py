@@ -27,7 +27,7 @@ from controller.ports import ChildPage, InsertJob
 from controller.stages.track import Track
 from tests.stages.conftest import ManualClock
 from tests.stages.test_long_turns import request
-from tests.store.engines import head
+from tests.store.engines import NOON, head
 
 Answer = ChildPage | Exception
 
@@ -119,6 +119,17 @@ async def test_a_list_that_lags_behind_the_summary_is_read_again_a_few_times(
     found = await look_up.find(parent(3))
     assert (found.count, found.incomplete) == (2, "lagging")
     assert len(batch.asked) == LAG_TRIES
+
+
+async def test_a_list_that_shows_no_node_yet_is_read_again(look_up: ChildLookUp, batch: Batch) -> None:
+    """A multi-node job's end counts no nodes, but it has failed by one; if it was stopped before it began, by none."""
+    ended = Observation(job_id="id-1", status=BatchStatus.FAILED, nodes=2, started_at=NOON)
+    batch.answers = [children(), children(0)]
+    found = await look_up.find(ended)
+    assert (found.count, found.incomplete) == (1, None)
+    batch.answers = [children()]
+    assert (await look_up.find(ended)).incomplete == "lagging"
+    assert (await look_up.find(replace(ended, started_at=None))).incomplete is None
 
 
 async def test_a_denied_look_up_is_told_at_once_and_tried_again_seldom(
@@ -276,6 +287,19 @@ async def test_a_drain_leaves_the_array_to_the_next_process(bench: Bench, batch:
     assert job.state is JobState.TRACKED
     assert "id-1" in bench.schedule
     assert bench.schedule.next_due_at() is not None
+
+
+async def test_a_mistake_of_ours_in_a_look_up_ends_nothing_else(bench: Bench, batch: Batch, clock: ManualClock) -> None:
+    """The array is asked for again later."""
+    batch.job = parent(3)
+    batch.answers = [KeyError("a mistake"), children(0, 1, 2)]
+    async with anyio.create_task_group() as tasks:
+        await bench.track.turn(tasks)
+    assert await bench.finals() == []
+    clock.move(60.0)
+    async with anyio.create_task_group() as tasks:
+        await bench.track.turn(tasks)
+    assert len(await bench.finals()) == 1
 
 
 async def test_while_its_children_are_looked_up_an_array_is_in_no_other_chunk(bench: Bench, batch: Batch) -> None:
