@@ -37,11 +37,11 @@ from controller.receiver import Receiver
 GROUP_MAX: Final = 100
 """Messages of one commit."""
 GROUP_BYTES: Final = 8 * 1024 * 1024
-"""Memory of the bodies of one commit, and one message more: each may have a megabyte, and four times that as text."""
+"""Memory of the texts of one commit, and one message more: each may have a megabyte, and four times that as text."""
 BUFFERED_MAX: Final = 200
 """Messages received and not yet decided, per source: receivers wait at it."""
 BUFFERED_BYTES: Final = 16 * 1024 * 1024
-"""The same for the memory of their bodies; what the polls under way bring comes on top."""
+"""The same for the memory of their texts; what the polls under way bring comes on top."""
 ROUNDS_MAX: Final = 10
 """Decisions about one message that meet another writer's change."""
 REFUSED_PAUSE_S: Final = 15.0
@@ -60,8 +60,9 @@ class _Held:
 
     @property
     def size(self) -> int:
-        """Bytes of memory."""
-        return sys.getsizeof(self.message.body)
+        """Bytes of memory. SQS's megabyte is for the body and the attributes together: either may have all of it."""
+        texts = (self.message.body, *self.message.attributes.values())
+        return sum(map(sys.getsizeof, texts))
 
 
 class Ingest:

@@ -184,15 +184,20 @@ async def test_a_full_backlog_does_not_make_it_unready(
     assert again.health.is_ready()[1]["checks"]["queues"]["ok"]
 
 
-async def test_large_messages_are_received_and_committed_a_few_at_a_time(harness: Harness, store: SqliteStore) -> None:
-    """SQS takes bodies of a megabyte, and a character outside the basic plane makes each of a body's four bytes long:
-    memory is bounded by what they take, not by their number."""
-    wide = submit("r", parameters={"input": "\N{ROCKET}" + "x" * 1_000_000})
-    bodies = [json.dumps({**wide, "requestId": f"r{number}"}, ensure_ascii=False) for number in range(40)]
-    waiting = [
-        Message(message_id=f"m{number}", receipt_handle=f"h{number}", body=body, attributes={})
-        for number, body in enumerate(bodies)
-    ]
+WIDE = "\N{ROCKET}" + "x" * 1_000_000
+"""A megabyte that takes four in memory."""
+
+
+@pytest.mark.parametrize("in_attribute", [False, True], ids=["body", "attribute"])
+async def test_large_messages_are_received_and_committed_a_few_at_a_time(harness: Harness, in_attribute: bool) -> None:
+    """SQS takes bodies and attributes of a megabyte, and a character outside the basic plane makes each of a text's
+    four bytes long: memory is bounded by what they take, not by their number."""
+    waiting = []
+    for number in range(40):
+        body = submit(f"r{number}", **({} if in_attribute else {"parameters": {"input": WIDE}}))
+        attributes = {"tenant": WIDE + str(number)} if in_attribute else {}
+        text = json.dumps(body, ensure_ascii=False)
+        waiting.append(Message(message_id=f"m{number}", receipt_handle=f"h{number}", body=text, attributes=attributes))
 
     async def receive(*, max_messages: int, **_: Any) -> Sequence[Message]:
         await anyio.lowlevel.checkpoint()
