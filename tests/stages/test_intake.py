@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import anyio
 import pytest
 
 from controller.adapters.batch_model import submit_job_shape
@@ -225,3 +226,45 @@ async def test_operators_choose_what_names_a_tenant(store: SqliteStore, ledger: 
         sent = message(f"m{number}", submit(f"r{number}", shareIdentifier="film"), tenant="render")
         await intake.take(replace(sent, group="group"))
         assert (await intake.job(f"r{number}")).tenant == tenant
+
+
+@dataclass
+class BusyClock(ManualClock):
+    """Time passes with each look at it, and sleeping is told."""
+
+    step_s: float = 0.0
+    sleeps: int = 0
+
+    def monotonic(self) -> float:
+        self.elapsed += self.step_s
+        return self.elapsed
+
+    async def sleep(self, seconds: float) -> None:
+        self.sleeps += 1
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(("step_s", "sleeps"), [(0.0, 0), (0.4, 14)], ids=["fast", "slow"])
+async def test_large_bodies_do_not_keep_the_event_loop_from_the_others(
+    store: SqliteStore, ledger: Ledger, step_s: float, sleeps: int
+) -> None:
+    """Whoever sends bodies that take long to judge delays other tasks by one of them, not by all of a group; and
+    between those that do take long there is time for what needs several turns."""
+    clock = BusyClock(step_s=step_s)
+    body = submit(containerOverrides={"environment": [{}] * 12_000})
+    turns = 0
+
+    async def neighbour() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(neighbour)
+        large = [message(f"m{n}", body) for n in range(15)]
+        verdicts = await Intake(store, ledger, clock).decider.decide(large, source=SOURCE)
+        tasks.cancel_scope.cancel()
+    assert [verdict.outcome for verdict in verdicts] == ["rejected"] * 15
+    assert turns >= 14
+    assert clock.sleeps == sleeps
