@@ -8,7 +8,7 @@ work; what is merely unwise is told by ``Settings.warnings``. ``config_sources.p
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import cache
@@ -39,6 +39,7 @@ from controller.config_values import (
 )
 from controller.core.admission import QueueLimits
 from controller.core.depth import DEPTH_MAX, DEPTH_MIN
+from controller.core.endpoints import queue_meant
 from controller.core.errors import Misconfigured
 from controller.core.limits import REQUEST_ID_TAG, SETTLE_S_DEFAULT, SQS_VISIBILITY_S_MAX, TAGS_MAX
 from controller.core.request_policy import Policy
@@ -99,6 +100,11 @@ class StoreSettings(Section):
         return Path(self.url.removeprefix("sqlite:///"))
 
 
+def _is_among(queue_url: str, others: Iterable[str | None]) -> bool:
+    """Whether one of the others is the same queue, by whatever URL."""
+    return queue_meant(queue_url) in {queue_meant(other) for other in others if other is not None}
+
+
 class IntakeSettings(Section):
     queue_urls: tuple[QueueUrl, ...] = _key((), "URLs of the SQS queues to consume (`--queue-url`, repeatable).")
     dead_letter_queue_url: QueueUrl | None = _key(
@@ -154,9 +160,9 @@ class IntakeSettings(Section):
             raise KeyProblem("backlog_max", f"must be at least backlog_high, which is {self.backlog_high}")
         if len(set(self.tenant_from)) < len(self.tenant_from):
             raise KeyProblem("tenant_from", "names something twice; leave one out")
-        if len(set(self.queue_urls)) < len(self.queue_urls):
+        if len(set(map(queue_meant, self.queue_urls))) < len(self.queue_urls):
             raise KeyProblem("queue_urls", "names a queue twice; leave one out (receivers sets the parallel polls)")
-        if self.dead_letter_queue_url in self.queue_urls:
+        if self.dead_letter_queue_url is not None and _is_among(self.dead_letter_queue_url, self.queue_urls):
             raise KeyProblem(
                 "dead_letter_queue_url", "is also consumed: each dead letter would come back; give another queue"
             )
@@ -370,7 +376,7 @@ class Settings(BaseSettings):
         for index, sink in enumerate(self.sinks):
             if sink.name in names[:index]:
                 raise KeyProblem(f"sinks[{index}].name", f"'{sink.name}' is another sink's; give one of its own")
-            if sink.queue_url is not None and sink.queue_url in self.intake.queue_urls:
+            if sink.queue_url is not None and _is_among(sink.queue_url, self.intake.queue_urls):
                 raise KeyProblem(
                     f"sinks[{index}].queue_url", "is also consumed: each event would come back; give another queue"
                 )
@@ -382,7 +388,7 @@ class Settings(BaseSettings):
         if url is None:
             return
         others = (*self.intake.queue_urls, self.intake.dead_letter_queue_url, *(sink.queue_url for sink in self.sinks))
-        if url in others:
+        if _is_among(url, others):
             raise KeyProblem(
                 "track.events_queue_url",
                 "is used for something else too; give EventBridge's events a queue of their own",

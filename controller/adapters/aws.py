@@ -22,8 +22,8 @@ from botocore import exceptions as sdk
 from controller import __version__
 from controller.adapters import aws_signing
 from controller.adapters.aws_errors import CALL_FAULTS, classify
-from controller.adapters.sqs import RECEIVE_MARGIN_S, region_of
-from controller.core.endpoints import is_of_aws
+from controller.adapters.sqs import RECEIVE_MARGIN_S
+from controller.core.endpoints import is_of_aws, region_of
 from controller.core.errors import Misconfigured
 from controller.core.limits import SQS_WAIT_S_MAX
 

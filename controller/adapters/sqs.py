@@ -6,13 +6,10 @@ its pool must have room for every receiver and for the deletes beside them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from controller.adapters.aws_call import Calls, Observe
-from controller.core.endpoints import DOMAIN
 from controller.core.limits import SQS_BATCH_MAX, SQS_VISIBILITY_S_MAX, SQS_WAIT_S_MAX
 from controller.ports import Clock, Message
 
@@ -21,24 +18,6 @@ RECEIVE_MARGIN_S: Final = 10.0
 BATCH_DEADLINE_S: Final = 10.0
 """For deletes: a message held for long is received again."""
 MESSAGE_ATTRIBUTES: Final = ("traceparent", "tracestate", "tenant")
-
-_HOSTS: Final = (
-    re.compile(rf"(?:[a-z0-9-]+\.)?sqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.)?{DOMAIN}"),
-    re.compile(rf"([a-z0-9-]+)\.queue\.{DOMAIN}"),
-)
-_LEGACY_HOST: Final = "queue.amazonaws.com"
-"""us-east-1's first end point; queues created through it still show it in their URL."""
-
-
-def region_of(queue_url: str) -> str | None:
-    """The Region an SQS queue URL of AWS names; None for any other URL.
-
-    Forms: ``sqs.REGION.amazonaws.com``, FIPS, dual-stack, VPC end points, China, and the legacy ``REGION.queue…``.
-    """
-    host = (urlsplit(queue_url).hostname or "").lower()
-    if host == _LEGACY_HOST:
-        return "us-east-1"
-    return next((found.group(1) for pattern in _HOSTS if (found := pattern.fullmatch(host))), None)
 
 
 class Queue:

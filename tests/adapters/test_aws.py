@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from controller.adapters.aws import Aws, open_aws
-from controller.adapters.sqs import region_of
+from controller.core.endpoints import region_of
 from controller.core.errors import BadCredentials, Misconfigured
 from controller.simaws import SimAws, serve
 from tests.adapters.conftest import OpenAws

@@ -169,12 +169,33 @@ def test_a_wrong_queue_url_is_told_with_the_flag(url: str, expected: str) -> Non
     assert "hidden" not in text
 
 
-def test_queues_that_feed_themselves_are_refused() -> None:
-    """Dead letters and events must not be sent to a queue that is consumed; no queue is consumed twice."""
-    assert "is also consumed" in problems({P + "INTAKE__DEAD_LETTER_QUEUE_URL": QUEUE})
-    assert "is also consumed" in problems({P + "SINKS": f'[{{"type": "sqs", "queue_url": "{QUEUE}"}}]'})
-    assert "names a queue twice" in problems(urls=(QUEUE, QUEUE))
-    assert "is used for something else too" in problems({P + "TRACK__EVENTS_QUEUE_URL": QUEUE})
+@pytest.mark.parametrize(
+    ("consumed", "other"),
+    [
+        (QUEUE, QUEUE),
+        (QUEUE, "https://eu-central-1.queue.amazonaws.com/111122223333/requests"),
+        (QUEUE, "https://sqs.eu-central-1.api.aws/111122223333/requests"),
+        (QUEUE, "https://SQS.eu-central-1.amazonaws.com:443/111122223333/requests"),
+        (QUEUE, "https://vpce-0a1b-2c3d.sqs.eu-central-1.vpce.amazonaws.com/111122223333/requests"),
+        ("http://sqs.test:80/1/q", "http://SQS.test/1/q"),
+    ],
+)
+def test_queues_that_feed_themselves_are_refused(consumed: str, other: str) -> None:
+    """Dead letters and events must not be sent to a queue that is consumed; no queue is consumed twice. By whatever
+    URL: a queue of AWS has several."""
+    urls = (consumed,)
+    assert "is also consumed" in problems({P + "INTAKE__DEAD_LETTER_QUEUE_URL": other}, urls=urls)
+    assert "is also consumed" in problems({P + "SINKS": f'[{{"type": "sqs", "queue_url": "{other}"}}]'}, urls=urls)
+    assert "names a queue twice" in problems(urls=(consumed, other))
+    assert "is used for something else too" in problems({P + "TRACK__EVENTS_QUEUE_URL": other}, urls=urls)
+
+
+def test_queues_of_one_name_are_not_taken_for_one() -> None:
+    """Another Region, account, name or port is another queue."""
+    others = ("https://sqs.eu-west-1.amazonaws.com/111122223333/requests", QUEUE.replace("1111", "9999"), f"{QUEUE}-2")
+    stand_ins = ("http://localhost:4566/1/requests", "http://localhost:4567/1/requests")
+    settings = load_settings(None, queue_urls=(QUEUE, *others, *stand_ins), environ={})
+    assert len(settings.intake.queue_urls) == 6
 
 
 @pytest.mark.parametrize(
