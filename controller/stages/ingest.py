@@ -219,12 +219,13 @@ class Ingest:
         return group
 
     async def _commit_or_keep(self, group: Sequence[_Held], backoff: Backoff) -> None:
+        undecided = self._still_held(group)
         try:
-            await self._commit_group(group)
+            await self._commit_group(undecided)
         except StoreUnavailable as error:
             self._health.store_failed(str(error))
             self._log.warning("messages not stored yet", reason=str(error))
-            self._buffer = self._still_held(group) + self._buffer
+            self._buffer = self._still_held(undecided) + self._buffer
             self._deciding = 0
             await self._back_off(backoff)
         else:
@@ -250,19 +251,20 @@ class Ingest:
             self._log.warning("left to be delivered again: not stored in time", messages=len(group) - len(kept))
         return kept
 
-    async def _commit_group(self, group: Sequence[_Held]) -> None:
-        undecided = [held.message for held in self._still_held(group)]
+    async def _commit_group(self, undecided: list[_Held]) -> None:
+        """Takes out of ``undecided`` what is settled: if the store fails between two rounds, the rest is left."""
         for _ in range(ROUNDS_MAX):
             if not undecided:
                 return
-            verdicts = await self._decider.decide(undecided, source=self._source.url)
+            verdicts = await self._decider.decide([held.message for held in undecided], source=self._source.url)
             writes = [verdict.write for verdict in verdicts if verdict.write is not None]
             with self._standing.waiting():
                 applied = iter(await self._store.commit(writes) if writes else ())
-            settled, undecided = [], []
-            for verdict in verdicts:
+            settled, left = [], []
+            for held, verdict in zip(undecided, verdicts, strict=True):
                 is_settled = not verdict.is_deferred and (verdict.write is None or next(applied))
-                (settled.append(verdict) if is_settled else undecided.append(verdict.message))
+                (settled.append(verdict) if is_settled else left.append(held))
+            undecided[:] = left
             await self._settled(settled)
         raise AssertionError("a message met another writer's change at every decision")
 

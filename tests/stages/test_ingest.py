@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -12,6 +12,8 @@ import pytest
 from controller.adapters.batch_model import submit_job_shape
 from controller.adapters.store.sqlite import SqliteStore
 from controller.core.admission import IntakeMarks, QueueLimits
+from controller.core.errors import StoreUnavailable
+from controller.core.job import Job
 from controller.core.request import Policy, Rules, Scope
 from controller.gate import IntakeGate
 from controller.health import Health
@@ -155,6 +157,37 @@ async def test_a_mistake_of_ours_leaves_its_messages_in_sqs_and_the_process_aliv
             tasks.start_soon(harness.ingest.commit)
     assert harness.queue.deleted == []
     assert not await store.find_requests(["r1"])
+
+
+class _Failing:
+    """A store whose second look at requests fails."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self._looks = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def find_requests(self, request_ids: Sequence[str]) -> Mapping[str, Sequence[Job]]:
+        self._looks += 1
+        if self._looks == 2:
+            raise StoreUnavailable("disk full")
+        return await self._store.find_requests(request_ids)
+
+
+async def test_what_of_a_group_is_stored_is_not_decided_again_when_the_store_fails(
+    store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics
+) -> None:
+    """Else it would be counted, and deleted, a second time: as a duplicate, which nobody sent."""
+    harness = Harness(_Failing(store), ledger, clock, metrics)
+    sent = [message(1, submit("r1")), message(2, submit("r1")), message(3, submit("r2"))]
+    harness.queue.messages = list(sent)
+    await harness.run()
+    assert sorted(harness.queue.deleted) == ["h1", "h2", "h3"]
+    counted = metrics.requests_received_total
+    outcomes = {outcome: counted.labels(outcome=outcome)._value.get() for outcome in ("accepted", "duplicate")}
+    assert outcomes == {"accepted": 2, "duplicate": 1}
 
 
 async def test_trace_state_that_w3c_does_not_know_is_not_carried(harness: Harness, store: SqliteStore) -> None:
