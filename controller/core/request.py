@@ -59,12 +59,16 @@ SUBMIT_MEMBERS: Final = ("requestId", "priority", "expiresAt", "action")
 CANCEL_MEMBERS: Final = ("action", "requestId", "reason")
 ENVELOPES: Final = (
     (
+        {"Type", "TopicArn", "Message", "SubscribeURL"},
+        "is no request but a message of SNS about the subscription itself: to confirm it, open its SubscribeURL",
+    ),
+    (
         {"Type", "TopicArn", "Message"},
         "is what SNS wraps a message in: switch on the subscription's raw message delivery",
     ),
     ({"source", "detail-type", "detail"}, "is an event of EventBridge: give the rule's target the input path $.detail"),
 )
-"""By members that are none of SubmitJob's; one problem in place of one for each of them."""
+"""By members that are none of SubmitJob's, the first that fits; one problem in place of one for each of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

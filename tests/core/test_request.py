@@ -127,6 +127,17 @@ def test_body_that_is_no_json_object_is_refused_with_the_place_and_no_value(body
             },
             "raw message delivery",
         ),
+        (
+            {
+                "Type": "SubscriptionConfirmation",
+                "MessageId": "m",
+                "Token": "t",
+                "TopicArn": "arn:aws:sns:eu-west-1:1:t",
+                "Message": "You have chosen to subscribe to the topic",
+                "SubscribeURL": "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription",
+            },
+            "to confirm it, open its SubscribeURL",
+        ),
         ({"version": "0", "id": "e", "source": "shop", "detail-type": "order", "detail": BASE}, "input path $.detail"),
     ],
 )
