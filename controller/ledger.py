@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 import structlog
@@ -19,7 +18,7 @@ from controller.core.events import Event
 from controller.core.job import Job, JobState, replace
 from controller.core.lifecycle import Fact, Transition
 from controller.loop import Wake
-from controller.metrics import Metrics, Standing
+from controller.metrics import Metrics
 from controller.ports import DEAD_LETTER, Clock, DeadLetter, JobStore, UpdateJob, Write
 
 CONFLICTS_MAX: Final = 10
@@ -66,7 +65,7 @@ class Ledger:
         self._clock = clock
         self._metrics = metrics
         self._wakes = wakes
-        self._standing = Standing(clock, partial(metrics.waited, "store"))
+        self._standing = metrics.standing("store", clock)
         self._log = structlog.get_logger(stage="ledger")
         self.on_tracked: Callable[[Job], None] = lambda job: None
         """Told of every job that has become TRACKED, after the commit."""

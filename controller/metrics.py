@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -108,6 +109,7 @@ class Metrics:
         self._known_queues: set[str] = set()
         self._sinks = tuple(sinks)
         self._calls: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._standings: list[Standing] = []
 
         self.requests_received_total = self._labelled(Counter, "requests_received_total")
         self.submissions_total = self._labelled(Counter, "submissions_total")
@@ -165,6 +167,12 @@ class Metrics:
         """Work that was ready stood still for so long, for a cause of ``WAITS``."""
         self.wait_seconds_total.labels(cause=cause).inc(seconds)
 
+    def standing(self, cause: str, clock: Clock) -> Standing:
+        """For tasks that wait for a cause of ``WAITS``: what they have stood is counted by the time it is shown."""
+        standing = Standing(clock, partial(self.waited, cause))
+        self._standings.append(standing)
+        return standing
+
     def hold_changed(self, hold: Hold, change: str) -> None:
         """A hold was ``held`` or ``released``."""
         queue = self.queue_label(hold.job_queue)
@@ -194,6 +202,8 @@ class Metrics:
     def families(self, snapshot: LedgerSnapshot) -> Iterator[Metric]:
         """Every metric with its samples, one after the other: each is of one moment, and what makes one takes a
         millisecond or so. ``exposed`` makes text of them, which takes four fifths of the time and any thread."""
+        for standing in self._standings:
+            standing.tell()
         for metric in self._registry.collect():
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
@@ -226,25 +236,32 @@ def _start_at_zero(metric: Labelled[Counter], label: Label, **others: str) -> No
 
 
 class Standing:
-    """The time in which at least one task waits for a cause, told when the last one has what it waited for."""
+    """The time in which at least one task waits for a cause. It is told as it passes, not at the end: waits that
+    overlap without a gap, or one that does not end, are trouble that must show while it lasts."""
 
     def __init__(self, clock: Clock, told: Callable[[float], None]) -> None:
         self._clock = clock
         self._told = told
         self._waiting = 0
         self._since = 0.0
+        """Until when it was told."""
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        if self._waiting == 0:
-            self._since = self._clock.monotonic()
+        self.tell()
         self._waiting += 1
         try:
             yield
         finally:
+            self.tell()
             self._waiting -= 1
-            if self._waiting == 0 and (stood_s := self._clock.monotonic() - self._since) > 0:
-                self._told(stood_s)
+
+    def tell(self) -> None:
+        """What was stood since the last time."""
+        now = self._clock.monotonic()
+        if self._waiting and now > self._since:
+            self._told(now - self._since)
+        self._since = now
 
 
 def exposed(families: Sequence[Metric]) -> bytes:

@@ -30,7 +30,7 @@ from controller.health import Health
 from controller.intake import Decider, Verdict
 from controller.ledger import Wakes
 from controller.loop import Backoff, Drain, Wake, guarded
-from controller.metrics import Metrics, Standing
+from controller.metrics import Metrics
 from controller.ports import Clock, JobStore, Message, MessageSource
 from controller.receiver import Receiver
 
@@ -94,7 +94,7 @@ class Ingest:
         self._wakes = wakes
         self._chance = chance
         self._gate = gate
-        self._standing = Standing(clock, partial(metrics.waited, "store"))
+        self._standing = metrics.standing("store", clock)
         self._visibility_timeout_s = visibility_timeout_s
         self._receiver = Receiver(source, clock, health, visibility_timeout_s)
         self._receivers = receivers
