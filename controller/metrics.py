@@ -147,17 +147,7 @@ class Metrics:
         if name in self._known_queues:
             return
         self._known_queues.add(name)
-        counters = (
-            self.submissions_total,
-            self.status_changes_total,
-            self.jobs_finished_total,
-            self.job_failures_total,
-        )
-        for metric in counters:
-            _start_at_zero(metric, METRICS[metric.spec.name].labels[1], job_queue=name)
-        for change in ("held", "released"):
-            reasons = METRICS["queue_hold_changes_total"].labels[1]
-            _start_at_zero(self.queue_hold_changes_total, reasons, job_queue=name, change=change)
+        self._start_queue_at_zero(name)
 
     def queue_label(self, name: str) -> str:
         """The ``job_queue`` label of a job queue: names that only a request has used must not make series."""
@@ -196,6 +186,21 @@ class Metrics:
         _start_at_zero(self.batch_events_received_total, METRICS["batch_events_received_total"].labels[0])
         for sink in self._sinks:
             _start_at_zero(self.events_published_total, METRICS["events_published_total"].labels[1], sink=sink)
+        # Requests for job queues that there are not end under this name, the first of them all at once.
+        self._start_queue_at_zero(UNKNOWN_QUEUE)
+
+    def _start_queue_at_zero(self, label: str) -> None:
+        counters = (
+            self.submissions_total,
+            self.status_changes_total,
+            self.jobs_finished_total,
+            self.job_failures_total,
+        )
+        for metric in counters:
+            _start_at_zero(metric, METRICS[metric.spec.name].labels[1], job_queue=label)
+        for change in ("held", "released"):
+            reasons = METRICS["queue_hold_changes_total"].labels[1]
+            _start_at_zero(self.queue_hold_changes_total, reasons, job_queue=label, change=change)
 
     # --- text -----------------------------------------------------------------------------------------
 

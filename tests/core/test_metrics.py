@@ -182,6 +182,7 @@ def test_series_of_closed_sets_start_at_zero() -> None:
     samples = rendered(metrics, snapshot())
     assert samples[key("requests_received_total", outcome="conflict")] == 0
     assert samples[key("jobs_finished_total", job_queue="high", outcome="lost")] == 0
+    assert samples[key("jobs_finished_total", job_queue="unknown", outcome="rejected")] == 0
     assert samples[key("events_published_total", sink="log", outcome="failed")] == 0
     assert samples[key("backlog_jobs", job_queue="high")] == 0
     assert samples[key("inflight_jobs", job_queue="high", batch_status="RUNNING")] == 0
