@@ -7,12 +7,14 @@ handed in. It is meant for the cluster's inside: there is no authentication, and
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from controller.core.errors import ControllerError
 from controller.core.text import escaped, escaped_json
@@ -25,6 +27,17 @@ Answer = Callable[[], tuple[bool, dict[str, Any]]]
 """(whether all is well, why): 200 or 503, and the body."""
 
 _INDEX: Final = "batch-job-controller\n\n/metrics  Prometheus metrics\n/livez    liveness\n/readyz   readiness\n"
+
+
+def _is_for_us(record: logging.LogRecord) -> bool:
+    """What is no HTTP is its sender's mistake, and is answered with 400: scanners and misdirected clients must not fill
+    the log, with a traceback each."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, (HttpProcessingError, web.RequestPayloadError))
+
+
+_LOG: Final = logging.getLogger("aiohttp.server.ops")
+_LOG.addFilter(_is_for_us)
 
 
 class OpsServer:
@@ -53,7 +66,7 @@ class OpsServer:
         app.router.add_get("/metrics", self._get_metrics)
         app.router.add_get("/livez", self._get_live)
         app.router.add_get("/readyz", self._get_ready)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+        runner = web.AppRunner(app, access_log=None, logger=_LOG, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port).start()

@@ -121,6 +121,50 @@ async def test_scrapes_at_the_same_time_share_one_rendering() -> None:
         assert renderings < 1 + len(patient)
 
 
+NOT_FOR_US = {
+    "a length below zero": b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    "a path without end": b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "no URL": b"GET http://[bad/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a chunk of no size": b"POST /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(200)),
+}
+
+
+@pytest.mark.parametrize("sent", NOT_FOR_US.values(), ids=NOT_FOR_US)
+async def test_what_is_no_http_is_refused_and_not_logged(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A scanner or a client at the wrong port gets 400; it can't fill the log, and others are answered."""
+    async with server() as ops:
+        reader, writer = await asyncio.open_connection("127.0.0.1", ops.port)
+        writer.write(sent)
+        assert b" 400 " in await reader.readline()
+        writer.close()
+        assert (await asked(ops, "/livez"))[0] == 200
+    assert not caplog.records
+
+
+async def test_a_body_that_can_t_be_read_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A body is of no use here, and one that is not what its headers say is its sender's mistake."""
+    async with server() as ops:
+        reader, writer = await asyncio.open_connection("127.0.0.1", ops.port)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n")
+        writer.write(b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello")
+        assert b" 200 " in await reader.read()
+        writer.close()
+    assert not caplog.records
+
+
+async def test_a_mistake_of_ours_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """What fails in an answer is 500, and its traceback is in the log."""
+
+    async def wrong() -> bytes:
+        raise RuntimeError("no such series")
+
+    async with server(metrics=wrong) as ops:
+        assert (await asked(ops, "/metrics"))[0] == 500
+    assert "RuntimeError: no such series" in caplog.text
+
+
 async def test_a_port_in_use_is_told() -> None:
     """If the port is taken the error names address, port and the key to change, and nothing is left open."""
     with socket.socket() as taken:
