@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -22,6 +23,12 @@ from controller.metrics import CONTENT_TYPE
 
 SHUTDOWN_S: Final = 1.0
 """How long open connections may delay a stop."""
+CONNECTIONS_MAX: Final = 64
+"""Open at a time; a Prometheus or two, probes and a few people need far fewer. One more ends the oldest, whatever it
+does: whoever opens connections and keeps them must not use up the file descriptors, or the memory, that AWS's calls and
+the store need, nor keep others out."""
+BACKLOG: Final = 32
+"""Connections accepted in one turn of the event loop, beyond which the system lets them wait."""
 
 Answer = Callable[[], tuple[bool, dict[str, Any]]]
 """(whether all is well, why): 200 or 503, and the body."""
@@ -54,6 +61,7 @@ class OpsServer:
         self._ready = ready
         self._rendering: asyncio.Task[bytes] | None = None
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
 
     @property
     def port(self) -> int:
@@ -68,8 +76,12 @@ class OpsServer:
         app.router.add_get("/readyz", self._get_ready)
         runner = web.AppRunner(app, access_log=None, logger=_LOG, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
+        assert runner.server is not None, "there once it is set up"
+        accepted = partial(_accepted, runner.server)
         try:
-            await web.TCPSite(runner, self._host, self._port).start()
+            self._listener = await asyncio.get_running_loop().create_server(
+                accepted, self._host, self._port, backlog=BACKLOG
+            )
         except OSError as error:
             await runner.cleanup()
             raise OSError(self._refusal(error)) from error  # with an errno its text would begin with that
@@ -77,12 +89,14 @@ class OpsServer:
             await runner.cleanup()
             raise
         self._runner = runner
-        self._port = runner.addresses[0][1]
+        self._port = self._listener.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._listener is not None:
+            self._listener.close()
         if self._rendering is not None:
             self._rendering.cancel()
             await asyncio.gather(self._rendering, return_exceptions=True)
@@ -120,6 +134,15 @@ class OpsServer:
 
     async def _rendered(self) -> bytes:
         return await self._metrics()
+
+
+def _accepted(server: web.Server) -> asyncio.Protocol:
+    """What answers one more connection; the oldest of too many are cut off."""
+    connections = server.connections
+    for oldest in connections[: max(0, len(connections) + 1 - CONNECTIONS_MAX)]:
+        if oldest.transport is not None:
+            oldest.transport.abort()  # closing would wait until all that was written is read
+    return server()
 
 
 def _told(answer: tuple[bool, dict[str, Any]]) -> web.Response:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
 import pytest
 
-from controller.adapters.ops_server import OpsServer
+from controller.adapters.ops_server import CONNECTIONS_MAX, OpsServer
 from controller.core.errors import StoreUnavailable
 
 
@@ -163,6 +164,33 @@ async def test_a_mistake_of_ours_is_logged(caplog: pytest.LogCaptureFixture) -> 
     async with server(metrics=wrong) as ops:
         assert (await asked(ops, "/metrics"))[0] == 500
     assert "RuntimeError: no such series" in caplog.text
+
+
+async def test_connections_that_are_kept_end_the_oldest(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever opens connections and says nothing on them, or does not read the answer, holds a bounded number: the
+    oldest are cut off, and others are answered."""
+    large = b"x" * 20_000_000
+
+    async def rendered() -> bytes:
+        return large
+
+    async with server(metrics=rendered) as ops, asyncio.timeout(20):
+        kept = [await asyncio.open_connection("127.0.0.1", ops.port, limit=1_000) for _ in range(2)]
+        for _, writer in kept:
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        for reader, _ in kept:
+            assert b" 200 " in await reader.readline(), "and reads no further"
+        kept += [await asyncio.open_connection("127.0.0.1", ops.port) for _ in range(2 * CONNECTIONS_MAX)]
+        assert (await asked(ops, "/livez"))[0] == 200
+        for reader, _ in kept[: CONNECTIONS_MAX + 2]:
+            with suppress(ConnectionResetError):
+                assert len(await reader.read()) < len(large), "cut off"
+        late, writer = kept[-1]
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in await late.readline(), "the latest are kept"
+        for _, writer in kept:
+            writer.close()
+    assert not caplog.records
 
 
 async def test_a_port_in_use_is_told() -> None:
