@@ -93,6 +93,7 @@ class Exposition:
             intake_paused=self.gate.pauses(),
             submission_paused=self.holds.submission_paused(),
             stage_turns=self.health.last_turns(),
+            stage_limits=self.health.turn_limits(),
             is_leader=self.health.is_leader,
             now=self.clock.now(),
             stuck=self.diagnose.stuck(),

@@ -173,6 +173,10 @@ class Health:
         """When each stage turned last, in seconds since the epoch."""
         return dict(self._turned_at)
 
+    def turn_limits(self) -> Mapping[str, float]:
+        """Within how many seconds each expected stage must turn."""
+        return {name: stage.within_s for name, stage in self._stages.items()}
+
     def is_live(self, now: float | None = None) -> tuple[bool, dict[str, Any]]:
         """Whether every expected stage turned within its limit by ``now`` (monotonic); and each stage's age."""
         now = self._clock.monotonic() if now is None else now

@@ -287,6 +287,13 @@ _SPECS: Final = (
         "When a stage turned last, in seconds since the epoch.",
         (Label("stage", (), "name of a stage of this version"),),
     ),
+    MetricSpec(
+        "stage_turn_limit_seconds",
+        Kind.GAUGE,
+        "How long a stage may take to turn before `/livez` fails: longer than 120 s where calls are configured to be "
+        "rare. Stages that have ended are left out.",
+        (Label("stage", (), "name of a stage of this version"),),
+    ),
     MetricSpec("leader", Kind.GAUGE, "1 if this process is the leader, 0 if it is a standby."),
     MetricSpec(
         "build_info",

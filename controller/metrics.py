@@ -54,6 +54,8 @@ class LedgerSnapshot:
     is_leader: bool
     now: float
     """Seconds since the epoch."""
+    stage_limits: Mapping[str, float] = field(default_factory=dict)
+    """Within how many seconds each stage that is expected to turn must do so."""
     stuck: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Jobs RUNNABLE for too long, by (job queue, cause)."""
     array_children: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -339,6 +341,7 @@ def _gauges(
     counts = dict.fromkeys(sinks, 0) | dict(snapshot.outbox)
     yield _family("outbox_events", {(sink,): float(count) for sink, count in counts.items()})
     yield _family("stage_last_turn_timestamp_seconds", {(stage,): at for stage, at in snapshot.stage_turns.items()})
+    yield _family("stage_turn_limit_seconds", {(stage,): limit for stage, limit in snapshot.stage_limits.items()})
     yield _family("leader", {(): float(snapshot.is_leader)})
 
 

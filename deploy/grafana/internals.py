@@ -68,13 +68,14 @@ def _process(board: Dashboard) -> None:
         lines(
             Spec(
                 title="Time since a stage's last turn",
-                description="/livez fails at 120 s. Most stages turn every second, prune every minute; receiving waits "
-                "up to 20 s for messages.",
+                description="/livez fails at the limit: 120 s, or more where calls are configured to be rare. Most "
+                "stages turn every second, prune every minute; receiving waits up to 20 s for messages.",
                 queries=[
                     Query(
                         f"time() - max by (stage) ({P}stage_last_turn_timestamp_seconds{{{I}}})",
                         "{{stage}}",
-                    )
+                    ),
+                    Query(f"min({P}stage_turn_limit_seconds{{{I}}})", "limit"),
                 ],
                 unit="s",
                 steps=((None, GREEN), (120, RED)),

@@ -53,6 +53,7 @@ def test_a_stage_that_stopped_turning_fails_liveness() -> None:
     health.turned("admit")
     assert health.is_live(clock.at)[0]
     assert health.last_turns() == {"admit": clock.now(), "track": clock.now()}
+    assert health.turn_limits() == {"admit": 60, "track": 60}
 
 
 def test_a_stage_that_ended_as_it_should_is_expected_no_more() -> None:

@@ -228,6 +228,7 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     "event_loop_stall_seconds": {},
     "store_commit_seconds": {},
     "stage_last_turn_timestamp_seconds": {"stage": ()},
+    "stage_turn_limit_seconds": {"stage": ()},
     "leader": {},
     "build_info": {"version": (), "name": ()},
 }

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from controller.application import LIVE_S
 from controller.core.limits import IN_DOUBT_MAX
 from controller.metric_table import METRICS, PREFIX
 from controller.metrics import LedgerSnapshot, Metrics
@@ -93,8 +92,7 @@ def test_every_metric_that_is_coming_is_in_use() -> None:
 
 
 def test_limits_in_the_rules_are_the_codes_own() -> None:
-    """The stage alert fires where /livez fails, and the doubt alert where submission stops."""
-    assert alerts()["BatchControllerStageStopped"]["expr"].endswith(f"> {LIVE_S:g}")
+    """The doubt alert fires where submission stops."""
     assert alerts()["BatchControllerSubmissionsStopped"]["expr"].endswith(f">= {IN_DOUBT_MAX}")
 
 

@@ -70,8 +70,17 @@ async def test_a_stage_that_waits_for_a_call_at_a_low_rate_is_alive(
     await application.budgets.acquire(purpose)
     assert clock.elapsed - began_at > LIVE_S
     assert application.health.is_live()[0]
+    limit_s = _turn_limit(await application.exposition.render(), "track")
+    assert clock.elapsed - began_at < limit_s, "nor does the alert fire"
     clock.move(86_400.0)
     assert not application.health.is_live()[0]
+
+
+def _turn_limit(text: bytes, stage: str) -> float:
+    """What BatchControllerStageStopped goes by."""
+    series = f'batch_controller_stage_turn_limit_seconds{{stage="{stage}"}} '
+    [line] = [one for one in text.decode().splitlines() if one.startswith(series)]
+    return float(line.removeprefix(series))
 
 
 async def test_metrics_are_served_while_the_store_fails(application: Application, store: SqliteStore) -> None:
