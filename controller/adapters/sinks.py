@@ -177,28 +177,30 @@ class Sender:
         delivered: list[int] = []
         refusal: OutwardError | None = None
         until = self._calls.now() + SENDING_S
+        groups = {message.key: _group_id(message.group) for message in messages} if self._is_fifo else {}
         left = list(messages)
         while left and self._calls.now() <= until:
-            chunk, left = _next_chunk(left, is_fifo=self._is_fifo)
+            chunk, left = _next_chunk(left, groups)
             try:
-                keys, failure = await self._send_chunk(chunk)
+                keys, failure = await self._send_chunk(chunk, groups)
             except OutwardError:
                 if delivered:
                     return delivered
                 raise
             delivered.extend(keys)
             refusal = refusal or failure
-            if self._is_fifo and failure is not None:
-                taken = set(keys)
-                behind = {_group_id(message.group) for message in chunk if message.key not in taken}
-                left = [message for message in left if _group_id(message.group) not in behind]
+            if groups and failure is not None:
+                behind = {groups[message.key] for message in chunk} - {groups[key] for key in keys}
+                left = [message for message in left if groups[message.key] not in behind]
         if refusal is not None and not delivered:
             raise refusal
         return delivered
 
-    async def _send_chunk(self, chunk: Sequence[Outgoing]) -> tuple[list[int], OutwardError | None]:
+    async def _send_chunk(
+        self, chunk: Sequence[Outgoing], groups: Mapping[int, str]
+    ) -> tuple[list[int], OutwardError | None]:
         """Keys that were taken, and why the first of the others was not."""
-        entries = [self._entry(n, message) for n, message in enumerate(chunk)]
+        entries = [_entry(n, message, groups.get(message.key)) for n, message in enumerate(chunk)]
 
         async def call() -> Mapping[str, Any]:
             answer: Mapping[str, Any] = await self._client.send_message_batch(QueueUrl=self._queue_url, Entries=entries)
@@ -217,27 +219,29 @@ class Sender:
         kind = kind_of_code(code) or (Refused if failed.get("SenderFault") else Unavailable)
         return keys, kind(f"sqs:SendMessageBatch: {code}", call="sqs:SendMessageBatch", code=code)
 
-    def _entry(self, n: int, message: Outgoing) -> dict[str, Any]:
-        entry: dict[str, Any] = {"Id": str(n), "MessageBody": message.body}
-        if message.attributes:
-            entry["MessageAttributes"] = {
-                name: {"DataType": "String", "StringValue": value} for name, value in message.attributes.items()
-            }
-        if self._is_fifo:
-            entry["MessageGroupId"] = _group_id(message.group)
-            entry["MessageDeduplicationId"] = message.event_id[:_GROUP_ID_LENGTH_MAX]
-        return entry
+
+def _entry(n: int, message: Outgoing, group: str | None) -> dict[str, Any]:
+    """``group`` for FIFO queues."""
+    entry: dict[str, Any] = {"Id": str(n), "MessageBody": message.body}
+    if message.attributes:
+        entry["MessageAttributes"] = {
+            name: {"DataType": "String", "StringValue": value} for name, value in message.attributes.items()
+        }
+    if group is not None:
+        entry["MessageGroupId"] = group
+        entry["MessageDeduplicationId"] = message.event_id[:_GROUP_ID_LENGTH_MAX]
+    return entry
 
 
-def _next_chunk(messages: Sequence[Outgoing], *, is_fifo: bool) -> tuple[list[Outgoing], list[Outgoing]]:
-    """What the next call takes, and what is left."""
+def _next_chunk(messages: Sequence[Outgoing], groups: Mapping[int, str]) -> tuple[list[Outgoing], list[Outgoing]]:
+    """What the next call takes, one message of a group, and what is left. ``groups`` by key; empty: there are none."""
     chunk: list[Outgoing] = []
     left: list[Outgoing] = []
-    groups: set[str] = set()
+    taken: set[str] = set()
     size = 0
     for n, message in enumerate(messages):
-        group = _group_id(message.group) if is_fifo else ""
-        if group in groups:
+        group = groups.get(message.key)
+        if group in taken:
             left.append(message)
             continue
         if chunk and (len(chunk) == SQS_BATCH_MAX or size + message.size > MESSAGE_BYTES_KEPT):
@@ -245,8 +249,8 @@ def _next_chunk(messages: Sequence[Outgoing], *, is_fifo: bool) -> tuple[list[Ou
             break
         chunk.append(message)
         size += message.size
-        if is_fifo:
-            groups.add(group)
+        if group is not None:
+            taken.add(group)
     return chunk, left
 
 
