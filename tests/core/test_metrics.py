@@ -11,6 +11,7 @@ from controller.core.job import BatchStatus, JobState
 from controller.metric_table import METRICS, PREFIX, Kind
 from controller.metrics import LedgerSnapshot, Metrics
 from controller.ports import Hold, UsageRow
+from tests.stages.conftest import ManualClock
 
 
 def usage(
@@ -128,50 +129,31 @@ def test_the_limit_in_force_is_shown_per_confirmed_queue() -> None:
     assert samples[key("job_queue_max_waiting", job_queue="unknown")] == 2_000
 
 
-class HandClock:
-    """Moves by hand."""
-
-    def __init__(self) -> None:
-        self.at = 100.0
-
-    def now(self) -> float:
-        return 1_800_000_000.0 + self.at
-
-    def monotonic(self) -> float:
-        return self.at
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nothing here sleeps")
-
-
 def test_standing_still_shows_while_it_lasts() -> None:
     """Waits that overlap without a gap, and one that does not end, are counted by each scrape as they go on; each
     second counts once, and only those in which somebody waits."""
-    clock, metrics = HandClock(), Metrics()
+    clock, metrics = ManualClock(), Metrics()
     standing = metrics.standing("store", clock)
 
     def stood() -> float:
         return rendered(metrics, snapshot())[key("wait_seconds_total", cause="store")]
 
-    def passes(seconds: float) -> None:
-        clock.at += seconds
-
-    passes(50.0)
+    clock.move(50.0)
     assert stood() == 0.0
     first = standing.waiting()
     first.__enter__()
     for expected in (10.0, 20.0, 30.0):
-        passes(5.0)
+        clock.move(5.0)
         second = standing.waiting()
         second.__enter__()
-        passes(5.0)
+        clock.move(5.0)
         first.__exit__(None, None, None)
         assert stood() == expected
         first = second
-    passes(600.0)
+    clock.move(600.0)
     assert stood() == 630.0, "nobody came and nobody went"
     first.__exit__(None, None, None)
-    passes(1_000.0)
+    clock.move(1_000.0)
     assert stood() == 630.0
 
 

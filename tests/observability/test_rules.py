@@ -11,7 +11,8 @@ import yaml
 
 from controller.core.limits import IN_DOUBT_MAX
 from controller.metric_table import METRICS, PREFIX
-from controller.metrics import LedgerSnapshot, Metrics
+from controller.metrics import Metrics
+from tests.core.test_metrics import rendered, snapshot
 from tests.observability.files import (
     GRAFANA_BASE,
     NAME,
@@ -155,16 +156,17 @@ def test_the_first_refusals_for_a_job_queue_that_is_not_there_are_told(tmp_path:
     """A producer's first twenty requests name a job queue that Batch does not have: all are refused between two scrapes
     of the controller's own counter, and BatchControllerSubmissionsRefused fires."""
     metrics = Metrics()
-    name = f"{PREFIX}jobs_finished_total"
-    before = _scraped(metrics, name)
+    before = rendered(metrics, snapshot())
     for _ in range(20):
         label = metrics.queue_label("no-such-queue")
         metrics.jobs_finished_total.labels(job_queue=label, outcome="rejected").inc()
     series = []
-    for pairs, after in _scraped(metrics, name).items():
-        text = ", ".join(f'{label}="{value}"' for label, value in (*pairs, ("job", "c"), ("instance", "c:8080")))
-        first = f"{before[pairs]:g}" if pairs in before else "_"
-        series.append({"series": f"{name}{{{text}}}", "values": f"{first}x5 {after:g}x20"})
+    for sample, after in rendered(metrics, snapshot()).items():
+        name, labels = sample
+        if name == "jobs_finished_total":
+            text = ", ".join(f'{label}="{value}"' for label, value in (*labels, ("job", "c"), ("instance", "c:8080")))
+            first = f"{before[sample]:g}" if sample in before else "_"
+            series.append({"series": f"{PREFIX}{name}{{{text}}}", "values": f"{first}x5 {after:g}x20"})
     fires = {
         "expr": 'ALERTS{alertname="BatchControllerSubmissionsRefused", alertstate="firing"}',
         "eval_time": "15m",
@@ -181,17 +183,3 @@ def test_the_first_refusals_for_a_job_queue_that_is_not_there_are_told(tmp_path:
     file.write_text(yaml.safe_dump({"rule_files": [str(path) for path in RULES.glob("*.yaml")], "tests": [test]}))
     ended = promtool("test", "rules", str(file))
     assert ended.returncode == 0, ended.stdout + ended.stderr
-
-
-def _scraped(metrics: Metrics, name: str) -> dict[tuple[tuple[str, str], ...], float]:
-    """The samples of a counter as a scrape finds them now, by their labels."""
-    nothing = LedgerSnapshot(
-        usage=(), oldest_received_at={}, outbox={}, holds=(), rates={}, staleness_s=0.0, intake_paused={},
-        submission_paused={}, stage_turns={}, is_leader=True, now=0.0,
-    )  # fmt: skip
-    return {
-        tuple(sorted(sample.labels.items())): sample.value
-        for family in metrics.families(nothing)
-        for sample in family.samples
-        if sample.name == name
-    }

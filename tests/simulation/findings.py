@@ -16,6 +16,7 @@ import orjson
 
 from controller import budgets, health, intake, lookup
 from controller.adapters.store import names
+from controller.adapters.store.sqlite import SqliteStore
 from controller.application import Application
 from controller.core import lifecycle, polling
 from controller.core.job import BatchStatus, Job, JobState, RowKey
@@ -214,13 +215,10 @@ def _killed_when_the_first_jobs_had_ended(_: int) -> Scenario:
     return draw(2_002_102)
 
 
-async def _account_of_a_job_in_flight(self: Identity) -> str | None:
-    identity = await self._store.identity()
-    if identity is None or identity.account:
-        return None
-    rows = await self._store.tracked(after=RowKey(0), limit=1)
-    jobs = await self._store.load([row.key for row in rows])
-    return next((str(job.batch_job_arn).split(":")[4] for job in jobs.values()), None)
+async def _arn_of_a_job_in_flight(self: SqliteStore) -> str | None:
+    rows = await self.tracked(after=RowKey(0), limit=1)
+    jobs = await self.load([row.key for row in rows])
+    return next((job.batch_job_arn for job in jobs.values()), None)
 
 
 # --- credentials that were refused to a call that nobody makes any more ---------------------------------------
@@ -372,7 +370,7 @@ FINDINGS: Mapping[str, Finding] = {
         "ended left a store of no account, which the next one bound to another.",
         promises=("one store, one account",),
         world=_killed_when_the_first_jobs_had_ended,
-        undone=_patched(Identity, "_account_of_stored_jobs", _account_of_a_job_in_flight),
+        undone=_patched(SqliteStore, "any_job_arn", _arn_of_a_job_in_flight),
         found_by=2002102,
     ),
 }
