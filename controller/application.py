@@ -48,6 +48,7 @@ from controller.ports import (
     MessageSource,
     Write,
 )
+from controller.room import StoreRoom
 from controller.stages.admit import Admit
 from controller.stages.diagnose import Diagnose
 from controller.stages.discover import Discover
@@ -128,6 +129,7 @@ class Application:
         )
         self.depths = Depths(clock=clock, limits_of=settings.queue_limits, look_s=self._look_s)
         self.hint_book = HintBook(self.schedule, self._count_event, is_fed=ports.batch_events is not None)
+        self.room = StoreRoom(store=store, clock=clock, health=health, free_mib_min=settings.store.free_mib_min)
         self.gate = IntakeGate(
             store=store,
             holds=self.holds,
@@ -139,6 +141,7 @@ class Application:
                 maximum=settings.intake.backlog_max,
             ),
             sources=[source.url for source in ports.sources],
+            room=self.room,
         )
         self._build_stages()
 
@@ -176,6 +179,7 @@ class Application:
             concurrency=settings.submit.concurrency,
             waited=self.metrics.waited,
             is_confirmed=self.metrics.knows_queue,
+            is_short=lambda: self.room.is_short,
         )
         self.submit = Submit(
             store=store,
@@ -249,6 +253,7 @@ class Application:
             schedule=self.schedule,
             holds=self.holds,
             gate=self.gate,
+            room=self.room,
             depths=self.depths,
             hint_book=self.hint_book,
             track=self.track,

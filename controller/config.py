@@ -94,6 +94,14 @@ class StoreSettings(Section):
         "The image uses `/var/lib/batch-controller/state.db`.",
     )
 
+    free_mib_min: Count | None = _key(
+        None,
+        "Room that is kept on the store's disk for what is in flight: with less, nothing new is received or submitted. "
+        "Default: a tenth of the disk, at most 256. 0: never.",
+        unit="MiB",
+        ge=0,
+    )
+
     @property
     def path(self) -> Path:
         """File of the SQLite store."""

@@ -19,6 +19,7 @@ from controller.health import Health
 from controller.holds import HoldBook
 from controller.metrics import LedgerSnapshot, Metrics, exposed
 from controller.ports import Clock, JobStore, UsageRow
+from controller.room import StoreRoom
 from controller.stages.diagnose import Diagnose
 from controller.stages.track import Track
 
@@ -45,6 +46,7 @@ class Exposition:
     schedule: Schedule
     holds: HoldBook
     gate: IntakeGate
+    room: StoreRoom
     depths: Depths
     hint_book: HintBook
     track: Track
@@ -91,7 +93,8 @@ class Exposition:
             staleness_bound_s=self.schedule.staleness_bound_s(self.budgets.rate_per_s(Purpose.DESCRIBE)),
             events_missed_ratio=self.hint_book.watch.missed_ratio() if self.hint_book.is_fed else None,
             intake_paused=self.gate.pauses(),
-            submission_paused=self.holds.submission_paused(),
+            submission_paused={**self.holds.submission_paused(), "disk": self.room.is_short},
+            space=self.room.space,
             stage_turns=self.health.last_turns(),
             stage_limits=self.health.turn_limits(),
             is_leader=self.health.is_leader,

@@ -14,6 +14,7 @@ from controller.core.job import JobState
 from controller.health import Health
 from controller.holds import HoldBook
 from controller.ports import JobStore, UsageRow
+from controller.room import StoreRoom
 
 
 class IntakeGate:
@@ -32,7 +33,9 @@ class IntakeGate:
         limits_of: Callable[[str], QueueLimits],
         marks: IntakeMarks,
         sources: Sequence[str],
+        room: StoreRoom,
     ) -> None:
+        self._room = room
         self._store = store
         self._holds = holds
         self._health = health
@@ -44,8 +47,13 @@ class IntakeGate:
         self._countable = dict.fromkeys(sources, 0)
         self._claimed: Counter[str] = Counter()
 
+    def took(self, size: int) -> None:
+        """Messages of so many bytes were stored."""
+        self._room.took(size)
+
     async def refresh(self) -> None:
-        """Count again. Raises StoreUnavailable."""
+        """Count again, and see what room the disk has. Raises StoreUnavailable."""
+        await self._room.look()
         usage = [row for row in await self._store.usage() if row.state is JobState.QUEUED]
         queued: Counter[str] = Counter()
         for row in usage:

@@ -43,7 +43,7 @@ IAM_ACTIONS: Final[Mapping[str, str]] = {
 INTAKE_REFUSALS: Final[Mapping[str, str]] = {RECEIVE: "receive_refused", "sqs:DeleteMessageBatch": "delete_refused"}
 """Intake's own calls that are waited for while they are refused, and what ``intake_paused{reason}`` calls that."""
 
-INTAKE_BLOCKERS: Final = ("store", "credentials", "standby")
+INTAKE_BLOCKERS: Final = ("store", "disk", "credentials", "standby")
 """Closed set of the keys of ``intake_blockers``."""
 
 
@@ -74,6 +74,7 @@ class Health:
         """Why each was not reached; None: it was."""
         self._is_store_open = False
         self._store_problem: str | None = None
+        self._shortage: str | None = None
         self._is_leader: bool | None = None
         self._log = structlog.get_logger(stage="health")
 
@@ -154,6 +155,14 @@ class Health:
         """The store did not answer."""
         self._store_problem = message
 
+    def store_short(self, message: str | None) -> None:
+        """The store's disk has too little room for anything new, and what to do about it; None: it has enough."""
+        if message is not None and self._shortage is None:
+            self._log.error("the disk is nearly full", reason=message)
+        elif message is None and self._shortage is not None:
+            self._log.info("the disk has room again")
+        self._shortage = message
+
     def leads(self, *, is_leader: bool) -> None:
         """The role is known; a single process is the leader."""
         self._is_leader = is_leader
@@ -190,7 +199,7 @@ class Health:
     def is_ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether this can do its work now; and per check what is wrong and what to do."""
         checks = {
-            "store": _check(self._store_problem or (None if self._is_store_open else "not open yet")),
+            "store": _check(self._store_problem or self._shortage or (None if self._is_store_open else "not open yet")),
             "credentials": _check(self._refusal_texts()),
             "queues": _check([f"{url}: {problem}" for url, problem in self._queues.items() if problem is not None]),
             "leader": _check("not known yet whether this is the leader" if self._is_leader is None else None),
@@ -202,6 +211,7 @@ class Health:
         """Reasons not to receive, each with whether it holds now."""
         return {
             "store": self._store_problem is not None,
+            "disk": self._shortage is not None,
             "credentials": any(
                 _is_of_credentials(call, refusal) and self._clock.monotonic() - refusal.refused_at < INTAKE_WAITS_S
                 for (call, _), refusal in self._fresh().items()

@@ -35,7 +35,7 @@ OPERATIONS: Final = (
     "GetQueueAttributes",
     "GetCallerIdentity",
 )
-PAUSE_REASONS: Final = ("credentials", "denied", "unreachable", "unsorted")
+PAUSE_REASONS: Final = ("credentials", "denied", "unreachable", "unsorted", "disk")
 CALL_OUTCOMES: Final = (
     "ok",
     "throttled",
@@ -64,6 +64,7 @@ WAITS: Final[Mapping[str, str]] = {
     "held": "a job queue's backlog waited for a hold of the queue, or of its definitions, to end",
     "paused": "a job queue with a backlog is `paused` by configuration",
     "in_doubt": "too many submissions are in doubt: one at a time finds out whether Batch answers again",
+    "disk": "submission stood still because the store's disk is nearly full",
     "store": "a commit was waited for, or a store that failed (counted for intake and for the rest)",
     "sink": "events were being delivered, or could not be, to a sink (counted per sink)",
 }
@@ -239,7 +240,7 @@ _SPECS: Final = (
         "intake_paused",
         Kind.GAUGE,
         "1 while nothing is received for this reason.",
-        (Label("reason", ("backlog", "store", "credentials", "standby", "receive_refused", "delete_refused")),),
+        (Label("reason", ("backlog", "store", "disk", "credentials", "standby", "receive_refused", "delete_refused")),),
     ),
     MetricSpec(
         "submission_paused",
@@ -279,6 +280,12 @@ _SPECS: Final = (
         "Turns of the event loop: for how long each kept it from everything else.",
         (),
         _STALL_BUCKETS,
+    ),
+    MetricSpec("store_used_bytes", Kind.GAUGE, "What the rows of the store use of its disk."),
+    MetricSpec(
+        "store_free_bytes",
+        Kind.GAUGE,
+        "What the store may still grow by: free on its disk beside the log, and what deleted rows have used.",
     ),
     MetricSpec("store_commit_seconds", Kind.HISTOGRAM, "Duration of a commit of the store.", (), _COMMIT_BUCKETS),
     MetricSpec(

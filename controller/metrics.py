@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 from controller import __version__
 from controller.core.events import HOLD_REASONS
 from controller.core.job import JobState
+from controller.core.room import DiskSpace
 from controller.metric_table import METRICS, PREFIX, UNKNOWN_QUEUE, UNSUBMITTED, Label, MetricSpec
 from controller.ports import Clock, Hold, UsageRow
 
@@ -64,6 +65,8 @@ class LedgerSnapshot:
     """``store.backlog_tenants()``."""
     max_waiting: Mapping[str, int] = field(default_factory=dict)
     """The limit in force, by job queue."""
+    space: DiskSpace | None = None
+    """Of the store's disk, if that is known."""
 
 
 # --- counting -----------------------------------------------------------------------------------------
@@ -340,6 +343,9 @@ def _gauges(
     yield _family("job_queue_max_waiting", _largest(snapshot.max_waiting, queue_label))
     counts = dict.fromkeys(sinks, 0) | dict(snapshot.outbox)
     yield _family("outbox_events", {(sink,): float(count) for sink, count in counts.items()})
+    space = snapshot.space
+    yield _family("store_used_bytes", {} if space is None else {(): float(space.used)})
+    yield _family("store_free_bytes", {} if space is None else {(): float(space.free)})
     yield _family("stage_last_turn_timestamp_seconds", {(stage,): at for stage, at in snapshot.stage_turns.items()})
     yield _family("stage_turn_limit_seconds", {(stage,): limit for stage, limit in snapshot.stage_limits.items()})
     yield _family("leader", {(): float(snapshot.is_leader)})

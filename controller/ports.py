@@ -22,6 +22,7 @@ from controller.core.job import (
     RowKey,
     Seen,
 )
+from controller.core.room import DiskSpace
 from controller.core.waiting import ComputeEnvironment
 
 T = TypeVar("T")
@@ -449,6 +450,9 @@ class JobStore(Protocol):
         """The oldest rows of a sink: ``limit`` of them, or fewer whose bodies have ``size_max`` bytes or more."""
 
     async def outbox_counts(self) -> Mapping[str, int]: ...
+
+    async def space(self) -> DiskSpace | None:
+        """Of the disk that the store lies on; None: it lies on none, or the disk does not tell."""
 
     async def prune(self, *, before: float, limit: int) -> int:
         """Delete up to ``limit`` final rows, rejections and remembered cancels older than ``before`` that

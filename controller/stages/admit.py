@@ -69,9 +69,11 @@ class Admit:
         concurrency: int,
         waited: Callable[[str, float], None] = lambda cause, seconds: None,
         is_confirmed: Callable[[str], bool] = lambda job_queue: True,
+        is_short: Callable[[], bool] = lambda: False,
     ) -> None:
         """``waited`` is told for how many seconds a backlog stood still for what; ``is_confirmed`` tells whether Batch
-        has a job queue of this name, as far as is known."""
+        has a job queue of this name, as far as is known; ``is_short`` whether the store has too little room."""
+        self._is_short = is_short
         self._is_confirmed = is_confirmed
         self._store = store
         self._ledger = ledger
@@ -95,6 +97,9 @@ class Admit:
 
     async def turn(self) -> float | None:
         """Seconds until a pause ends; None: nothing more to admit before something changes."""
+        if self._is_short():
+            self._stands(("disk",))
+            return None
         if (pause := self._holds.paused_by()) is not None:
             self._stands(() if pause is Pause.UNSORTED else (pause.value,))
             return self._holds.pause_left_s()

@@ -264,6 +264,8 @@ class Ingest:
             for held, verdict in zip(undecided, verdicts, strict=True):
                 is_settled = not verdict.is_deferred and (verdict.write is None or next(applied))
                 (settled.append(verdict) if is_settled else left.append(held))
+                if is_settled and verdict.write is not None:
+                    self._gate.took(held.size)
             undecided[:] = left
             await self._settled(settled)
         raise AssertionError("a message met another writer's change at every decision")

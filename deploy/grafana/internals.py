@@ -112,6 +112,22 @@ def _process(board: Dashboard) -> None:
     board.with_panel(
         lines(
             Spec(
+                title="The store's disk",
+                width=12,
+                description="What the store's rows use, and what they may still grow by. With too little left nothing "
+                "new is received or submitted (store.free_mib_min).",
+                queries=[
+                    Query(f"max by (instance) ({P}store_used_bytes{{{I}}})", "used, {{instance}}"),
+                    Query(f"min by (instance) ({P}store_free_bytes{{{I}}})", "free, {{instance}}"),
+                ],
+                unit="bytes",
+                runbooks=["BatchControllerIntakeBlocked"],
+            )
+        )
+    )
+    board.with_panel(
+        lines(
+            Spec(
                 title="Stalls of the event loop",
                 description="How long its turns take: each keeps it from everything else.",
                 queries=quantiles(f"{P}event_loop_stall_seconds_bucket{{{I}}}", "", 0.5, 0.99),
@@ -126,7 +142,7 @@ def _process(board: Dashboard) -> None:
             Spec(
                 title="Intake paused, by reason",
                 width=6,
-                description="backlog: full. store, credentials: trouble. standby: another process leads.",
+                description="backlog, disk: full. store, credentials: trouble. standby: another process leads.",
                 queries=[Query(f"max by (reason) ({P}intake_paused{{{I}}})", "{{reason}}")],
                 texts={0: ("no", GREEN), 1: ("paused", RED)},
                 steps=((None, GREEN), (1, RED)),

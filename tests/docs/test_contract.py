@@ -18,6 +18,7 @@ KEYS: dict[str, Any] = {
     "aws.region": None,
     "aws.total_rate_per_s": 48,
     "store.url": "sqlite:///batch-controller.db",
+    "store.free_mib_min": None,
     "intake.queue_urls": (),
     "intake.dead_letter_queue_url": None,
     "intake.receivers": 2,
@@ -202,6 +203,7 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
             "held",
             "paused",
             "in_doubt",
+            "disk",
             "store",
             "sink",
         ),
@@ -211,8 +213,10 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     "tracking_staleness_bound_seconds": {},
     "batch_events_received_total": {"outcome": ("hint", "final", "foreign", "stale", "malformed", "other")},
     "events_missed_ratio": {},
-    "intake_paused": {"reason": ("backlog", "store", "credentials", "standby", "receive_refused", "delete_refused")},
-    "submission_paused": {"reason": ("credentials", "denied", "unreachable", "unsorted")},
+    "intake_paused": {
+        "reason": ("backlog", "store", "disk", "credentials", "standby", "receive_refused", "delete_refused")
+    },
+    "submission_paused": {"reason": ("credentials", "denied", "unreachable", "unsorted", "disk")},
     "queue_held": {
         "job_queue": (),
         "reason": ("queue_disabled", "queue_invalid", "access_denied", "unexpected_error"),
@@ -226,6 +230,8 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     "outbox_events": {"sink": ()},
     "events_published_total": {"sink": (), "outcome": ("published", "failed")},
     "event_loop_stall_seconds": {},
+    "store_used_bytes": {},
+    "store_free_bytes": {},
     "store_commit_seconds": {},
     "stage_last_turn_timestamp_seconds": {"stage": ()},
     "stage_turn_limit_seconds": {"stage": ()},

@@ -14,6 +14,7 @@ from controller.budgets import Purpose
 from controller.core import throttle_noise
 from controller.core.job import Job
 from controller.core.sharing import FairTurns
+from controller.health import Health
 from controller.holds import DENIED_PAIRS_MIN, STOPPED_PAUSE_S, HoldBook, Pair, Pause
 from controller.ports import HeadOf
 from controller.stages import admit
@@ -70,3 +71,21 @@ def _submits_first(self: FairTurns[Purpose]) -> Purpose | None:
 
 
 submits_before_all = put(FairTurns, "next", _submits_first)
+
+
+def _unless_disk(self: Health) -> Mapping[str, bool]:
+    return {**_BLOCKERS(self), "disk": False}
+
+
+_BLOCKERS = Health.intake_blockers
+received_without_room = put(Health, "intake_blockers", _unless_disk)
+
+
+_ADMIT = admit.Admit.__init__
+
+
+def _never_short(self: admit.Admit, **options: Any) -> None:
+    _ADMIT(self, **{**options, "is_short": lambda: False})
+
+
+submitted_without_room = put(admit.Admit, "__init__", _never_short)

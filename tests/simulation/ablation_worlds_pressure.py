@@ -16,6 +16,7 @@ MADE_UP = 300
 """Job queues that there are not, twenty a second."""
 BACKLOG = 120
 """Requests for the one that there is."""
+MIB = 1024 * 1024
 FLOODING = "source-0"
 MODEST = "source-1"
 
@@ -184,4 +185,62 @@ def cancels_in_a_backlog(scenario: Scenario) -> Scenario:
         profile=replace(made.profile, batch_rate_per_s=None, running_s=(3_600.0, 3_600.0)),
         job_queues=dict.fromkeys(made.job_queues),
         faults_end_s=61.0,
+    )
+
+
+def _cramped(scenario: Scenario, *, size_mib: int, free_mib_min: int, **sections: Any) -> Scenario:
+    """A small disk, of which a part is kept free; stages look as often as in production."""
+    made = with_settings(calm(scenario), store={"free_mib_min": free_mib_min}, **sections)
+    return replace(made, disk_size=size_mib * MIB, interval_factor=1.0)
+
+
+def dead_letters_pile_up(scenario: Scenario) -> Scenario:
+    """A faulty producer sends large messages that are no requests, more than the disk holds, while the dead-letter
+    queue takes none."""
+    made = _cramped(scenario, size_mib=60, free_mib_min=36, intake={"receivers": 1})
+    source = made.sources[0]
+    text = "x" * 900_000
+    junk = [
+        Sent(
+            at=1.0 + number / 2,
+            source=source,
+            body=text,
+            kind="invalid",
+            request_id=None,
+            is_valid=False,
+            is_rejected=True,
+        )
+        for number in range(90)
+    ]
+    return replace(
+        made,
+        requests=tuple(sorted((*made.requests, *junk), key=lambda each: each.at)),
+        call_faults={"SendMessageBatch": {"error_503": 1.0}},
+        faults_end_s=60.0,
+    )
+
+
+def events_pile_up(scenario: Scenario) -> Scenario:
+    """A sink takes nothing while a long backlog is submitted, a few jobs at a time, and their events are more than the
+    disk holds."""
+    made = _cramped(
+        scenario,
+        size_mib=3,
+        free_mib_min=1,
+        intake={"backlog_high": 2_000, "backlog_low": 1_000, "backlog_max": 4_000},
+        submit={"rate_per_s": 20.0, "concurrency": 4},
+        aws={"total_rate_per_s": 48.0},
+    )
+    job_queue, source = next(iter(made.job_queues)), made.sources[0]
+    return with_disruptions(
+        replace(
+            made,
+            settings={**made.settings, "queues": {"*": {"max_in_flight": 20, "max_waiting": 20}}},
+            requests=tuple(_request(0.1, source, job_queue, number) for number in range(900)),
+            profile=replace(made.profile, batch_rate_per_s=None),
+            job_queues=dict.fromkeys(made.job_queues),
+        ),
+        "stdout_down",
+        0.0,
+        for_s=120.0,
     )

@@ -17,6 +17,7 @@ from tests.simulation.scenario import EPOCH
 from tests.simulation.world import SimWorld
 
 USED: Final = "what is allowed is used"
+ROOM: Final = "what is in flight has room on the disk"
 NO_QUEUE: Final = "a terminate waits for no backlog"
 
 THEIRS: Final = "who is denied stops nobody else"
@@ -129,8 +130,17 @@ def made_up_names_take_one_place(world: SimWorld) -> Iterator[str]:
         yield f"{MADE_UP}: a backlog was sent at {rate:.0%} of the submit rate, {PLACE:.0%} is its place"
 
 
+def the_disk_has_room(world: SimWorld) -> Iterator[str]:
+    """On a disk of which a part is kept free, however much is sent and whatever takes no events, every commit finds
+    room."""
+    space = world.disk.space
+    if space is not None and space.refused:
+        yield f"{ROOM}: {space.refused} commits found the disk full"
+
+
 CHECKERS: Final[tuple[Callable[[SimWorld], Iterator[str]], ...]] = (
     noise_is_no_limit,
+    the_disk_has_room,
     a_terminate_waits_for_no_backlog,
     denied_pairs_stop_nobody_else,
     made_up_names_take_one_place,

@@ -14,11 +14,11 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 
-from controller.adapters.store.sqlite_file import migrations, open_file
+from controller.adapters.store.sqlite_file import LOG_BYTES, DiskUsage, migrations, open_file
 from tests.simulation.loop_process import Process, current_process
 from tests.simulation.loop_world import World
 
@@ -61,10 +61,61 @@ def _empty() -> bytes:
         connection.close()
 
 
+PAGE: Final = 4096
+TOUCHED: Final = 4
+"""Pages that a commit writes beside those that it adds or uses again."""
+LOG_PAGES: Final = 64
+"""Pages of log after which it is copied into the file: fewer than the application's, as its disk is smaller."""
+LOG_ROOM: Final = 1024 * 1024
+"""What a log takes at most, unless single commits are larger."""
+
+
+class Space:
+    """What the file and its log take of a disk with an end.
+
+    A commit is appended to the log; a full log is copied into the file, which grows by what was added, and only then
+    is it written anew from its beginning. So on a disk that is full to the end nothing can be committed, not even a
+    deletion.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        """Bytes."""
+        self.refused = 0
+        """Commits that found no room."""
+        self._file = self._log = self._log_file = 0
+        """Pages: of the file, of the log, and of the log's file, which keeps the size it had."""
+
+    @property
+    def free(self) -> int:
+        return self.size - (self._file + self._log_file) * PAGE
+
+    @property
+    def log_file(self) -> int:
+        """Bytes."""
+        return self._log_file * PAGE
+
+    def opened(self, pages: int) -> None:
+        """The log was copied when the file was closed, or is when it is opened."""
+        self._file, self._log, self._log_file = max(self._file, pages), 0, 0
+
+    def append(self, pages: int, written: int) -> bool:
+        """Whether there is room for a commit that writes so many pages, after which there are ``pages``."""
+        log = self._log + written
+        if max(0, log - self._log_file) * PAGE > self.free:
+            self.refused += 1
+            return False
+        self._log, self._log_file = log, max(log, self._log_file)
+        if log >= LOG_PAGES and (pages - self._file) * PAGE <= self.free:
+            self._file, self._log = max(self._file, pages), 0
+        return True
+
+
 class Disk:
     """The file of one store."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, *, size: int | None = None) -> None:
+        self.space = None if size is None else Space(size)
         self.trouble: Trouble | None = None
         self.slow_s: float = 0.0
         """How long a call of the store may take before and after it does its work."""
@@ -89,9 +140,18 @@ class Disk:
             ":memory:", isolation_level=None, check_same_thread=False, cached_statements=256, factory=_Connection
         )
         connection.deserialize(self._pages)
+        if self.space is not None:
+            self.space.opened(len(self._pages) // PAGE)
         connection.disk = self
         self._connection, self._holder = connection, current_process()
         return connection
+
+    def usage(self, path: str) -> DiskUsage | None:
+        """None: it has no end. The application keeps room for a log that is larger than this one."""
+        if self.space is None:
+            return None
+        larger = LOG_BYTES - LOG_ROOM
+        return DiskUsage(size=self.space.size + larger, free=self.space.free + larger, log=self.space.log_file)
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """For a person who looks into a failed run; checkers don't."""
@@ -131,13 +191,31 @@ class Disk:
 
 class _Connection(sqlite3.Connection):
     disk: Disk | None = None
+    before = (0, 0)
+    """Pages when the transaction began, and how many of them were unused."""
+
+    def _pages(self) -> tuple[int, int]:
+        pages, unused = (
+            super(_Connection, self).execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count")
+        )
+        return pages, unused
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         disk = self.disk
         if sql.startswith("PRAGMA journal_mode"):
             # A log beside the file would be a file of this machine; for what is modelled both modes are the same.
             return super().execute("PRAGMA journal_mode = MEMORY")
-        if disk is None or disk.trouble is None:
+        if disk is None:
+            return super().execute(sql, parameters)
+        if sql == "BEGIN IMMEDIATE" and disk.space is not None:
+            self.before = self._pages()
+        if sql == "COMMIT" and disk.space is not None:
+            pages, unused = self._pages()
+            more = max(0, pages - self.before[0]) + max(0, self.before[1] - unused)
+            if not disk.space.append(pages, more + TOUCHED):
+                raise _engine_error("database or disk is full", sqlite3.SQLITE_FULL)
+        if disk.trouble is None:
             return super().execute(sql, parameters)
         disk.strike(sql)
         if sql != "COMMIT" or disk.trouble is not Trouble.FLAKY:

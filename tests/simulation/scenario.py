@@ -30,6 +30,10 @@ EVENTS_SHARE = 0.4
 """Of the seeds: the controller listens to EventBridge."""
 TENANTS_SHARE = 0.5
 """Of the seeds: producers name tenants."""
+CRAMPED_SHARE = 0.03
+CRAMPED_MIB = (0.5, 1.0)
+"""Of disk for the schema and all that waits, beside a megabyte for the log and one for what is in flight."""
+MIB = 1024 * 1024
 FLOOD_SHARE = 0.005
 FLOOD_REQUESTS = 400
 """Twice as many as may be in doubt: few seeds, since each costs as much as ten others."""
@@ -116,6 +120,8 @@ class Scenario:
     """How long everything still runs when all has ended: longer than requests are remembered, if it is set."""
     event_statuses: tuple[str, ...] | None = None
     """Statuses whose events EventBridge's rule lets through; None: all."""
+    disk_size: int | None = None
+    """Bytes of the disk under the store; None: it has no end."""
     junk_events: tuple[tuple[float, str], ...] = ()
     """When, and what, somebody puts into the queue of events that belongs not there."""
     is_flood: bool = False
@@ -137,8 +143,40 @@ def draw(seed: int) -> Scenario:
     events = random.Random(f"{seed}/batch-events")
     if events.random() < EVENTS_SHARE:
         drawn = with_events(drawn, events, url=QUEUE_URL + BATCH_EVENTS)
+    room = random.Random(f"{seed}/room")
+    if room.random() < CRAMPED_SHARE:
+        drawn = cramped(drawn, room)
     tenants = random.Random(f"{seed}/tenants")
     return with_tenants(drawn, tenants) if tenants.random() < TENANTS_SHARE else drawn
+
+
+def cramped(scenario: Scenario, rng: random.Random) -> Scenario:
+    """A disk with an end, of which a megabyte is kept for what is in flight and a little more is there for all that
+    waits; somebody sends large messages that are no requests, and sinks take nothing for as long as faults go on."""
+    settings = {**scenario.settings, "store": {"free_mib_min": 1}}
+    size = int(MIB * (2 + CRAMPED_MIB[0] + (CRAMPED_MIB[1] - CRAMPED_MIB[0]) * rng.random()))
+    down = Disruption(at=0.0, kind="stdout_down", for_s=scenario.faults_end_s)
+    junk = [
+        Sent(
+            at=scenario.faults_end_s * rng.random(),
+            source=rng.choice(scenario.sources),
+            body=CANARY * 6_000,
+            kind="invalid",
+            request_id=None,
+            is_valid=False,
+            is_rejected=True,
+        )
+        for _ in range(20)
+    ]
+    return replace(
+        scenario,
+        settings=settings,
+        disk_size=size,
+        interval_factor=1.0,
+        requests=tuple(sorted((*scenario.requests, *junk), key=lambda each: each.at)),
+        disruptions=(down, *scenario.disruptions),
+        call_faults={**scenario.call_faults, "SendMessageBatch": {"error_503": 1.0}},
+    )
 
 
 def with_tenants(scenario: Scenario, rng: random.Random) -> Scenario:

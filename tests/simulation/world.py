@@ -123,7 +123,7 @@ class SimWorld(World):
         self.scenario = scenario
         self.sim = SimAws(seed=scenario.seed, profile=scenario.profile, account=ACCOUNT, region=REGION)
         self.network = Network(self.random("network"))
-        self.disk = Disk(self.random("disk"))
+        self.disk = Disk(self.random("disk"), size=scenario.disk_size)
         self.stdout = Stdout(self.random("stdout"))
         self.stdout.now = self.aws_now
         self.clock_offset_s = 0.0
@@ -238,6 +238,7 @@ async def controller(world: SimWorld, pod: Pod) -> None:
         linger=partial(anyio.sleep, 0.01),
         report=lambda difference: world.problems.append(f"store: counts corrected: {difference}"),
         connect=disk.connect,
+        disk=disk.usage,
     )
     observe_commits(store, world.durable.note, disk)
     client = SimClient(world)

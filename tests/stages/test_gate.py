@@ -8,6 +8,7 @@ from controller.gate import IntakeGate
 from controller.health import Health
 from controller.holds import HoldBook
 from controller.ports import InsertJob
+from controller.room import StoreRoom
 from tests.stages.conftest import ManualClock
 from tests.store.engines import BODY, queued
 
@@ -15,13 +16,15 @@ A, B = "https://sqs.eu-west-1.amazonaws.com/123456789012/a", "https://sqs.eu-wes
 
 
 def gate(store: SqliteStore, clock: ManualClock, *, paused: frozenset[str] = frozenset()) -> IntakeGate:
+    health = Health(clock)
     return IntakeGate(
         store=store,
         holds=HoldBook(store=store, clock=clock, on_commit=lambda writes: None),
-        health=Health(clock),
+        health=health,
         limits_of=lambda name: QueueLimits(paused=name in paused),
         marks=IntakeMarks(high=10, low=8, maximum=25),
         sources=[A, B],
+        room=StoreRoom(store=store, clock=clock, health=health, free_mib_min=None),
     )
 
 

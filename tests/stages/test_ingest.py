@@ -23,6 +23,7 @@ from controller.ledger import Ledger, Wakes
 from controller.loop import Backoff, Drain
 from controller.metrics import Metrics
 from controller.ports import Message, Write
+from controller.room import StoreRoom
 from controller.stages.ingest import Ingest
 from tests.stages.conftest import ManualClock
 
@@ -71,6 +72,7 @@ class Harness:
             limits_of=lambda name: QueueLimits(),
             marks=IntakeMarks(high=high, low=high - 1, maximum=high),
             sources=[SOURCE],
+            room=StoreRoom(store=store, clock=clock, health=self.health, free_mib_min=None),
         )
         self.ingest = Ingest(
             source=self.queue,

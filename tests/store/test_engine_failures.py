@@ -206,3 +206,14 @@ async def test_failed_writes_of_the_operating_system(engine: SqliteEngine) -> No
     store = await engine.open()
     assert len(await store.find_requests([uid(n) for n in range(9)])) == 9
     assert await store.audit() == []
+
+
+async def test_a_store_is_closed_although_its_log_can_t_be_copied(engine: SqliteEngine) -> None:
+    """The log belongs to the file: the next start finds in it what was committed."""
+    faults = Faults()
+    store = await engine.open(connect=faults.connect)
+    await insert(store, queued(1))
+    faults.connection.faults = {"PRAGMA wal_checkpoint": sqlite3.OperationalError("database or disk is full")}
+    await store.close()
+    again = await engine.open()
+    assert set(await again.find_requests([queued(1).request_id])) == {queued(1).request_id}

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from controller.adapters.store.backlog import TENANTS, Backlog, Passed
@@ -18,17 +19,21 @@ from controller.adapters.store.group import Answer, GroupCommit
 from controller.adapters.store.names import Vocabulary, forget_unused
 from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, unpack_id
 from controller.adapters.store.sqlite_file import (
+    LOG_BYTES,
     Connect,
+    DiskUsage,
     connect_sqlite,
     open_file,
     opening_errors,
     path_of,
+    read_disk,
     read_mounts,
 )
 from controller.adapters.store.usage import audit, correct_usage
 from controller.adapters.store.writes import Changes, Context, Sequences, rows_in
 from controller.core.errors import StoreMismatch, StoreUnavailable
 from controller.core.job import Job, RowKey
+from controller.core.room import DiskSpace
 from controller.ports import (
     LIVES_MAX,
     Block,
@@ -116,13 +121,15 @@ async def open_sqlite_store(
     timed: Callable[[], AbstractContextManager[object]] = nullcontext,
     connect: Connect = connect_sqlite,
     mounts: Callable[[], str] = read_mounts,
+    disk: Callable[[str], DiskUsage | None] = read_disk,
 ) -> SqliteStore:
     """Open the store of ``store.url``; the file is created if there is none.
 
     ``sinks_of`` names the sinks that get an event; it is called in the runner and must be pure. With ``dead_letters``
     a write's dead letter goes to the sink ``dead_letter``, else it is dropped. ``random_id`` gives the 32 hex digits of
     a new store. ``linger`` is awaited once before each group of commits is closed. ``report`` is told, in the runner,
-    of counts that had to be corrected. ``timed`` is entered, in the runner, around each group's transaction.
+    of counts that had to be corrected. ``timed`` is entered, in the runner, around each group's transaction. ``disk``
+    tells of the disk under a path.
 
     Raises Misconfigured, StoreLocked or StoreUnavailable.
     """
@@ -136,7 +143,15 @@ async def open_sqlite_store(
         except BaseException:
             connection.close()
             raise
-        return SqliteStore(connection, names=names, context=context, runner=runner, linger=linger, timed=timed)
+        return SqliteStore(
+            connection,
+            names=names,
+            context=context,
+            runner=runner,
+            linger=linger,
+            timed=timed,
+            disk=partial(disk, path),
+        )
 
     return await runner.run(open_store)
 
@@ -200,7 +215,9 @@ class SqliteStore:
         runner: Runner,
         linger: Callable[[], Awaitable[None]] | None,
         timed: Callable[[], AbstractContextManager[object]] = nullcontext,
+        disk: Callable[[], DiskUsage | None] = lambda: None,
     ) -> None:
+        self._disk = disk
         self._connection = connection
         self._names = names
         self._context = context
@@ -441,6 +458,25 @@ class SqliteStore:
         rows = await self._rows("SELECT sink, count(*) FROM outbox INDEXED BY outbox_sinks GROUP BY sink")
         return {self._names.sinks.name_of(sink): count for sink, count in rows}
 
+    async def space(self) -> DiskSpace | None:
+        def read() -> DiskSpace | None:
+            disk = self._disk()
+            if disk is None:
+                return None
+            pages, unused, page_size = (
+                self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+            beside_log = disk.free - max(0, LOG_BYTES - disk.log)
+            return DiskSpace(
+                # Without room for the log nothing can be committed, not even into pages that are there.
+                free=beside_log + unused * page_size if beside_log >= 0 else 0,
+                size=disk.size,
+                used=(pages - unused) * page_size,
+            )
+
+        return await self._run(read)
+
     async def prune(self, *, before: float, limit: int) -> int:
         def prune() -> int:
             with self._changing() as connection:
@@ -461,17 +497,16 @@ class SqliteStore:
         return await self._run(lambda: audit(self._connection))
 
     async def close(self) -> None:
-        """Copy the log into the file and give the file free; after that every call raises StoreUnavailable."""
+        """Copy the log into the file and give the file free; after that every call raises StoreUnavailable. On a disk
+        that is full or fails the log stays beside the file, and belongs to it."""
 
         def close() -> None:
             if not self._is_open:
                 return
             self._is_open = False
-            try:
-                with _engine_errors():
-                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            finally:
-                self._connection.close()
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._connection.close()
 
         await self._runner.run(close)
 

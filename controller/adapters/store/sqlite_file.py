@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,8 @@ WAL_PAGES: Final = 10_000
 """Pages (of 4 KiB) of log after which a commit also copies it into the file. More make status changes in random
 order cheaper (measured: 23 µs per row at 4,000, 13 µs at 40,000), fewer keep the longest commit and the log small."""
 WAL_BYTES_KEPT: Final = 64 * 1024 * 1024
+LOG_BYTES: Final = WAL_BYTES_KEPT
+"""Room that the log is given: ``WAL_PAGES``, and the largest commit on top."""
 CACHE_KIB: Final = 32 * 1024
 
 NETWORK_FILE_SYSTEMS: Final = frozenset(
@@ -55,6 +59,29 @@ def read_mounts() -> str:
         return Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUsage:
+    """The disk under a store's file, in bytes."""
+
+    size: int
+    free: int
+    """What this user may still take of it."""
+    log: int
+    """Of the write-ahead log's file, which is written anew from its beginning."""
+
+
+def read_disk(path: str) -> DiskUsage | None:
+    """Of the disk under a file; None if there is none, or it has no end."""
+    if path == MEMORY:
+        return None
+    try:
+        usage = shutil.disk_usage(Path(path).absolute().parent)
+        log = Path(f"{path}-wal").stat().st_size
+    except OSError:
+        return None
+    return DiskUsage(size=usage.total, free=usage.free, log=log) if usage.total > 0 else None
 
 
 def path_of(url: str) -> str:

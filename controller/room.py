@@ -1,0 +1,53 @@
+"""Looks whether the store's disk has room for more, and says so to whoever begins something new.
+
+A disk that is full stops everything, even the deletion of what has been delivered. So nothing new is received or
+submitted while there is little room left; what is in flight is followed to its end and reported.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from controller.core.room import MIB, DiskSpace, is_short, kept_free, shortage
+from controller.health import Health
+from controller.ports import Clock, JobStore
+
+LOOK_S: Final = 5.0
+"""Between two looks, at most."""
+LOOK_SHARE: Final = 0.25
+"""Of the room that may still be used: as soon as messages have taken so much, it is looked again. Thirty megabytes a
+second have been seen to come in."""
+
+
+class StoreRoom:
+    """The room that the store has, as of the last look."""
+
+    def __init__(self, *, store: JobStore, clock: Clock, health: Health, free_mib_min: int | None) -> None:
+        self._store = store
+        self._clock = clock
+        self._health = health
+        self._free_mib_min = free_mib_min
+        self._look_at = 0.0
+        """Monotonic."""
+        self._taken = 0
+        self._take_max = 0.0
+        """Bytes, since the last look and until the next."""
+        self.space: DiskSpace | None = None
+        self.is_short = False
+
+    def took(self, size: int) -> None:
+        """Messages of so many bytes were stored."""
+        self._taken += size
+
+    async def look(self) -> None:
+        """Look, if the last time is a while ago or much was stored since. Raises StoreUnavailable."""
+        now = self._clock.monotonic()
+        if now < self._look_at and (self.space is None or self._taken < self._take_max):
+            return
+        self._taken = 0
+        self.space = space = await self._store.space()
+        self._look_at = now + LOOK_S
+        kept = 0 if space is None else kept_free(space.size, self._free_mib_min)
+        self.is_short = space is not None and is_short(space, kept, was_short=self.is_short)
+        self._take_max = 0.0 if space is None else max(MIB, LOOK_SHARE * (space.free - kept))
+        self._health.store_short(shortage(space, kept) if space is not None and self.is_short else None)

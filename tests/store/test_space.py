@@ -1,0 +1,100 @@
+"""What a store says of the disk that it lies on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from controller.adapters.store.sqlite_file import LOG_BYTES, DiskUsage, read_disk
+from controller.ports import DeadLetter, DeleteOutbox, InsertRejection
+from tests.store.engines import SqliteEngine, uid
+
+MIB = 1024 * 1024
+SIZE = 1_000 * MIB
+
+
+def rejection(number: int) -> InsertRejection:
+    """With a dead letter of a megabyte."""
+    return InsertRejection(
+        message_id=uid(number),
+        source="q",
+        received_at=0.0,
+        events=(),
+        dead_letter=DeadLetter(
+            body="x" * MIB, reason="bad", error_code="invalid_request", message_id=uid(number), request_id=None
+        ),
+    )
+
+
+async def test_a_store_without_a_file_lies_on_no_disk(engine: SqliteEngine) -> None:
+    """In memory, or where the disk does not tell."""
+    store = await engine.open(disk=lambda path: None)
+    assert await store.space() is None
+
+
+async def test_room_that_deleted_rows_had_is_room_again(engine: SqliteEngine) -> None:
+    """The file does not shrink, but what is free in it counts."""
+    store = await engine.open(disk=lambda path: DiskUsage(size=SIZE, free=500 * MIB, log=LOG_BYTES))
+    empty = await store.space()
+    assert empty is not None
+    assert (empty.size, empty.free) == (SIZE, 500 * MIB)
+    await store.commit([rejection(number) for number in range(3)])
+    filled = await store.space()
+    assert filled is not None
+    assert filled.used - empty.used == pytest.approx(3 * MIB, rel=0.05)
+    rows = await store.outbox("dead_letter", limit=10)
+    await store.commit([DeleteOutbox(keys=tuple(row.key for row in rows))])
+    emptied = await store.space()
+    assert emptied is not None
+    assert emptied.used - empty.used < 0.1 * MIB
+    assert emptied.free - empty.free == pytest.approx(3 * MIB, rel=0.05), "on the disk there is as much as before"
+
+
+@pytest.mark.parametrize(
+    ("free", "log", "left"),
+    [
+        (500 * MIB, 0, 500 * MIB - LOG_BYTES),
+        (500 * MIB, LOG_BYTES, 500 * MIB),
+        (10 * MIB, 0, 0),
+        (10 * MIB, 60 * MIB, 6 * MIB),
+    ],
+)
+async def test_the_log_has_its_room(engine: SqliteEngine, free: int, log: int, left: int) -> None:
+    """Without it not even a deletion could be committed. What its file has already is not taken twice."""
+    store = await engine.open(disk=lambda path: DiskUsage(size=SIZE, free=free, log=log))
+    space = await store.space()
+    assert space is not None
+    assert space.free == left
+
+
+async def test_a_real_disk_is_asked(engine: SqliteEngine, tmp_path: Path) -> None:
+    """Size as the operating system tells it, and the log's file beside the store's."""
+    store = await engine.open()
+    await store.commit([rejection(1)])
+    usage = read_disk(str(engine.path))
+    assert usage is not None
+    assert usage.size == shutil.disk_usage(tmp_path).total
+    assert usage.log > MIB
+    space = await store.space()
+    assert space is not None
+    assert space.size == usage.size
+    assert read_disk(str(tmp_path / "not there" / "state.db")) is None
+
+
+async def test_without_room_for_the_log_deleted_rows_leave_none(engine: SqliteEngine) -> None:
+    """What can't be written to the log can't be written into their pages either."""
+    disk = [DiskUsage(size=SIZE, free=500 * MIB, log=LOG_BYTES)]
+    store = await engine.open(disk=lambda path: disk[0])
+    await store.commit([rejection(number) for number in range(3)])
+    rows = await store.outbox("dead_letter", limit=10)
+    await store.commit([DeleteOutbox(keys=tuple(row.key for row in rows))])
+    disk[0] = DiskUsage(size=SIZE, free=0, log=LOG_BYTES)
+    space = await store.space()
+    assert space is not None
+    assert space.free > 2 * MIB
+    disk[0] = DiskUsage(size=SIZE, free=0, log=LOG_BYTES - 1)
+    space = await store.space()
+    assert space is not None
+    assert space.free == 0
