@@ -41,6 +41,9 @@ STALLED_S: Final = 5.0
 TOO_LARGE: Final = "InvalidParameterValue"
 """How SQS refuses a message for its size, among other things. A queue may allow less than SQS does: 256 KiB, if it was
 made before that was raised (``MaximumMessageSize``). To ask for it would need one more permission."""
+CALL_TOO_LARGE: Final = frozenset({"BatchRequestTooLong", "AWS.SimpleQueueService.BatchRequestTooLong"})
+"""How SQS refuses a whole call for the size of its messages together. What stands in for SQS may allow less than a
+megabyte, as SQS once did."""
 ATTRIBUTE_BYTES_MAX: Final = 1024
 CUT_STRING_LENGTH: Final = 1024
 """What is kept of each string of an event that is too large even without its lists and maps."""
@@ -156,6 +159,8 @@ class Sender:
         self._calls = Calls("sqs", clock=clock, observe=observe)
         self._rooms: dict[int, int] = {}
         """What is tried next of messages that may have been too large, by key."""
+        self._call_bytes = MESSAGE_BYTES_KEPT
+        """What the messages of one call may come to."""
 
     def room(self, key: int) -> int:
         """How large the message of this key may be."""
@@ -180,13 +185,19 @@ class Sender:
         groups = {message.key: _group_id(message.group) for message in messages} if self._is_fifo else {}
         left = list(messages)
         while left and self._calls.now() <= until:
-            chunk, left = _next_chunk(left, groups)
+            chunk, behind_it = _next_chunk(left, groups, self._call_bytes)
             try:
                 keys, failure = await self._send_chunk(chunk, groups)
-            except OutwardError:
+            except OutwardError as error:
+                if error.code in CALL_TOO_LARGE and len(chunk) > 1:
+                    self._call_bytes = sum(message.size for message in chunk) // 2
+                    continue
+                if error.code in CALL_TOO_LARGE:
+                    self._learn(chunk, [{"Id": "0", "Code": TOO_LARGE}])
                 if delivered:
                     return delivered
                 raise
+            left = behind_it
             delivered.extend(keys)
             refusal = refusal or failure
             if groups and failure is not None:
@@ -233,8 +244,11 @@ def _entry(n: int, message: Outgoing, group: str | None) -> dict[str, Any]:
     return entry
 
 
-def _next_chunk(messages: Sequence[Outgoing], groups: Mapping[int, str]) -> tuple[list[Outgoing], list[Outgoing]]:
-    """What the next call takes, one message of a group, and what is left. ``groups`` by key; empty: there are none."""
+def _next_chunk(
+    messages: Sequence[Outgoing], groups: Mapping[int, str], size_max: int
+) -> tuple[list[Outgoing], list[Outgoing]]:
+    """What the next call takes, one message of a group and no more than ``size_max`` bytes of several, and what is
+    left. ``groups`` by key; empty: there are none."""
     chunk: list[Outgoing] = []
     left: list[Outgoing] = []
     taken: set[str] = set()
@@ -244,7 +258,7 @@ def _next_chunk(messages: Sequence[Outgoing], groups: Mapping[int, str]) -> tupl
         if group in taken:
             left.append(message)
             continue
-        if chunk and (len(chunk) == SQS_BATCH_MAX or size + message.size > MESSAGE_BYTES_KEPT):
+        if chunk and (len(chunk) == SQS_BATCH_MAX or size + message.size > size_max):
             left.extend(messages[n:])
             break
         chunk.append(message)

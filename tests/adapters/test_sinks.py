@@ -471,6 +471,21 @@ async def test_body_that_the_queue_allows_no_more_is_cut_until_it_is_taken(open_
     assert "truncated" in entries(server, 1)[0]["MessageAttributes"]
 
 
+@LARGE_BODY
+async def test_calls_that_are_too_large_are_split_until_they_are_taken(open_sink: OpenSink) -> None:
+    """What stands in for SQS may allow 256 KiB for a whole call. It is learned once, and a single message that is too
+    large is cut like one that a queue allows no more."""
+    refused = fault(400, "BatchRequestTooLong")
+    async with open_sink(DeadLetterSink, refused, taken(2), taken(2), taken(2), refused, taken(1)) as (sink, server):
+        assert await sink.publish([letter(n, "x" * 100_000) for n in range(1, 5)]) == [1, 2, 3, 4]
+        assert await sink.publish([letter(n, "y" * 90_000) for n in (5, 6)]) == [5, 6]
+        with pytest.raises(Refused):
+            await sink.publish([letter(7, "z" * 300_000)])
+        assert await sink.publish([letter(7, "z" * 300_000)]) == [7]
+        assert [len(entries(server, n)) for n in range(6)] == [4, 2, 2, 2, 1, 1]
+        assert len(entries(server, 5)[0]["MessageBody"]) < 2**18
+
+
 async def test_event_that_the_queue_allows_no_more_loses_its_bulk(open_sink: OpenSink) -> None:
     """As one that is too large for SQS does."""
     too_large = {"Id": "0", "SenderFault": True, "Code": "InvalidParameterValue", "Message": "must be shorter"}
