@@ -272,7 +272,7 @@ def _sinks(settings: Settings, aws: Aws, clock: Clock, metrics: Metrics, stack: 
         if each.type == "log":
             runner = ThreadRunner(each.name)
             stack.callback(runner.close)
-            sinks.append(LogSink(name=each.name, write=LineWriter(sys.stdout.fileno()), runner=runner))
+            sinks.append(LogSink(name=each.name, write=LineWriter(sys.stdout.fileno()), runner=runner, clock=clock))
         else:
             assert each.queue_url is not None, "checked by the configuration"
             sinks.append(

@@ -36,6 +36,8 @@ SENDING_S: Final = 60.0
 ``/livez`` like a stage that stands still."""
 MESSAGE_BYTES_KEPT: Final = SQS_MESSAGE_BYTES_MAX - 4096
 """What bodies and attributes of one call may come to; the rest is a margin for how SQS counts."""
+WRITTEN_BYTES: Final = 16 * 1024
+"""Of lines, before it is looked whether the time for a round is over: a few pieces of what a pipe takes at once."""
 STALLED_S: Final = 5.0
 """How long a reader of standard output may take nothing before that counts as a failure of the sink."""
 TOO_LARGE: Final = "InvalidParameterValue"
@@ -97,9 +99,10 @@ class LogSink:
     of stdout that stands still must not stop the event loop.
     """
 
-    def __init__(self, *, write: Callable[[bytes], None], runner: Runner, name: str = "log") -> None:
+    def __init__(self, *, write: Callable[[bytes], None], runner: Runner, clock: Clock, name: str = "log") -> None:
         self._write = write
         self._runner = runner
+        self._clock = clock
         self._name = name
 
     @property
@@ -107,17 +110,42 @@ class LogSink:
         return self._name
 
     async def publish(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
-        """All rows in one write. If it fails half-way they are all written again later."""
+        """Some lines at a time, for ``SENDING_S`` with a slow reader. Those of a write that fails are all written again
+        later; an error is raised if it was the first."""
         if not rows:
             return ()
-        lines = b"".join(escaped_json(row.body) + b"\n" for row in rows)
         try:
-            await self._runner.run(lambda: self._write(lines))
+            return await self._runner.run(lambda: self._written(rows))
         except (OSError, ValueError) as error:  # ValueError: the file is closed
             raise Unavailable(
                 f"log:Write: {type(error).__name__}", call="log:Write", code=type(error).__name__
             ) from error
-        return [row.key for row in rows]
+
+    def _written(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
+        written: list[int] = []
+        until = self._clock.monotonic() + SENDING_S
+        while len(written) < len(rows) and self._clock.monotonic() <= until:
+            keys, lines = _some_lines(rows[len(written) :])
+            try:
+                self._write(lines)
+            except (OSError, ValueError):
+                if written:
+                    break
+                raise
+            written.extend(keys)
+        return written
+
+
+def _some_lines(rows: Sequence[OutboxRow]) -> tuple[list[int], bytes]:
+    """Of the first rows, as many as make up ``WRITTEN_BYTES``, and their keys."""
+    keys: list[int] = []
+    lines = bytearray()
+    for row in rows:
+        keys.append(row.key)
+        lines += escaped_json(row.body) + b"\n"
+        if len(lines) >= WRITTEN_BYTES:
+            break
+    return keys, bytes(lines)
 
 
 # --- SQS --------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ async def test_log_sink_writes_whole_lines_in_one_write() -> None:
     """Rows become lines, in order, in a single write, and are delivered once it has returned."""
     writes: list[bytes] = []
     rows = [row(1), row(2)]
-    assert await LogSink(write=writes.append, runner=Inline()).publish(rows) == [1, 2]
+    assert await LogSink(write=writes.append, runner=Inline(), clock=ManualClock()).publish(rows) == [1, 2]
     assert writes == [rows[0].body + b"\n" + rows[1].body + b"\n"]
 
 
@@ -109,13 +109,53 @@ async def test_log_sink_that_cannot_write_is_unavailable(error: Exception) -> No
         raise error
 
     with pytest.raises(Unavailable):
-        await LogSink(write=write, runner=Inline()).publish([row(1)])
+        await LogSink(write=write, runner=Inline(), clock=ManualClock()).publish([row(1)])
+
+
+async def test_a_slow_reader_of_stdout_gets_its_lines_over_several_rounds() -> None:
+    """A round ends after a while, so that a reader of some kilobytes a second looks to nobody like a stage that stands
+    still; what it has taken is not written again."""
+    clock, writes = ManualClock(), list[bytes]()
+
+    def write(lines: bytes) -> None:
+        writes.append(lines)
+        clock.move(len(lines) / 1_000)
+
+    sink = LogSink(write=write, runner=Inline(), clock=clock)
+    rows = [row(n, reason="x" * 1_000) for n in range(200)]
+    delivered: list[int] = []
+    while left := rows[len(delivered) :]:
+        began_at = clock.elapsed
+        keys = await sink.publish(left)
+        assert keys
+        assert clock.elapsed - began_at < LIVE_S
+        delivered.extend(keys)
+    assert delivered == [each.key for each in rows]
+    assert b"".join(writes) == b"".join(each.body + b"\n" for each in rows)
+
+
+async def test_what_was_written_before_a_write_failed_is_delivered() -> None:
+    """The rest is tried again in the next round, which raises if nothing at all can be written."""
+    room = [2]
+
+    def write(lines: bytes) -> None:
+        if not room[0]:
+            raise OSError("the reader is gone")
+        room[0] -= 1
+
+    sink = LogSink(write=write, runner=Inline(), clock=ManualClock())
+    rows = [row(n, reason="x" * 10_000) for n in range(10)]
+    assert await sink.publish(rows) == [0, 1, 2, 3]
+    with pytest.raises(Unavailable):
+        await sink.publish(rows[4:])
 
 
 async def test_log_sink_escapes_what_a_terminal_would_obey() -> None:
     """A tag or a reason may hold characters that JSON lets through raw: the line holds the same value without them."""
     writes: list[bytes] = []
-    await LogSink(write=writes.append, runner=Inline()).publish([row(1, reason="\x9b31m\x7f\u202e\u2028é")])
+    await LogSink(write=writes.append, runner=Inline(), clock=ManualClock()).publish(
+        [row(1, reason="\x9b31m\x7f\u202e\u2028é")]
+    )
     assert rb"\u009b31m\u007f\u202e\u2028" + "é".encode() in writes[0]
     assert json.loads(writes[0])["reason"] == "\x9b31m\x7f\u202e\u2028é"
 
@@ -123,7 +163,7 @@ async def test_log_sink_escapes_what_a_terminal_would_obey() -> None:
 async def test_log_sink_without_rows_writes_nothing() -> None:
     """An empty round is no write."""
     writes: list[bytes] = []
-    assert not await LogSink(write=writes.append, runner=Inline()).publish([])
+    assert not await LogSink(write=writes.append, runner=Inline(), clock=ManualClock()).publish([])
     assert writes == []
 
 

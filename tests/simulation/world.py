@@ -279,7 +279,7 @@ def _sinks(world: SimWorld, client: SimClient, clock: SimClock, observe: Any, ru
     sinks: list[Any] = []
     for each in world.settings.sinks:
         if each.type == "log":
-            sinks.append(LogSink(name=each.name, write=world.stdout.write, runner=_PlainRunner(world)))
+            sinks.append(LogSink(name=each.name, write=world.stdout.write, runner=_PlainRunner(world), clock=clock))
         else:
             assert each.queue_url is not None
             sinks.append(
