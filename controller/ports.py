@@ -65,7 +65,7 @@ class Message:
     receive_count: int = 1
     sent_at: float | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """String message attributes."""
+    """Message attributes of type String or Number, as text."""
     group: str | None = None
     """MessageGroupId."""
 

@@ -187,6 +187,18 @@ async def test_message_comes_with_its_attributes(world: World) -> None:
     assert abs(message.sent_at - SystemClock().now()) < 60
 
 
+async def test_attributes_of_text_and_numbers_count_and_binary_ones_do_not(world: World) -> None:
+    """A tenant may be a number, and types may bear a label; bytes are not text."""
+    attributes = {
+        "tenant": {"DataType": "Number.int", "StringValue": "42"},
+        "tracestate": {"DataType": "String.w3c", "StringValue": "a=1"},
+        "traceparent": {"DataType": "Binary", "BinaryValue": b"00"},
+    }
+    await world.sqs.send_message(QueueUrl=world.queue_url, MessageBody="{}", MessageAttributes=attributes)
+    (message,) = await world.queue.receive(max_messages=10, wait_s=0, visibility_timeout_s=30)
+    assert message.attributes == {"tenant": "42", "tracestate": "a=1"}
+
+
 async def test_empty_queue_is_no_message(world: World) -> None:
     """SQS leaves Messages out when there are none."""
     assert list(await world.queue.receive(max_messages=1, wait_s=0, visibility_timeout_s=30)) == []
