@@ -42,8 +42,10 @@ PARSED_S: Final = 0.05
 """Parsing for longer is followed by a pause. A turn is not enough then: an answer of AWS takes several turns of the
 event loop from the socket to whoever waits for it, and each would be as long as a body takes."""
 PAUSE_S: Final = 0.02
-TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,200})?")
-"""W3C Trace Context, section 3.2; anything else is not carried."""
+_TRACE_IDS: Final = r"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+TRACEPARENT: Final = re.compile(rf"00-{_TRACE_IDS}|(?!00|ff)[0-9a-f]{{2}}-{_TRACE_IDS}(-[!-~]{{0,200}})?")
+"""W3C Trace Context, section 3.2: no version ff, no id of zeros alone, and nothing behind the flags but in a version to
+come. Anything else is not carried."""
 TRACESTATE: Final = re.compile(r"[\t -~]*")
 """Section 3.3: printable ASCII; anything else is not carried."""
 TRACESTATE_LENGTH_MAX: Final = 512

@@ -172,14 +172,28 @@ async def test_a_request_and_its_cancel_in_one_group_are_decided_in_order(intake
     assert (await intake.job()).state is JobState.CANCELLED
 
 
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
 async def test_trace_context_is_carried_and_nonsense_is_not(intake: Intake) -> None:
-    """traceparent and tracestate as W3C writes them."""
-    good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    await intake.take(message("m1", submit("r1"), traceparent=good, tracestate="a=1"))
-    await intake.take(message("m2", submit("r2"), traceparent="nonsense", tracestate="a=1"))
-    first, second = await intake.job("r1"), await intake.job("r2")
-    assert (first.traceparent, first.tracestate) == (good, "a=1")
-    assert (second.traceparent, second.tracestate) == (None, None)
+    """traceparent and tracestate as W3C writes them; a version to come may say more."""
+    good = [f"00-{TRACE}-{SPAN}-01", f"01-{TRACE}-{SPAN}-01", f"fe-{TRACE}-{SPAN}-01-more"]
+    bad = [
+        "nonsense",
+        f"00-{TRACE}-{SPAN}-01-more",
+        f"00-{TRACE}-{SPAN}",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}-01\n",
+    ]
+    for number, traceparent in enumerate([*good, *bad]):
+        sent = submit(f"r{number}")
+        await intake.take(message(f"m{number}", sent, traceparent=traceparent, tracestate="a=1"))
+    jobs = [await intake.job(f"r{number}") for number in range(len(good) + len(bad))]
+    carried = [(job.traceparent, job.tracestate) for job in jobs]
+    assert carried == [*((each, "a=1") for each in good), *((None, None) for _ in bad)]
 
 
 async def test_a_long_trace_state_loses_whole_members(intake: Intake) -> None:
