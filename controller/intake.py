@@ -72,6 +72,11 @@ def _id_of(message: Message, parsed: Parsed) -> str:
     return message.message_id if parsed.request_id is None else parsed.request_id
 
 
+def _standing(lives: Sequence[Job]) -> Job | None:
+    """The life that holds the id; None: it is free for a request."""
+    return next((life for life in lives if life.state is not JobState.REJECTED), None)
+
+
 def _whole_members(tracestate: str) -> str | None:
     """As many as fit (section 3.3.1.5): half a member would be a value that nobody gave, and may undo the others."""
     if len(tracestate) <= TRACESTATE_LENGTH_MAX:
@@ -103,8 +108,8 @@ class Decider:
         ids = sorted({_id_of(message, each) for message, each in zip(messages, parsed, strict=True)})
         rejected = await self._store.find_rejections([message.message_id for message in messages])
         lives = await self._store.find_requests(ids)
-        unknown = [request_id for request_id in ids if request_id not in lives]
-        cancels = await self._store.find_cancels(unknown) if unknown else ()
+        free = [request_id for request_id in ids if _standing(lives.get(request_id, ())) is None]
+        cancels = await self._store.find_cancels(free) if free else ()
         group = _Group(
             source=source,
             now=self._clock.now(),
@@ -193,15 +198,16 @@ class _Group:
     def _submit(self, message: Message, request: SubmitRequest, lives: Sequence[Job]) -> Verdict:
         if any(life.message_id == message.message_id for life in lives):
             return Verdict(message=message, outcome="duplicate")
-        standing = next((life for life in lives if life.state is not JobState.REJECTED), None)
+        standing = _standing(lives)
         if standing is not None:
             if standing.content_hash == request.content_hash:
                 return Verdict(message=message, outcome="duplicate")
             return self._conflict(message, request)
         job = self._job(message, request)
         accepted = lifecycle.accepted(job, self._now)
-        cancel = None if lives else self._cancels.get((request.request_id, self._source))
-        if cancel is None:
+        cancel = self._cancels.get((request.request_id, self._source))
+        if cancel is None or (lives and cancel.sent_at < self._sent_at(message)):
+            # A cancel that is older than what is sent again was for what was rejected.
             return Verdict(
                 message=message,
                 outcome="accepted",
@@ -253,14 +259,9 @@ class _Group:
     # --- cancel -----------------------------------------------------------------------------------------
 
     def _cancel(self, message: Message, request: CancelRequest, lives: Sequence[Job]) -> Verdict:
-        if not lives:
-            if (request.request_id, self._source) in self._cancels:
-                return Verdict(message=message, outcome="cancel")
-            remembered = RememberCancel(
-                request_id=request.request_id, source=self._source, reason=request.reason, received_at=self._now
-            )
-            return Verdict(message=message, outcome="cancel", write=remembered)
-        job = lives[-1]
+        job = _standing(lives)
+        if job is None:
+            return self._remember(message, request)
         if job.source != self._source:
             return self._reject(
                 message,
@@ -284,6 +285,25 @@ class _Group:
             write=UpdateJob(job=asked.job, events=asked.events),
             finished=asked.job if asked.job.state.is_final else None,
         )
+
+    def _remember(self, message: Message, request: CancelRequest) -> Verdict:
+        """The request may be on its way: for the first time, or again after a rejection."""
+        known = self._cancels.get((request.request_id, self._source))
+        sent_at = self._sent_at(message)
+        if known is not None and known.sent_at >= sent_at:
+            return Verdict(message=message, outcome="cancel")
+        remembered = RememberCancel(
+            request_id=request.request_id,
+            source=self._source,
+            reason=request.reason,
+            sent_at=sent_at,
+            received_at=self._now,
+        )
+        return Verdict(message=message, outcome="cancel", write=remembered)
+
+    def _sent_at(self, message: Message) -> float:
+        """Now, where SQS's stand-in does not tell: what is received first then counts as sent first."""
+        return self._now if message.sent_at is None else message.sent_at
 
     # --- reject -----------------------------------------------------------------------------------------
 

@@ -234,11 +234,14 @@ class InsertRejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberCancel:
-    """A cancel for an id that is not known yet; the first one of an id and source stands."""
+    """A cancel for an id without a request that is not REJECTED. Not applied unless it is sent later than the one of
+    its id and source that is remembered already, which it replaces."""
 
     request_id: str
     source: str
     reason: str | None
+    sent_at: float
+    """By SQS's clock, where it tells."""
     received_at: float
 
 

@@ -79,6 +79,11 @@ def message(message_id: str, body: dict[str, Any] | str, **attributes: str) -> M
     return Message(message_id=message_id, receipt_handle=str(next(_handles)), body=text, attributes=attributes)
 
 
+def later(message: Message, at: float) -> Message:
+    """Sent ``at`` seconds after the first one, as SQS tells it."""
+    return replace(message, sent_at=1_900_000_000.0 + at)
+
+
 def submit(request_id: str = "r1", **members: Any) -> dict[str, Any]:
     return {"requestId": request_id, "jobName": "align", "jobQueue": "high", "jobDefinition": "bwa:3", **members}
 
@@ -119,8 +124,7 @@ async def test_a_redelivered_message_changes_nothing(intake: Intake) -> None:
 async def test_a_rejected_id_may_be_sent_again_but_not_by_the_same_message(intake: Intake, ledger: Ledger) -> None:
     """Each life of an id has its own row and final event id; a redelivery of the old message is a duplicate."""
     await intake.take(message("m1", submit()))
-    (admitted,) = await ledger.record([(await intake.job(), Admitted())])
-    await ledger.record([(admitted, RefusedForGood(reason="no such queue", error_code="job_queue_not_found"))])
+    await refuse(intake, ledger)
     assert await intake.outcomes(message("m1", submit())) == ["duplicate"]
     assert await intake.outcomes(message("m2", submit())) == ["accepted"]
     lives = (await intake.store.find_requests(["r1"]))["r1"]
@@ -144,6 +148,64 @@ async def test_a_cancel_that_comes_first_is_remembered(intake: Intake) -> None:
     assert await intake.outcomes(message("m3", submit())) == ["accepted"]
     assert (await intake.job()).state is JobState.CANCELLED
     assert [event["event"] for event in await intake.events()] == ["request.accepted", "job.cancelled"]
+
+
+async def refuse(intake: Intake, ledger: Ledger) -> None:
+    """The request that waits as r1 is sent, and Batch refuses it."""
+    (admitted,) = await ledger.record([(await intake.job(), Admitted())])
+    await ledger.record([(admitted, RefusedForGood(reason="no such queue", error_code="job_queue_not_found"))])
+
+
+async def test_a_cancel_that_overtakes_what_is_sent_again_is_remembered(intake: Intake, ledger: Ledger) -> None:
+    """SQS keeps no order: after a rejection, too, a cancel may come before the request that it is for; from whatever
+    queue, since nobody knows yet from which one the request will come again."""
+    await intake.take(later(message("m1", submit()), at=0))
+    await refuse(intake, ledger)
+    cancels = [later(message("m3", cancel(reason="stop")), at=20), later(message("m4", cancel()), at=20)]
+    assert await intake.outcomes(cancels[0], source=OTHER) == ["cancel"]
+    assert await intake.outcomes(cancels[1]) == ["cancel"]
+    assert await intake.outcomes(later(message("m2", submit()), at=10), source=OTHER) == ["accepted"]
+    job = await intake.job()
+    assert (job.state, job.reason) == (JobState.CANCELLED, "stop")
+
+
+async def test_a_cancel_of_what_was_rejected_leaves_alone_what_is_sent_again_after_it(
+    intake: Intake, ledger: Ledger
+) -> None:
+    """Whoever mends a request and sends it again, later than a cancel, wants it. It goes by when they were sent, not by
+    when they come, within one group as well."""
+    await intake.take(later(message("m1", submit()), at=0))
+    await refuse(intake, ledger)
+    group = [later(message("m2", cancel()), at=10), later(message("m3", submit()), at=20)]
+    assert await intake.outcomes(*group) == ["cancel", "accepted"]
+    assert (await intake.job()).state is JobState.QUEUED
+
+    await refuse(intake, ledger)
+    group = [later(message("m4", cancel()), at=40), later(message("m5", submit()), at=30)]
+    assert await intake.outcomes(*group) == ["cancel", "accepted"]
+    assert (await intake.job()).state is JobState.CANCELLED
+
+
+async def test_where_sqs_does_not_tell_when_messages_were_sent_they_count_as_they_come(
+    intake: Intake, ledger: Ledger, clock: ManualClock
+) -> None:
+    """A cancel before a request that comes again is then one of what was rejected."""
+    await intake.take(message("m1", submit()))
+    await refuse(intake, ledger)
+    await intake.take(message("m2", cancel()))
+    clock.move(1)
+    assert await intake.outcomes(message("m3", submit())) == ["accepted"]
+    assert (await intake.job()).state is JobState.QUEUED
+
+
+async def test_a_cancel_that_is_repeated_is_remembered_from_the_latest_on(intake: Intake, clock: ManualClock) -> None:
+    """Its sender still wants it; a redelivery of the same message says nothing new."""
+    await intake.take(later(message("m1", cancel("r1")), at=0), later(message("m2", cancel("r2")), at=0))
+    clock.move(1_000)
+    await intake.take(later(message("m3", cancel("r1")), at=1_000), later(message("m2", cancel("r2")), at=0))
+    assert await intake.store.prune(before=clock.now() - 500, limit=100) == 1
+    await intake.take(message("m4", submit("r1")), message("m5", submit("r2")))
+    assert [(await intake.job(name)).state for name in ("r1", "r2")] == [JobState.CANCELLED, JobState.QUEUED]
 
 
 async def test_a_cancel_from_another_queue_is_not_honoured(intake: Intake) -> None:

@@ -246,8 +246,8 @@ async def test_prune_deletes_what_is_old_and_reported(store: AuditedStore) -> No
             InsertRejection(message_id=uid(50), source=SOURCE, received_at=NOON, events=()),
             InsertRejection(message_id=uid(51), source=SOURCE, received_at=NOON, events=(accepted(51),)),
             InsertRejection(message_id=uid(52), source=SOURCE, received_at=NOON + 10, events=()),
-            RememberCancel(request_id=uid(60), source=SOURCE, reason=None, received_at=NOON),
-            RememberCancel(request_id=uid(61), source=SOURCE, reason=None, received_at=NOON + 10),
+            RememberCancel(request_id=uid(60), source=SOURCE, reason=None, sent_at=NOON, received_at=NOON),
+            RememberCancel(request_id=uid(61), source=SOURCE, reason=None, sent_at=NOON, received_at=NOON + 10),
         ]
     )
 

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,19 @@ import pytest
 from controller.adapters.runner import InlineRunner
 from controller.adapters.store.names import forget_unused
 from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
-from controller.adapters.store.sqlite_file import file_system_of, is_network, migrate, migrations, path_of, read_mounts
+from controller.adapters.store.sqlite_file import (
+    connect_sqlite,
+    file_system_of,
+    is_network,
+    migrate,
+    migrations,
+    path_of,
+    read_mounts,
+)
 from controller.core.errors import Misconfigured, StoreLocked, StoreUnavailable
 from controller.core.job import JobState
-from tests.store.engines import NOON, STORE_ID, finished, head, insert, queued, submitting, tracked, update
+from controller.ports import RememberCancel
+from tests.store.engines import NOON, SOURCE, STORE_ID, finished, head, insert, queued, submitting, tracked, update
 
 MOUNTS = r"""
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -105,6 +115,22 @@ async def test_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(Misconfigured, match="newer release"):
         await open_store(path)
+
+
+async def test_cancels_of_an_older_store_were_sent_before_they_came(tmp_path: Path) -> None:
+    """A release that did not note when a cancel was sent has left it; one that is sent later replaces it."""
+    path = tmp_path / "state.db"
+    connection = connect_sqlite(str(path))
+    migrate(connection, str(path), migrations()[:3])
+    connection.execute("INSERT INTO store (one, store_id, next_key) VALUES (1, ?, 9)", (STORE_ID,))
+    connection.execute("INSERT INTO sources (id, name) VALUES (1, ?)", (SOURCE,))
+    connection.execute("INSERT INTO cancels VALUES ('r1', 1, 'old', ?)", (NOON,))
+    connection.close()
+    store = await open_store(path)
+    left = RememberCancel(request_id="r1", source=SOURCE, reason="old", sent_at=NOON, received_at=NOON)
+    assert await store.find_cancels(["r1"]) == [left]
+    assert list(await store.commit([replace(left, sent_at=NOON + 1)])) == [True]
+    await store.close()
 
 
 def test_broken_migration_leaves_nothing() -> None:

@@ -261,16 +261,19 @@ async def test_rejection_is_known_by_its_message(store: AuditedStore) -> None:
     assert json.loads(row.body)["body"] == "{?", "half a surrogate pair can't be sent"
 
 
-async def test_first_cancel_of_an_id_and_source_stands(store: AuditedStore) -> None:
+async def test_the_cancel_of_an_id_and_source_that_was_sent_last_stands(store: AuditedStore) -> None:
     """A cancel for an unknown id is remembered once per source, and stays when the id comes."""
-    first = RememberCancel(request_id=uid(1), source=SOURCE, reason="old", received_at=NOON)
-    second = dataclasses.replace(first, reason="new")
+    first = RememberCancel(request_id=uid(1), source=SOURCE, reason="old", sent_at=NOON - 5, received_at=NOON)
+    second = dataclasses.replace(first, reason="new", received_at=NOON + 7)
     elsewhere = dataclasses.replace(first, source="other", received_at=NOON + 1)
+    third = dataclasses.replace(first, reason=None, sent_at=NOON - 4, received_at=NOON + 2)
 
     assert list(await store.commit([first, second, elsewhere])) == [True, False, True]
+    assert list(await store.commit([third])) == [True]
+    assert list(await store.commit([second, third])) == [False, False]
     await insert(store, queued(1))
 
-    assert await store.find_cancels([uid(1), uid(2)]) == [first, elsewhere]
+    assert await store.find_cancels([uid(1), uid(2)]) == [elsewhere, third]
 
 
 async def test_holds_are_put_and_released_once(store: AuditedStore) -> None:

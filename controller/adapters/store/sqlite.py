@@ -317,7 +317,7 @@ class SqliteStore:
 
     async def find_cancels(self, request_ids: Sequence[str]) -> Sequence[RememberCancel]:
         sql = (
-            "SELECT request_id, source, reason, received_at FROM cancels WHERE request_id IN (:these) "
+            "SELECT request_id, source, reason, sent_at, received_at FROM cancels WHERE request_id IN (:these) "
             "ORDER BY received_at"
         )
         return [
@@ -325,9 +325,10 @@ class SqliteStore:
                 request_id=unpack_id(request_id),
                 source=self._names.sources.name_of(source),
                 reason=reason,
+                sent_at=sent_at,
                 received_at=received_at,
             )
-            for request_id, source, reason, received_at in await self._rows_in(sql, _distinct(request_ids))
+            for request_id, source, reason, sent_at, received_at in await self._rows_in(sql, _distinct(request_ids))
         ]
 
     # --- admission

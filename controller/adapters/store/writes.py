@@ -74,6 +74,11 @@ _COUNT_USAGE: Final = (
     "UPDATE usage SET count = count + ? WHERE source = ? AND job_queue = ? AND state = ? AND batch_status = ? "
     "AND is_in_doubt = ? AND is_array = ?"
 )
+_REMEMBER_CANCEL: Final = (
+    "INSERT INTO cancels (request_id, source, reason, sent_at, received_at) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (request_id, source) DO UPDATE SET reason = excluded.reason, sent_at = excluded.sent_at, "
+    "received_at = excluded.received_at WHERE excluded.sent_at > cancels.sent_at"
+)
 
 _RANK: Final = KEYED.index("rank")
 
@@ -256,11 +261,12 @@ class Changes:
 
     def _remember_cancel(self, write: RememberCancel) -> bool:
         done = self._connection.execute(
-            "INSERT INTO cancels (request_id, source, reason, received_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            _REMEMBER_CANCEL,
             (
                 pack_id(write.request_id),
                 self._names.sources.id_of(write.source),
                 storable(write.reason),
+                write.sent_at,
                 write.received_at,
             ),
         )
