@@ -398,7 +398,7 @@ class JobStore(Protocol):
         without a row are missing."""
 
     async def find_rejections(self, message_ids: Sequence[str]) -> frozenset[str]:
-        """Those that name a message rejected at intake."""
+        """Those that name a message rejected at intake, or of a request that ended REJECTED."""
 
     async def find_cancels(self, request_ids: Sequence[str]) -> Sequence[RememberCancel]: ...
 

@@ -15,7 +15,7 @@ from unittest import mock
 import orjson
 
 from controller import budgets, health, intake, lookup
-from controller.adapters.store import names
+from controller.adapters.store import names, sqlite
 from controller.adapters.store.sqlite import SqliteStore
 from controller.application import Application
 from controller.core import lifecycle, polling
@@ -187,6 +187,16 @@ def _account_learned_late(seed: int) -> Scenario:
     )
 
 
+@contextmanager
+def _known_by_no_message() -> Iterator[None]:
+    """Neither while its request stands nor once Batch has refused that."""
+    with (
+        mock.patch.object(intake, "_id_of", lambda message, parsed: parsed.request_id or "-"),
+        mock.patch.object(sqlite, "_REFUSED_MESSAGES", sqlite._REJECTED_MESSAGES),
+    ):
+        yield
+
+
 # --- SIGTERM while the start hangs ----------------------------------------------------------------------------
 
 
@@ -331,7 +341,7 @@ FINDINGS: Mapping[str, Finding] = {
         story="A message accepted before the account was known was rejected a second time when it was delivered again.",
         promises=(checkers.ONE_FINAL,),
         world=_account_learned_late,
-        undone=_patched(intake, "_id_of", lambda message, parsed: parsed.request_id or "-"),
+        undone=_known_by_no_message,
         found_by=11157,
     ),
     "SIGTERM while the start hangs": Finding(

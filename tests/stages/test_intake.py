@@ -19,7 +19,7 @@ from controller.core.request import Policy, Rules, Scope
 from controller.core.tenants import NamedBy
 from controller.intake import Decider, Verdict
 from controller.ledger import Ledger
-from controller.ports import Message
+from controller.ports import LIVES_MAX, Message
 from tests.stages.conftest import ManualClock
 
 SOURCE = "https://sqs.eu-west-1.amazonaws.com/123456789012/requests"
@@ -131,6 +131,18 @@ async def test_a_rejected_id_may_be_sent_again_but_not_by_the_same_message(intak
     assert [life.state for life in lives] == [JobState.REJECTED, JobState.QUEUED]
     letters = await intake.store.outbox("dead_letter", limit=10)
     assert json.loads(json.loads(letters[0].body)["body"])["requestId"] == "r1"
+
+
+async def test_a_message_of_a_rejected_request_is_known_however_often_the_id_was_sent_again(
+    intake: Intake, ledger: Ledger
+) -> None:
+    """Its request has had its final event: accepted once more, it could run after all."""
+    for number in range(LIVES_MAX + 1):
+        await intake.take(message(f"m{number}", submit()))
+        await refuse(intake, ledger)
+    assert await intake.outcomes(message("m0", submit()), message("m100", submit())) == ["duplicate"] * 2
+    await intake.take(message("m101", submit(priority=1)))
+    assert await intake.outcomes(message("m0", submit()), message("m102", submit())) == ["duplicate", "conflict"]
 
 
 async def test_a_cancel_ends_a_queued_request_and_a_second_one_changes_nothing(intake: Intake) -> None:

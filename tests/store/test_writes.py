@@ -110,6 +110,22 @@ async def test_of_many_lives_the_standing_one_and_the_latest_are_found(store: Au
     latest = (await store.find_requests([uid(1)]))[uid(1)]
     assert [job.message_id for job in latest] == [*(f"m{n}" for n in range(50, count)), "stands"]
 
+    messages = [f"m{n}" for n in range(count)]
+    assert await store.find_rejections([*messages, "stands", uid(2)]) == set(messages)
+
+
+async def test_a_rejected_life_is_known_by_its_message(store: AuditedStore) -> None:
+    """Whether the message gave the request its id or not, and as long as the row is kept."""
+    jobs = await insert(store, queued(1), queued(2, message_id=uid(20)), queued(3), queued(4, message_id=uid(40)))
+    asked = [uid(1), uid(20), uid(3), uid(40), uid(2), uid(4)]
+    assert await store.find_rejections(asked) == frozenset()
+
+    await update(store, *(rejected(job) for job in jobs[:2]), finished(tracked(jobs[2])))
+    assert await store.find_rejections(asked) == {uid(1), uid(20)}
+
+    await store.prune(before=NOON * 2, limit=100)
+    assert await store.find_rejections(asked) == frozenset()
+
 
 async def test_rejected_id_lives_again(store: AuditedStore) -> None:
     """An id that ended REJECTED may be inserted again, as another row with an event id of its own."""

@@ -77,6 +77,11 @@ _FIND_REQUESTS: Final = f"""
             OFFSET {LIVES_MAX}), 0)
 """  # noqa: S608 - constants of this module
 """The one that is not REJECTED, and the latest of those that are."""
+_REJECTED_MESSAGES: Final = "SELECT message_id FROM rejections WHERE message_id IN (:these)"
+_REFUSED_MESSAGES: Final = (
+    "SELECT ifnull(message_id, request_id) FROM jobs INDEXED BY jobs_refused "
+    "WHERE life > 0 AND ifnull(message_id, request_id) IN (:these)"
+)
 _LOAD: Final = _select("WHERE key IN (:these)")
 _SUBMITTING: Final = _select("INDEXED BY jobs_in_flight WHERE state = 1 ORDER BY key")
 _CANCELLED: Final = _select(
@@ -312,8 +317,13 @@ class SqliteStore:
         return lives
 
     async def find_rejections(self, message_ids: Sequence[str]) -> frozenset[str]:
-        sql = "SELECT message_id FROM rejections WHERE message_id IN (:these)"
-        return frozenset(unpack_id(row[0]) for row in await self._rows_in(sql, _distinct(message_ids)))
+        ids = _distinct(message_ids)
+
+        def read() -> frozenset[str]:
+            each = (rows_in(self._connection, sql, ids) for sql in (_REJECTED_MESSAGES, _REFUSED_MESSAGES))
+            return frozenset(unpack_id(row[0]) for rows in each for row in rows)
+
+        return await self._run(read)
 
     async def find_cancels(self, request_ids: Sequence[str]) -> Sequence[RememberCancel]:
         sql = (
