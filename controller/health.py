@@ -27,20 +27,21 @@ INTAKE_WAITS_S: Final = 60.0
 more often; where none is, a receive of its own finds out."""
 
 RECEIVE: Final = "sqs:ReceiveMessage"
+DELETE: Final = "sqs:DeleteMessageBatch"
 NOT_REACHED: Final = f"no successful {RECEIVE} yet"
-INTAKE_CALLS: Final = frozenset({RECEIVE, "sqs:DeleteMessageBatch"})
+INTAKE_CALLS: Final = frozenset({RECEIVE, DELETE})
 """Intake's own calls never stop intake: nothing else would find out that they work again."""
 
 CREDENTIALS: Final = "sts:credentials"
 """The SDK's look for credentials, from whatever source; no call that IAM knows."""
 
 IAM_ACTIONS: Final[Mapping[str, str]] = {
-    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
+    DELETE: "sqs:DeleteMessage",
     "sqs:SendMessageBatch": "sqs:SendMessage",
 }
 """IAM's name of the action, where it is not the call's."""
 
-INTAKE_REFUSALS: Final[Mapping[str, str]] = {RECEIVE: "receive_refused", "sqs:DeleteMessageBatch": "delete_refused"}
+INTAKE_REFUSALS: Final[Mapping[str, str]] = {RECEIVE: "receive_refused", DELETE: "delete_refused"}
 """Intake's own calls that are waited for while they are refused, and what ``intake_paused{reason}`` calls that."""
 
 INTAKE_BLOCKERS: Final = ("store", "disk", "credentials", "standby")

@@ -25,8 +25,9 @@ from controller.core.errors import (
     StoreUnavailable,
 )
 from controller.core.limits import SQS_BATCH_MAX
+from controller.deleter import REFUSED_PAUSE_S, Deleter
 from controller.gate import IntakeGate
-from controller.health import Health
+from controller.health import RECEIVE, Health
 from controller.intake import Decider, Verdict
 from controller.ledger import Wakes
 from controller.loop import Backoff, Drain, Wake, guarded
@@ -44,7 +45,6 @@ BUFFERED_BYTES: Final = 16 * 1024 * 1024
 """The same for the memory of their texts; what the polls under way bring comes on top."""
 ROUNDS_MAX: Final = 10
 """Decisions about one message that meet another writer's change."""
-REFUSED_PAUSE_S: Final = 15.0
 GATE_CHECK_S: Final = 0.5
 STORE_PAUSE_S: Final = 5.0
 """Nothing is received for at least so long after a commit that failed."""
@@ -97,6 +97,16 @@ class Ingest:
         self._standing = metrics.standing("store", clock)
         self._visibility_timeout_s = visibility_timeout_s
         self._receiver = Receiver(source, clock, health, visibility_timeout_s)
+        self._finished = Drain()
+        """Requested when everything is committed."""
+        self._deleter = Deleter(
+            source=source,
+            clock=clock,
+            drain=self._finished,
+            health=health,
+            chance=chance,
+            visibility_timeout_s=visibility_timeout_s,
+        )
         self._receivers = receivers
         self._receiving = 0
         self._asked = 0
@@ -106,8 +116,6 @@ class Ingest:
         self._buffer: list[_Held] = []
         self._paused_until = 0.0
         """Monotonic; after a commit that failed."""
-        self._undeleted: tuple[str, ...] = ()
-        """Receipt handles of a delete that was not allowed: nothing is received until it is."""
         self._room = Wake()
         drain.on_request(self._room.set)
         self.arrived = Wake()
@@ -132,9 +140,8 @@ class Ingest:
         while not self._drain.is_requested:
             self._health.turned("receive")
             room = self._gate.room(self._source.url)
-            if self._undeleted:
-                await self._drain.sleep(REFUSED_PAUSE_S)
-                await self._retry_delete()
+            if self._deleter.is_refused:
+                await self._room.wait(GATE_CHECK_S)
             elif room <= 0 or self._clock.monotonic() < self._paused_until:
                 if self._gate.is_full(self._source.url):
                     self._health.not_asked(self._source.url)
@@ -160,7 +167,8 @@ class Ingest:
         try:
             messages, pause_s = await self._receiver.receive(most)
         except (BadCredentials, NotAllowed) as error:
-            self._refused("sqs:ReceiveMessage", error)
+            is_permission = isinstance(error, NotAllowed)
+            self._health.refused(RECEIVE, str(error), subject=self._source.url, is_permission=is_permission)
             await self._drain.sleep(REFUSED_PAUSE_S)
         except OutwardError as error:
             pause_s = backoff.failed()
@@ -173,17 +181,13 @@ class Ingest:
             if backoff.failures:
                 self._log.info("receive works again", failures=backoff.failures)
             backoff.worked()
-            self._health.worked("sqs:ReceiveMessage", subject=self._source.url)
+            self._health.worked(RECEIVE, subject=self._source.url)
             hold_until = self._clock.monotonic() + self._visibility_timeout_s / 2
             self._buffer.extend(_Held(message, hold_until) for message in messages)
             if messages:
                 self.arrived.set()
             elif pause_s:
                 await self._drain.sleep(pause_s)
-
-    def _refused(self, call: str, error: OutwardError) -> None:
-        is_permission = isinstance(error, NotAllowed)
-        self._health.refused(call, str(error), subject=self._source.url, is_permission=is_permission)
 
     @property
     def is_finished(self) -> bool:
@@ -194,6 +198,12 @@ class Ingest:
 
     async def commit(self) -> None:
         """Turn until drained and empty."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._deleter.run)
+            await self._commit()
+            self._finished.request()
+
+    async def _commit(self) -> None:
         backoff = Backoff(self._chance)
         while not self.is_finished:
             self._health.turned("ingest")
@@ -283,28 +293,4 @@ class Ingest:
         self._deciding -= len(verdicts)
         self._claim()
         self._room.set()
-        handles = [verdict.message.receipt_handle for verdict in verdicts]
-        async with anyio.create_task_group() as tasks:
-            for start in range(0, len(handles), SQS_BATCH_MAX):
-                tasks.start_soon(self._delete, handles[start : start + SQS_BATCH_MAX])
-
-    async def _delete(self, handles: Sequence[str]) -> None:
-        """A message that stays is delivered again and found to be a duplicate."""
-        try:
-            left = await self._source.delete(handles)
-        except (BadCredentials, NotAllowed) as error:
-            # Receiving on would bring the same messages again and again, until SQS gives them up as undeliverable.
-            self._refused("sqs:DeleteMessageBatch", error)
-            self._undeleted = tuple(handles)
-        except OutwardError as error:
-            self._log.warning("delete failed; the messages will come again", reason=str(error), messages=len(handles))
-        else:
-            self._health.worked("sqs:DeleteMessageBatch", subject=self._source.url)
-            self._undeleted = ()
-            if left:
-                self._log.warning("not deleted; they will come again", messages=len(left))
-
-    async def _retry_delete(self) -> None:
-        """Finds out, without receiving anything, whether deleting is allowed again."""
-        if self._undeleted:
-            await self._delete(self._undeleted)
+        await self._deleter.delete([verdict.message.receipt_handle for verdict in verdicts])

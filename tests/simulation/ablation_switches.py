@@ -298,7 +298,7 @@ _COMMIT_GROUP = ingest.Ingest._commit_group
 
 
 async def delete_first(self: ingest.Ingest, group: Any) -> None:
-    await self._delete([held.message.receipt_handle for held in group])
+    await self._deleter.delete([held.message.receipt_handle for held in group])
     await _COMMIT_GROUP(self, group)
 
 

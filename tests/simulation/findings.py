@@ -27,7 +27,7 @@ from controller.identity import Identity
 from controller.stages import track
 from tests.simulation import checkers
 from tests.simulation.checkers_why import WHY
-from tests.simulation.scenario import REGION, Disruption, Foreign, Scenario, Sent, draw, draw_common
+from tests.simulation.scenario import REGION, Disruption, Foreign, Scenario, Sent, draw_common, forgetful
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,9 +220,15 @@ async def _no_stored_account(self: Identity) -> None:
     return None
 
 
-def _killed_when_the_first_jobs_had_ended(_: int) -> Scenario:
-    """Neither STS answers nor the store takes the account, until the first jobs have ended."""
-    return draw(2_002_102)
+def _killed_when_the_first_jobs_had_ended(seed: int) -> Scenario:
+    """Neither STS answers nor the store takes the account, until the first jobs have ended; then more is sent."""
+    locked_at = 2.4 + 0.03 * seed
+    locked = Disruption(at=locked_at, kind="disk_locked", for_s=8.0)
+    account = Disruption(at=locked_at + 11.0, kind="other_account", for_s=10.0)
+    drawn = calm(seed, scripted={"GetCallerIdentity": ("reset",) * 3}, disruptions=(locked, account))
+    requests = tuple(replace(sent, at=0.1 if number < 3 else 17.0) for number, sent in enumerate(drawn.requests))
+    profile = replace(drawn.profile, submitted_s=(0.1, 0.2), runnable_s=(0.1, 0.2), running_s=(0.5, 1.0))
+    return replace(drawn, requests=requests, profile=profile, faults_end_s=30.0)
 
 
 async def _arn_of_a_job_in_flight(self: SqliteStore) -> str | None:
@@ -234,10 +240,13 @@ async def _arn_of_a_job_in_flight(self: SqliteStore) -> str | None:
 # --- credentials that were refused to a call that nobody makes any more ---------------------------------------
 
 
-def _idle_after_a_refusal(_: int) -> Scenario:
-    """Credentials expire, DescribeJobQueues is the last call to be told so, and then there is no work; requests are
-    remembered for a minute or two."""
-    return draw(912_722)
+def _idle_after_a_refusal(seed: int) -> Scenario:
+    """DescribeJobQueues alone is told that the credentials have expired, and then there is no work. Messages come back
+    after their delete; requests are remembered for a minute or two."""
+    back = {"sqs_undelete_p": 0.9, "sqs_undelete_s": (2.0, 4.0)}
+    refused = {"DescribeJobQueues": {"expired_token": 1.0}}
+    drawn = calm(seed, call_faults=refused, service_faults=back, interval_factor=1.0, faults_end_s=60.0)
+    return forgetful(replace(drawn, requests=tuple(replace(sent, at=0.1) for sent in drawn.requests)))
 
 
 @contextmanager

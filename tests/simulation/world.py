@@ -568,6 +568,8 @@ def _kept(application: Application) -> Iterator[str]:
     for ingest in application.ingests:
         if ingest._buffer:
             yield "memory is bounded: messages are still in the buffer"
+        if ingest._deleter._left:
+            yield "memory is bounded: messages are still to be deleted"
 
 
 async def _stop(world: SimWorld) -> None:
