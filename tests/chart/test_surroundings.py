@@ -73,13 +73,7 @@ def test_the_service_monitor_selects_one_service(render: Rendering) -> None:
     # Without it, `job` is the Service's name: two releases of one namespace are told apart.
     assert "jobLabel" not in monitor["spec"]
     (endpoint,) = monitor["spec"]["endpoints"]
-    assert endpoint == {
-        "port": "http",
-        "path": "/metrics",
-        "interval": "30s",
-        "scrapeTimeout": "10s",
-        "honorLabels": False,
-    }
+    assert endpoint == {"port": "http", "path": "/metrics", "interval": "30s", "honorLabels": False}
 
 
 def test_the_pod_monitor_selects_the_pod(render: Rendering) -> None:
@@ -107,6 +101,17 @@ def test_how_a_monitor_scrapes_can_be_said(render: Rendering, value: str, kind: 
     monitor = of_kind(render({"metrics": {value: {"enabled": True, "jobLabel": "team", **how}}}), kind)
     assert monitor["spec"]["jobLabel"] == "team"
     assert monitor["spec"][endpoints] == [{"port": "http", "path": "/metrics", **how}]
+
+
+@pytest.mark.parametrize("how", [{"interval": "5s"}, {"interval": "1m30s", "scrapeTimeout": "90s"}])
+def test_a_scrape_never_takes_longer_than_its_interval(render: Rendering, how: dict[str, str]) -> None:
+    """A short interval brings no longer time-out along, which the operator would refuse; as long as it may be given."""
+    for value, kind, endpoints in (
+        ("serviceMonitor", "ServiceMonitor", "endpoints"),
+        ("podMonitor", "PodMonitor", "podMetricsEndpoints"),
+    ):
+        (endpoint,) = of_kind(render({"metrics": {value: {"enabled": True, **how}}}), kind)["spec"][endpoints]
+        assert {name: endpoint[name] for name in ("interval", "scrapeTimeout") if name in endpoint} == how
 
 
 _OPERATOR: dict[str, Any] = {

@@ -69,6 +69,16 @@ FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
         "metrics.serviceMonitor.enabled: needs metrics.service.enabled",
         "use metrics.podMonitor",
     ),
+    "a scrape longer than its interval": (
+        {"metrics": {"serviceMonitor": {"enabled": True, "interval": "9s", "scrapeTimeout": "10s"}}},
+        "metrics.serviceMonitor.scrapeTimeout: 10s is longer than metrics.serviceMonitor.interval (9s)",
+        "leave it out, or give at most 9s",
+    ),
+    "a scrape of a pod longer than its interval": (
+        {"metrics": {"podMonitor": {"enabled": True, "interval": "1m", "scrapeTimeout": "1m0s1ms"}}},
+        "metrics.podMonitor.scrapeTimeout: 1m0s1ms is longer than metrics.podMonitor.interval (1m)",
+        "leave it out, or give at most 1m",
+    ),
     "an alert that is not there": (
         {"metrics": {"prometheusRule": {"disabledAlerts": ["NoSuchAlert"]}}},
         "metrics.prometheusRule.disabledAlerts: no alert is called NoSuchAlert",
@@ -133,6 +143,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "size without unit": ({"persistence": {"size": "8"}}, "size"),
     "number as a label": ({"podLabels": {"a": 1}}, "podLabels"),
     "render mode": ({"metrics": {"renderMode": "maybe"}}, "renderMode"),
+    "a duration that Prometheus does not read": ({"metrics": {"serviceMonitor": {"interval": "5s1m"}}}, "interval"),
     "negative replicas": ({"replicas": -1}, "replicas"),
     "toleration with a typing error": ({"tolerations": [{"keys": "a"}]}, "keys"),
     "variable without a name": ({"env": [{"value": "a"}]}, "name"),

@@ -121,6 +121,17 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* Milliseconds of a duration as Prometheus writes it, such as 1m30s. */}}
+{{- define "batch-job-controller.milliseconds" -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 -}}
+{{- $sum := 0 -}}
+{{- range regexFindAll "[0-9]+[a-z]+" . -1 -}}
+{{- /* Without leading zeros, which would make the number octal. */}}
+{{- $sum = add $sum (mul (regexFind "[1-9][0-9]*" . | int64) (get $units (regexFind "[a-z]+" .))) -}}
+{{- end -}}
+{{- $sum -}}
+{{- end -}}
+
 {{/* A value with its templates filled in, as YAML. Arguments: root, value. */}}
 {{- define "batch-job-controller.tpl" -}}
 {{- $text := ternary .value (toYaml .value) (kindIs "string" .value) -}}

@@ -63,6 +63,13 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 {{- if and $values.metrics.serviceMonitor.enabled (not $values.metrics.service.enabled) -}}
 {{- $problems = append $problems "metrics.serviceMonitor.enabled: needs metrics.service.enabled; set that to true, or use metrics.podMonitor" -}}
 {{- end -}}
+{{- range $value := list "serviceMonitor" "podMonitor" -}}
+{{- with index $values.metrics $value -}}
+{{- if and .enabled .interval .scrapeTimeout (gt (include "batch-job-controller.milliseconds" .scrapeTimeout | int64) (include "batch-job-controller.milliseconds" .interval | int64)) -}}
+{{- $problems = append $problems (printf "metrics.%s.scrapeTimeout: %s is longer than metrics.%s.interval (%s), and the Prometheus Operator would leave the controller out; leave it out, or give at most %s" $value .scrapeTimeout $value .interval .interval) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if eq $values.metrics.renderMode "failIfMissing" -}}
 {{- range $value, $kind := dict "serviceMonitor" "ServiceMonitor" "podMonitor" "PodMonitor" "prometheusRule" "PrometheusRule" -}}
 {{- if and (index $values.metrics $value "enabled") (not (include "batch-job-controller.isRendered" (dict "root" $ "kind" $kind))) -}}
