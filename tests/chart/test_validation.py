@@ -109,6 +109,27 @@ def test_what_cannot_work_is_refused_with_the_remedy(render: Rendering, name: st
     assert remedy in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("release", "values", "called", "better"),
+    [
+        ("my.rel", {}, "my.rel-batch-job-controller", "my-rel-batch-job-controller"),
+        ("2nd", {}, "2nd-batch-job-controller", "nd-batch-job-controller"),
+        ("rel", {"nameOverride": "a.b"}, "rel-a.b", "rel-a-b"),
+        ("rel", {"fullnameOverride": "3.a"}, "3.a", "a"),
+        ("rel", {"fullnameOverride": "42"}, "42", "batch-job-controller"),
+    ],
+)
+def test_a_name_that_no_service_can_have_is_refused(
+    render: Rendering, release: str, values: dict[str, Any], called: str, better: str
+) -> None:
+    """Helm takes releases with dots and leading digits; the name that is proposed works."""
+    with pytest.raises(Refused) as refused:
+        render(values, release=release)
+    assert f"fullnameOverride: the objects would be called {called}, and a Service's name" in refused.value.said
+    assert f"set fullnameOverride, to {better} say\n" in refused.value.said
+    assert render({**values, "fullnameOverride": better}, release=release)
+
+
 def test_all_problems_are_told_at_once(tools: Tools, render: Rendering) -> None:
     """The values of the chart alone lack what must be given; both engines say so."""
     with pytest.raises(Refused) as refused:

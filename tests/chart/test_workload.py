@@ -354,6 +354,12 @@ def test_names_fit_into_labels(render: Rendering) -> None:
         assert len(name) <= 52
 
 
+@pytest.mark.parametrize("values", [{}, {"fullnameOverride": "r" * 50 + "---x"}])
+def test_a_name_that_is_cut_ends_in_no_dash(render: Rendering, values: dict[str, Any]) -> None:
+    """However many dashes there were where it is cut."""
+    assert of_kind(render(values, release="r" * 50 + "--x"), "StatefulSet")["metadata"]["name"] == "r" * 50
+
+
 def test_a_release_that_has_the_charts_name_is_not_named_twice(render: Rendering) -> None:
     """`helm install batch-job-controller` makes objects of that name; nameOverride and fullnameOverride change it."""
     assert of_kind(render(release="batch-job-controller"), "StatefulSet")["metadata"]["name"] == "batch-job-controller"

@@ -4,17 +4,18 @@
 {{- end -}}
 
 {{/*
-Name of the objects. At most 52 characters: Kubernetes puts "<name>-<10 characters>" into a label of the pod.
+Name of the objects. At most 52 characters: Kubernetes puts "<name>-<10 characters>" into a label of the pod. What
+can't name a Service is refused by the validation and not mended here: a name that changed would be another claim.
 */}}
 {{- define "batch-job-controller.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 52 | trimAll "-" -}}
 {{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 52 | trimAll "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimAll "-" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -7,6 +7,12 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 {{- $config := include "batch-job-controller.config" . | fromYaml -}}
 {{- $folder := include "batch-job-controller.storeFolder" . -}}
 
+{{- $fullname := include "batch-job-controller.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $fullname) -}}
+{{- $name := regexReplaceAll "^[^a-z]+" (replace "." "-" $fullname) "" | trimAll "-" | default .Chart.Name -}}
+{{- $problems = append $problems (printf "fullnameOverride: the objects would be called %s, and a Service's name takes only lower-case letters, digits and dashes and begins with a letter; set fullnameOverride, to %s say" $fullname $name) -}}
+{{- end -}}
+
 {{- if gt (int $values.replicas) 1 -}}
 {{- $problems = append $problems (printf "replicas: %d pods can't share one SQLite store, and each with its own would submit every request of its messages alone; set replicas to 1. Several replicas come with PostgreSQL, which is not built yet" (int $values.replicas)) -}}
 {{- end -}}
