@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.chart.conftest import Rendering
-from tests.chart.tools import CHART, Manifest, Tools, container_of, kinds, loaded, of_kind, pod_of
+from tests.chart.tools import CHART, KUBERNETES, Manifest, Tools, container_of, kinds, loaded, of_kind, pod_of
 
 DIGEST = "sha256:" + "c" * 64
 REPOSITORY = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/batch-job-controller"
@@ -358,6 +358,33 @@ def test_names_fit_into_labels(render: Rendering) -> None:
 def test_a_name_that_is_cut_ends_in_no_dash(render: Rendering, values: dict[str, Any]) -> None:
     """However many dashes there were where it is cut."""
     assert of_kind(render(values, release="r" * 50 + "--x"), "StatefulSet")["metadata"]["name"] == "r" * 50
+
+
+@pytest.mark.parametrize("text", ["1234", "1e3", "yes", "null"])
+def test_names_that_look_like_numbers_stay_text(tools: Tools, render: Rendering, text: str) -> None:
+    """YAML takes them for a number, a truth or nothing where they are not quoted, and Kubernetes refuses the object."""
+    values: dict[str, Any] = {
+        "nameOverride": text,
+        "fullnameOverride": "yes",
+        "persistence": {"storageClassName": text},
+        "serviceAccount": {"name": text},
+        **dict.fromkeys(("priorityClassName", "schedulerName", "runtimeClassName"), text),
+        "metrics": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule")},
+        **{name: {"enabled": True} for name in ("networkPolicy", "podDisruptionBudget", "dashboards")},
+    }
+    manifests = render(values, release=text, namespace=text)
+    assert tools.kubernetes_errors(manifests, [KUBERNETES[0]]) == []
+    others = render(
+        {
+            "metrics": {"podMonitor": {"enabled": True, "jobLabel": text, "namespace": text}},
+            "persistence": {"existingClaim": text},
+        },
+        namespace=text,
+    )
+    assert tools.kubernetes_errors(others, [KUBERNETES[0]]) == []
+    assert tools.operator_errors([one for one in manifests + others if one["kind"].endswith("Monitor")]) == []
+    (name,) = {one["metadata"]["namespace"] for one in manifests + others}
+    assert name == text
 
 
 def test_a_release_that_has_the_charts_name_is_not_named_twice(render: Rendering) -> None:

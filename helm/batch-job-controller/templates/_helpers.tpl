@@ -22,8 +22,8 @@ can't name a Service is refused by the validation and not mended here: a name th
 
 {{/* Labels that select the pods. They can never be changed for a StatefulSet that exists. */}}
 {{- define "batch-job-controller.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "batch-job-controller.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "batch-job-controller.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: controller
 {{- end -}}
 
