@@ -89,6 +89,16 @@ FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
         "commonLabels: app.kubernetes.io/name selects the pods",
         "set nameOverride",
     ),
+    "a checksum of one's own": (
+        {"podAnnotations": {"checksum/config": "x"}},
+        "podAnnotations: checksum/config is the chart's own",
+        "leave it out",
+    ),
+    "a checksum by a template": (
+        {"podAnnotations": {"checksum/{{ print `config` }}": "x"}},
+        "podAnnotations: checksum/config is the chart's own",
+        "give it another key",
+    ),
     "another selector of the pod": (
         {"podLabels": {"app.kubernetes.io/component": "x"}},
         "podLabels: app.kubernetes.io/component selects the pods",

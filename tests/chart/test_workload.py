@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from tests.chart.conftest import Rendering
-from tests.chart.tools import CHART, KUBERNETES, Manifest, Tools, container_of, kinds, loaded, of_kind, pod_of
+from tests.chart.tools import CHART, KUBERNETES, Manifest, Tools, container_of, kinds, loaded, merged, of_kind, pod_of
 
 DIGEST = "sha256:" + "c" * 64
 REPOSITORY = "111122223333.dkr.ecr.eu-central-1.amazonaws.com/batch-job-controller"
@@ -425,6 +426,18 @@ def test_the_tests_pod_can_be_left_out(render: Rendering) -> None:
     assert "Pod" not in kinds(render({"tests": {"enabled": False}}))
     annotations = of_kind(render({"tests": {"annotations": {"a": "b"}}}), "Pod")["metadata"]["annotations"]
     assert annotations == {"helm.sh/hook": "test", "helm.sh/hook-delete-policy": "before-hook-creation", "a": "b"}
+
+
+def test_the_tests_hook_can_be_changed_and_no_key_comes_twice(tools: Tools, render: Rendering) -> None:
+    """Of two equal keys YAML knows only one, and Kubernetes refuses them."""
+    own = {"helm.sh/hook-delete-policy": "hook-succeeded", "helm.sh/hook-weight": "5"}
+    given = json.dumps(merged(render.least, {"tests": {"annotations": own}}))
+    kubernetes = f"{KUBERNETES[0]}.0"
+    text = tools.run_helm(
+        "template", "rel", str(render.chart), "--kube-version", kubernetes, "--values", "-", given=given
+    )
+    assert [text.count(f"{key}:") for key in ("helm.sh/hook", *own)] == [1, 1, 1]
+    assert of_kind(loaded(text), "Pod")["metadata"]["annotations"] == {"helm.sh/hook": "test", **own}
 
 
 def test_loaded_leaves_empty_documents_out() -> None:

@@ -111,6 +111,10 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 {{- end -}}
 {{- end -}}
 
+{{- if hasKey (include "batch-job-controller.tpl" (dict "root" . "value" $values.podAnnotations) | fromYaml) "checksum/config" -}}
+{{- $problems = append $problems "podAnnotations: checksum/config is the chart's own, which restarts the pod when config has changed; leave it out, or give it another key" -}}
+{{- end -}}
+
 {{- if $problems -}}
 {{- fail (printf "\n\nThese values can't work:\n  - %s\n" (join "\n  - " $problems)) -}}
 {{- end -}}
