@@ -99,6 +99,48 @@ FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
         "podAnnotations: checksum/config is the chart's own",
         "give it another key",
     ),
+    **{
+        f"a second volume {name}": (
+            {"extraVolumes": [{"name": name, "emptyDir": {}}]},
+            f"extraVolumes: {name} is a volume of the chart's own",
+            "give yours another name",
+        )
+        for name in ("config", "state", "tmp")
+    },
+    "a second volume by a template": (
+        {"extraVolumes": [{"name": "{{ print `state` }}", "emptyDir": {}}]},
+        "extraVolumes: state is a volume of the chart's own",
+        "give yours another name",
+    ),
+    "a mount of the chart's volume": (
+        {"extraVolumeMounts": [{"name": "tmp", "mountPath": "/own"}]},
+        "extraVolumeMounts: tmp is a volume of the chart's own",
+        "name one of extraVolumes",
+    ),
+    **{
+        f"a mount at {path}": (
+            {"extraVolumes": [{"name": "a", "emptyDir": {}}], "extraVolumeMounts": [{"name": "a", "mountPath": path}]},
+            f"extraVolumeMounts: the chart mounts a volume of its own at {own}",
+            "mount a at another path",
+        )
+        for path, own in (
+            ("/tmp", "/tmp"),
+            ("/var/lib/batch-controller/", "/var/lib/batch-controller"),
+            ("/etc/batch-controller", "/etc/batch-controller"),
+            # A ConfigMap's volume is read-only: nothing can be mounted inside of it.
+            ("/etc/batch-controller/more.yaml", "/etc/batch-controller"),
+        )
+    },
+    "a second container controller": (
+        {"extraContainers": [{"name": "controller", "image": "x"}]},
+        "extraContainers: controller is the chart's own container",
+        "give yours another name",
+    ),
+    "a container controller before it": (
+        {"extraInitContainers": [{"name": "controller", "image": "x"}]},
+        "extraInitContainers: controller is the chart's own container",
+        "give yours another name",
+    ),
     "another selector of the pod": (
         {"podLabels": {"app.kubernetes.io/component": "x"}},
         "podLabels: app.kubernetes.io/component selects the pods",

@@ -111,6 +111,30 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 {{- end -}}
 {{- end -}}
 
+{{- /* The API server does not look into the pod of a StatefulSet: with these it would take it, and no pod would ever be made. */ -}}
+{{- $volumes := list "config" "state" "tmp" -}}
+{{- range include "batch-job-controller.tpl" (dict "root" . "value" $values.extraVolumes) | fromYamlArray -}}
+{{- if has .name $volumes -}}
+{{- $problems = append $problems (printf "extraVolumes: %s is a volume of the chart's own; give yours another name" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- range include "batch-job-controller.tpl" (dict "root" . "value" $values.extraVolumeMounts) | fromYamlArray -}}
+{{- if has .name $volumes -}}
+{{- $problems = append $problems (printf "extraVolumeMounts: %s is a volume of the chart's own, and mounted already; name one of extraVolumes" .name) -}}
+{{- end -}}
+{{- $path := clean .mountPath -}}
+{{- if or (has $path (list "/etc/batch-controller" $folder "/tmp")) (hasPrefix "/etc/batch-controller/" $path) -}}
+{{- $problems = append $problems (printf "extraVolumeMounts: the chart mounts a volume of its own at %s; mount %s at another path" (ternary "/etc/batch-controller" $path (hasPrefix "/etc/batch-controller/" $path)) .name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $value, $containers := dict "extraInitContainers" $values.extraInitContainers "extraContainers" $values.extraContainers -}}
+{{- range include "batch-job-controller.tpl" (dict "root" $ "value" $containers) | fromYamlArray -}}
+{{- if eq .name "controller" -}}
+{{- $problems = append $problems (printf "%s: controller is the chart's own container; give yours another name" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- if hasKey (include "batch-job-controller.tpl" (dict "root" . "value" $values.podAnnotations) | fromYaml) "checksum/config" -}}
 {{- $problems = append $problems "podAnnotations: checksum/config is the chart's own, which restarts the pod when config has changed; leave it out, or give it another key" -}}
 {{- end -}}
