@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from tests.chart.conftest import Rendering
-from tests.chart.tools import Refused, Tools, merged
+from tests.chart.tools import ROOT, Refused, Tools, merged
+
+SECURITY = ROOT / "docs" / "security.md"
 
 FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
     "two pods on one store": ({"replicas": 2}, "replicas: 2 pods", "set replicas to 1"),
@@ -31,7 +33,12 @@ FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
     "any port": ({"config": {"http": {"port": 0}}}, "config.http.port: 0 takes a free port", "give a number"),
     "loopback": (
         {"config": {"http": {"host": "127.0.0.1"}}},
-        "config.http.host: 127.0.0.1 can't be reached by probes",
+        "config.http.host: 127.0.0.1 can't be reached by the kubelet's probes",
+        "say by networkPolicy who may, and leave it out",
+    ),
+    "another loopback": (
+        {"config": {"http": {"host": "127.0.0.2"}}},
+        "config.http.host: 127.0.0.2 can't be reached by the kubelet's probes",
         "leave it out",
     ),
     "killed while it drains": (
@@ -180,6 +187,16 @@ def test_a_name_that_no_service_can_have_is_refused(
     assert f"fullnameOverride: the objects would be called {called}, and a Service's name" in refused.value.said
     assert f"set fullnameOverride, to {better} say\n" in refused.value.said
     assert render({**values, "fullnameOverride": better}, release=release)
+
+
+def test_the_page_on_security_recommends_nothing_that_is_refused(render: Rendering) -> None:
+    """The loopback is for hosts, and the page says that the chart does not take it; what it names instead works."""
+    (paragraph,) = [part for part in SECURITY.read_text().split("\n\n") if "http.host: 127.0.0.1" in part]
+    told = " ".join(paragraph.split())
+    assert "On a host without Kubernetes, `http.host: 127.0.0.1`" in told
+    assert "In a pod that can't be: the kubelet's probes come to the pod's address, and the chart refuses it." in told
+    assert "`networkPolicy.metricsFrom`" in told
+    assert render({"networkPolicy": {"enabled": True, "metricsFrom": [{"podSelector": {}}]}})
 
 
 def test_all_problems_are_told_at_once(tools: Tools, render: Rendering) -> None:

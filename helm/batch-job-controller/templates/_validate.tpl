@@ -40,8 +40,8 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 {{- if not (int $config.http.port) -}}
 {{- $problems = append $problems "config.http.port: 0 takes a free port, which neither probes nor Services can know; give a number, or leave it out (8080)" -}}
 {{- end -}}
-{{- if has $config.http.host (list "127.0.0.1" "localhost" "::1") -}}
-{{- $problems = append $problems (printf "config.http.host: %s can't be reached by probes and Prometheus; leave it out (0.0.0.0), or give \"::\" in an IPv6 cluster" $config.http.host) -}}
+{{- if or (has $config.http.host (list "localhost" "::1")) (hasPrefix "127." $config.http.host) -}}
+{{- $problems = append $problems (printf "config.http.host: %s can't be reached by the kubelet's probes and Prometheus, which come to the pod's address; say by networkPolicy who may, and leave it out (0.0.0.0), or give \"::\" in an IPv6 cluster" $config.http.host) -}}
 {{- end -}}
 
 {{- if not (kindIs "invalid" $values.terminationGracePeriodSeconds) -}}
