@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from helm.generate import documented
 from tests.chart.conftest import Rendering
-from tests.chart.tools import ROOT, Refused, Tools, merged
+from tests.chart.tools import CHART, KUBERNETES, ROOT, Manifest, Refused, Tools, merged
 
 SECURITY = ROOT / "docs" / "security.md"
 
@@ -255,3 +258,41 @@ def test_helm_4_refuses_what_helm_3_refuses(tools: Tools, render: Rendering) -> 
     taken = tools.taken_by_helm_4(render.chart, [merged(render.least, values) for values, _ in BAD.values()])
     assert dict(zip(BAD, taken, strict=True)) == dict.fromkeys(BAD, False)
     assert tools.taken_by_helm_4(render.chart, [render.least]) == [True]
+
+
+_ALL_ON: dict[str, Any] = {
+    "metrics": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
+    **{name: {"enabled": True} for name in ("dashboards", "networkPolicy", "podDisruptionBudget")},
+}
+_SECTIONS = ["image", "serviceAccount", "persistence", "podDisruptionBudget", "metrics", "dashboards", "links", "tests"]
+
+
+def test_a_value_taken_away_is_none_or_required(tools: Tools, render: Rendering) -> None:
+    """null takes a default away, and the schema does not see it: what is rendered without is taken by Kubernetes, and
+    all else is refused by name, never by a template that ends in the middle."""
+
+    def without(key: str) -> list[Manifest] | str:
+        nothing: Any = None
+        for part in reversed(key.split(".")):
+            nothing = {part: nothing}
+        try:
+            return render(merged(_ALL_ON, nothing))
+        except Refused as refused:
+            return refused.said
+
+    keys = [value.key for value in documented((CHART / "values.yaml").read_text())]
+    keys += [*_SECTIONS, "networkPolicy", "config.intake", "metrics.service", "metrics.podMonitor"]
+    with ThreadPoolExecutor(2) as threads:
+        answers = dict(zip(keys, threads.map(without, keys), strict=True))
+    refused = {key: said for key, said in answers.items() if isinstance(said, str)}
+    unclear = {
+        key: said
+        for key, said in refused.items()
+        if f"{key.rpartition('.')[2]} is required" not in said and f"  - {key}" not in said
+    }
+    assert unclear == {}
+    assert {"startupProbe", "persistence.enabled", "replicas", "metrics.podMonitor", *_SECTIONS} <= set(refused)
+    assert not {"commonLabels", "podLabels", "persistence.labels", "resources", "tests.annotations"} & set(refused)
+    rendered = {key: found for key, found in answers.items() if not isinstance(found, str)}
+    distinct = {json.dumps(one): one for found in rendered.values() for one in found}
+    assert tools.kubernetes_errors(list(distinct.values()), [KUBERNETES[0]]) == []

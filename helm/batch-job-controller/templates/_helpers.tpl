@@ -39,7 +39,7 @@ Labels of an object. Arguments: root, and optionally component and extra (a map)
   "app.kubernetes.io/managed-by" .root.Release.Service
   "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
 -}}
-{{- mergeOverwrite (deepCopy .root.Values.commonLabels) (default dict .extra) $own | toYaml -}}
+{{- mergeOverwrite (deepCopy (default dict .root.Values.commonLabels)) (default dict .extra) $own | toYaml -}}
 {{- end -}}
 
 {{/* Name of the ServiceAccount. */}}

@@ -25,7 +25,7 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 {{- range $values.env -}}
 {{- $names = append $names .name -}}
 {{- end -}}
-{{- if and (not (dig "queue_urls" list $config.intake)) (not (has "BATCH_CONTROLLER_INTAKE__QUEUE_URLS" $names)) (not $values.envFrom) -}}
+{{- if and (not (dig "queue_urls" list (default dict $config.intake))) (not (has "BATCH_CONTROLLER_INTAKE__QUEUE_URLS" $names)) (not $values.envFrom) -}}
 {{- $problems = append $problems "config.intake.queue_urls: must be given: the URLs of the SQS queues to consume, such as [https://sqs.eu-central-1.amazonaws.com/111122223333/requests]" -}}
 {{- end -}}
 {{- range $name, $key := dict "BATCH_CONTROLLER_STORE__URL" "store.url" "BATCH_CONTROLLER_HTTP__PORT" "http.port" "BATCH_CONTROLLER_HTTP__HOST" "http.host" "BATCH_CONTROLLER_CONTROLLER__DRAIN_S" "controller.drain_s" -}}
@@ -104,7 +104,7 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 {{- end -}}
 
 {{- range $key := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
-{{- range $value, $labels := dict "commonLabels" $values.commonLabels "podLabels" $values.podLabels -}}
+{{- range $value, $labels := dict "commonLabels" (default dict $values.commonLabels) "podLabels" (default dict $values.podLabels) -}}
 {{- if hasKey $labels $key -}}
 {{- $problems = append $problems (printf "%s: %s selects the pods and is the chart's own; leave it out, or set nameOverride" $value $key) -}}
 {{- end -}}
@@ -113,12 +113,12 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 
 {{- /* The API server does not look into the pod of a StatefulSet: with these it would take it, and no pod would ever be made. */ -}}
 {{- $volumes := list "config" "state" "tmp" -}}
-{{- range include "batch-job-controller.tpl" (dict "root" . "value" $values.extraVolumes) | fromYamlArray -}}
+{{- range include "batch-job-controller.tpl" (dict "root" . "value" (default list $values.extraVolumes)) | fromYamlArray -}}
 {{- if has .name $volumes -}}
 {{- $problems = append $problems (printf "extraVolumes: %s is a volume of the chart's own; give yours another name" .name) -}}
 {{- end -}}
 {{- end -}}
-{{- range include "batch-job-controller.tpl" (dict "root" . "value" $values.extraVolumeMounts) | fromYamlArray -}}
+{{- range include "batch-job-controller.tpl" (dict "root" . "value" (default list $values.extraVolumeMounts)) | fromYamlArray -}}
 {{- if has .name $volumes -}}
 {{- $problems = append $problems (printf "extraVolumeMounts: %s is a volume of the chart's own, and mounted already; name one of extraVolumes" .name) -}}
 {{- end -}}
@@ -128,14 +128,14 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 {{- end -}}
 {{- end -}}
 {{- range $value, $containers := dict "extraInitContainers" $values.extraInitContainers "extraContainers" $values.extraContainers -}}
-{{- range include "batch-job-controller.tpl" (dict "root" $ "value" $containers) | fromYamlArray -}}
+{{- range include "batch-job-controller.tpl" (dict "root" $ "value" (default list $containers)) | fromYamlArray -}}
 {{- if eq .name "controller" -}}
 {{- $problems = append $problems (printf "%s: controller is the chart's own container; give yours another name" $value) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{- if hasKey (include "batch-job-controller.tpl" (dict "root" . "value" $values.podAnnotations) | fromYaml) "checksum/config" -}}
+{{- if hasKey (include "batch-job-controller.tpl" (dict "root" . "value" (default dict $values.podAnnotations)) | fromYaml) "checksum/config" -}}
 {{- $problems = append $problems "podAnnotations: checksum/config is the chart's own, which restarts the pod when config has changed; leave it out, or give it another key" -}}
 {{- end -}}
 
