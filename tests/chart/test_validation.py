@@ -10,7 +10,7 @@ import pytest
 
 from helm.generate import documented
 from tests.chart.conftest import Rendering
-from tests.chart.tools import CHART, KUBERNETES, ROOT, Manifest, Refused, Tools, merged
+from tests.chart.tools import CHART, KUBERNETES, ROOT, Manifest, Refused, Tools, container_of, merged
 
 SECURITY = ROOT / "docs" / "security.md"
 
@@ -93,6 +93,16 @@ FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
         {"metrics": {"prometheusRule": {"disabledAlerts": ["NoSuchAlert"]}}},
         "metrics.prometheusRule.disabledAlerts: no alert is called NoSuchAlert",
         "the alerts are ",
+    ),
+    "a limit below the request by default": (
+        {"resources": {"limits": {"memory": "128Mi"}}},
+        "resources.requests.memory: 192Mi is more than resources.limits.memory (128Mi)",
+        "give at most 128Mi",
+    ),
+    "a limit of another unit below the request": (
+        {"resources": {"limits": {"cpu": 0.05}}},
+        "resources.requests.cpu: 100m is more than resources.limits.cpu (0.05)",
+        "give at most 0.05",
     ),
     "another selector": (
         {"commonLabels": {"app.kubernetes.io/name": "x"}},
@@ -222,6 +232,16 @@ def test_the_queue_may_come_from_the_environment(render: Rendering) -> None:
         assert render({"config": {"intake": {"queue_urls": []}}, **values})
 
 
+@pytest.mark.parametrize(
+    ("request_", "limit"),
+    [("100m", 0.1), ("1Gi", 1073741824), ("1G", "1Gi"), ("2Ti", "1Pi"), ("1e9", "1G"), ("900M", "1Gi"), (1, "1500m")],
+)
+def test_a_request_that_the_limit_holds_is_taken(render: Rendering, request_: Any, limit: Any) -> None:
+    """In whatever unit each of them is; one alone is, too."""
+    for resources in ({"requests": {"a/b": request_}, "limits": {"a/b": limit}}, {"limits": {"a/b": limit}}):
+        assert container_of(render({"resources": resources}))["resources"]["limits"]["a/b"] == limit
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown value": ({"replicaCount": 1}, "replicaCount"),
     "unknown member": ({"image": {"name": "x"}}, "name"),
@@ -237,6 +257,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "number as a label": ({"podLabels": {"a": 1}}, "podLabels"),
     "render mode": ({"metrics": {"renderMode": "maybe"}}, "renderMode"),
     "a duration that Prometheus does not read": ({"metrics": {"serviceMonitor": {"interval": "5s1m"}}}, "interval"),
+    "more than one success of a probe of life": ({"livenessProbe": {"successThreshold": 2}}, "livenessProbe"),
+    "more than one success of a probe of the start": ({"startupProbe": {"successThreshold": 2}}, "startupProbe"),
+    "a grace period of readiness": ({"readinessProbe": {"terminationGracePeriodSeconds": 5}}, "readinessProbe"),
     "negative replicas": ({"replicas": -1}, "replicas"),
     "toleration with a typing error": ({"tolerations": [{"keys": "a"}]}, "keys"),
     "variable without a name": ({"env": [{"value": "a"}]}, "name"),

@@ -44,6 +44,13 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 {{- $problems = append $problems (printf "config.http.host: %s can't be reached by the kubelet's probes and Prometheus, which come to the pod's address; say by networkPolicy who may, and leave it out (0.0.0.0), or give \"::\" in an IPv6 cluster" $config.http.host) -}}
 {{- end -}}
 
+{{- range $name, $limit := default dict (default dict $values.resources).limits -}}
+{{- $request := index (default dict $values.resources.requests) $name -}}
+{{- if and $request $limit (gt (include "batch-job-controller.quantity" $request | float64) (include "batch-job-controller.quantity" $limit | float64)) -}}
+{{- $problems = append $problems (printf "resources.requests.%s: %v is more than resources.limits.%s (%v), and Kubernetes would make no such pod; give at most %v" $name $request $name $limit $limit) -}}
+{{- end -}}
+{{- end -}}
+
 {{- if not (kindIs "invalid" $values.terminationGracePeriodSeconds) -}}
 {{- $drain := include "batch-job-controller.drainSeconds" . | int -}}
 {{- if le (int $values.terminationGracePeriodSeconds) $drain -}}
