@@ -14,7 +14,7 @@ import yaml
 from controller.__main__ import _message_schema
 from tests.chart.conftest import Rendering
 from tests.chart.test_matrix import VALUES
-from tests.chart.tools import Manifest, merged, of_kind
+from tests.chart.tools import Manifest, kinds, merged, of_kind
 
 PROBE = """apiVersion: v1
 kind: ConfigMap
@@ -55,30 +55,39 @@ def _split(words: list[str]) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", VALUES)
 def test_the_commands_name_what_was_installed(notes: Any, name: str) -> None:
-    """kubectl's namespace, StatefulSet and container exist; helm's release is this one."""
+    """kubectl's namespace, StatefulSet and container exist; helm's release is this one, where it has a test."""
     text, manifests = notes(VALUES[name])
-    assert [one[0] for one in commands(text)] == ["kubectl", "helm", "aws", "kubectl"]
     stateful_set = of_kind(manifests, "StatefulSet")
-    wait, test, _, logs = commands(text)
+    told = commands(text)
+    tests = [one for one in told if one[0] == "helm"]
+    wait, _, logs = [one for one in told if one[0] != "helm"]
     for command in (wait, logs):
         assert command[1:3] == ["--namespace", stateful_set["metadata"]["namespace"]]
         assert f"statefulset/{stateful_set['metadata']['name']}" in command
     assert wait[3:5] == ["rollout", "status"]
-    assert test == ["helm", "--namespace", "jobs", "test", "rel", "--logs"]
+    has_test = "Pod" in kinds(manifests)
+    assert tests == ([["helm", "--namespace", "jobs", "test", "rel", "--logs"]] if has_test else [])
+    assert ("let it be tested" in text) == has_test
+    assert ("It is stopped, for replicas is 0" in text) == (stateful_set["spec"]["replicas"] == 0)
     container = logs[logs.index("--container") + 1]
     assert container in [one["name"] for one in stateful_set["spec"]["template"]["spec"]["containers"]]
 
 
-def test_the_first_message_is_one_that_the_controller_takes(notes: Any) -> None:
-    """Its queue is the first that is consumed, its options are those of SendMessage, its body keeps the schema."""
+@pytest.mark.parametrize("queue", ["requests", "requests.fifo"])
+def test_the_first_message_is_one_that_the_controller_takes(notes: Any, queue: str) -> None:
+    """Its queue is the first that is consumed, its options are those of SendMessage, its body keeps the schema. A FIFO
+    queue takes no message without a group, nor without content-based deduplication one without an id."""
     import jsonschema  # type: ignore[import-untyped]
 
-    text, manifests = notes({})
+    url = f"https://sqs.eu-central-1.amazonaws.com/111122223333/{queue}"
+    text, manifests = notes({"config": {"intake": {"queue_urls": [url]}}})
     (send,) = [one for one in commands(text) if one[0] == "aws"]
     assert send[1:3] == ["sqs", "send-message"]
     options = dict(zip(send[3::2], send[4::2], strict=True))
     shape = botocore.session.get_session().get_service_model("sqs").operation_model("SendMessage").input_shape
     assert {"".join(part.title() for part in name.strip("-").split("-")) for name in options} <= set(shape.members)
+    of_fifo = {"--message-group-id", "--message-deduplication-id"}
+    assert of_fifo & set(options) == (of_fifo if queue.endswith(".fifo") else set())
     config = yaml.safe_load(of_kind(manifests, "ConfigMap")["data"]["config.yaml"])
     assert options["--queue-url"] == config["intake"]["queue_urls"][0]
     jsonschema.validate(json.loads(options["--message-body"]), _message_schema())
@@ -95,6 +104,26 @@ def test_the_notes_warn_of_what_is_missing(notes: Any) -> None:
     assert "placeholders" not in text
     text, _ = notes({"metrics": {"prometheusRule": {"enabled": True}}})
     assert "set links.runbooks and links.grafana" in text
+
+
+def test_the_notes_tell_of_no_monitor_that_was_left_out(notes: Any) -> None:
+    """skipIfMissing makes none where the cluster does not know the kind."""
+    enabled = {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule")}
+    text, manifests = notes({"metrics": {"renderMode": "skipIfMissing", **enabled}})
+    assert not {"ServiceMonitor", "PrometheusRule"} & kinds(manifests)
+    assert "Nothing scrapes its metrics yet" in text
+    assert "placeholders" not in text
+
+
+def test_the_notes_tell_where_events_go(notes: Any) -> None:
+    """The log has them by default, and where it is one of the sinks; else they are looked for in vain there."""
+    queue = {"type": "sqs", "queue_url": "https://sqs.eu-central-1.amazonaws.com/111122223333/done"}
+    for sinks in ([], [{"type": "log"}, queue]):
+        text, _ = notes({"config": {"sinks": sinks}} if sinks else {})
+        assert "one JSON line per event" in text
+    text, _ = notes({"config": {"sinks": [queue]}})
+    assert "one JSON line per event" not in text
+    assert "3. See what became of it in sqs, where config.sinks sends events" in text
 
 
 def test_queues_from_the_environment_are_not_known(notes: Any) -> None:
