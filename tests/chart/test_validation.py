@@ -17,6 +17,11 @@ SECURITY = ROOT / "docs" / "security.md"
 FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
     "two pods on one store": ({"replicas": 2}, "replicas: 2 pods", "set replicas to 1"),
     "no image": ({"image": {"repository": ""}}, "image.repository: must be given", "where you pushed the image"),
+    "a tag in the repository": (
+        {"image": {"repository": "localhost:5000/batch-job-controller:1.2"}},
+        "image.repository: localhost:5000/batch-job-controller:1.2 has a tag",
+        "put 1.2 into image.tag",
+    ),
     "no queue": ({"config": {"intake": {"queue_urls": []}}}, "config.intake.queue_urls: must be given", "the URLs of"),
     "a store beside the volume": (
         {"config": {"store": {"url": "sqlite:////data/state.db"}}},

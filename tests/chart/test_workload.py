@@ -45,6 +45,12 @@ def test_the_image_is_the_tag_or_better_the_digest(render: Rendering, image: dic
     assert of_kind(manifests, "Pod")["spec"]["containers"][0]["image"] == REPOSITORY + reference
 
 
+def test_a_registry_may_have_a_port(render: Rendering) -> None:
+    """Its colon is no tag's."""
+    repository = "localhost:5000/batch-job-controller"
+    assert container_of(render({"image": {"repository": repository}}))["image"] == f"{repository}:0.1.0"
+
+
 def test_pull_secrets_reach_both_pods(render: Rendering) -> None:
     """imagePullSecrets are on the StatefulSet's pod and on the test's, or on neither."""
     assert "imagePullSecrets" not in pod_of(render())["spec"]

@@ -21,6 +21,10 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 {{- $problems = append $problems "image.repository: must be given: where you pushed the image, such as 111122223333.dkr.ecr.eu-central-1.amazonaws.com/batch-job-controller" -}}
 {{- end -}}
 
+{{- if contains ":" (base (default "" $values.image.repository)) -}}
+{{- $problems = append $problems (printf "image.repository: %s has a tag, and gets another; put %s into image.tag" $values.image.repository (regexFind "[^:]+$" $values.image.repository)) -}}
+{{- end -}}
+
 {{- $names := list -}}
 {{- range $values.env -}}
 {{- $names = append $names .name -}}
