@@ -310,6 +310,17 @@ def test_where_the_pod_runs(render: Rendering, name: str) -> None:
     assert pod_of(render({name: _PLACES[name]}))["spec"][name] == _PLACES[name]
 
 
+def test_the_tests_pod_runs_on_such_nodes_too(render: Rendering) -> None:
+    """The image is the same, and may not run on others; which pods the controller's wants near is not the test's."""
+    term = {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["arm64"]}]}
+    node = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    places = {"nodeSelector": {"a": "b"}, "tolerations": [{"key": "a", "operator": "Exists"}]}
+    spec = of_kind(render({**places, "affinity": {"nodeAffinity": node, "podAffinity": {}}}), "Pod")["spec"]
+    assert {name: spec[name] for name in places} == places
+    assert spec["affinity"] == {"nodeAffinity": node}
+    assert "affinity" not in of_kind(render({"affinity": {"podAffinity": {}}}), "Pod")["spec"]
+
+
 def test_a_spread_without_selector_gets_the_pods_own(render: Rendering) -> None:
     """So that it counts the controller's pods; a selector of the user's stays."""
     spread = {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}
