@@ -109,6 +109,7 @@ FAILS: dict[str, tuple[dict[str, Any], str, str]] = {
         "resources.requests.cpu: 100m is more than resources.limits.cpu (0.05)",
         "give at most 0.05",
     ),
+    "no name server": ({"dnsPolicy": "None"}, "dnsPolicy: None leaves the pod without", "give dnsConfig.nameservers"),
     "another selector": (
         {"commonLabels": {"app.kubernetes.io/name": "x"}},
         "commonLabels: app.kubernetes.io/name selects the pods",

@@ -62,6 +62,10 @@ What the schema can't say. Every problem is one line: the value, what is wrong, 
 {{- end -}}
 {{- end -}}
 
+{{- if and (eq (default "" $values.dnsPolicy) "None") (not (default dict $values.dnsConfig).nameservers) -}}
+{{- $problems = append $problems "dnsPolicy: None leaves the pod without a name server, and Kubernetes would make no such pod; give dnsConfig.nameservers" -}}
+{{- end -}}
+
 {{- if and $values.persistence.existingClaim (not $values.persistence.enabled) -}}
 {{- $problems = append $problems "persistence.existingClaim: is not used while persistence.enabled is false; set persistence.enabled to true, or leave the claim out" -}}
 {{- end -}}
