@@ -57,12 +57,12 @@ class _Held:
     message: Message
     hold_until: float
     """Monotonic: past it the message is left to be delivered again."""
+    size: int
+    """Bytes of memory. SQS's megabyte is for the body and the attributes together: either may have all of it."""
 
-    @property
-    def size(self) -> int:
-        """Bytes of memory. SQS's megabyte is for the body and the attributes together: either may have all of it."""
-        texts = (self.message.body, *self.message.attributes.values())
-        return sum(map(sys.getsizeof, texts))
+
+def _memory(message: Message) -> int:
+    return sys.getsizeof(message.body) + sum(map(sys.getsizeof, message.attributes.values()))
 
 
 class Ingest:
@@ -183,7 +183,7 @@ class Ingest:
             backoff.worked()
             self._health.worked(RECEIVE, subject=self._source.url)
             hold_until = self._clock.monotonic() + self._visibility_timeout_s / 2
-            self._buffer.extend(_Held(message, hold_until) for message in messages)
+            self._buffer.extend(_Held(message, hold_until, _memory(message)) for message in messages)
             if messages:
                 self.arrived.set()
             elif pause_s:
