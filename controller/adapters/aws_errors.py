@@ -324,6 +324,9 @@ def _made(
         text = f"{call}: {asked}{code} (HTTP {_status(error)}){f': {said}' if said else ''}"
     elif isinstance(error, _CREDENTIAL_FAULTS):
         text = f"{call}: {code}: {_clean(str(error), redact)}"
+    elif isinstance(error, (sdk.EndpointConnectionError, sdk.SSLError)):
+        # The name alone stands for a host that is not known, a port that is closed and a reset alike.
+        text = f"{call}: {code}: {_clean(str(error.kwargs.get('error') or error), redact)}"
     if isinstance(error, (sdk.ClientError, sdk.ParamValidationError)):
         error.args = (text,)  # a traceback shows the cause too, and the service's own words may quote values
     made = kind(text, call=call, code=code)

@@ -128,20 +128,21 @@ async def test_accepted_job_has_its_id_and_arn(open_batch: OpenBatch, seen: Seen
 
 
 async def test_refused_port_is_unavailable(open_batch: OpenBatch, seen: Seen) -> None:
-    """A refused connection is surely not a submission."""
+    """A refused connection is surely not a submission, and the error names the host."""
     with socket.create_server(("127.0.0.1", 0)) as unused:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
     async with open_batch(url) as batch:
         with pytest.raises(Unavailable) as caught:
             await batch.submit_job(ARGUMENTS, timeout_s=5)
     assert caught.value.code == "EndpointConnectionError"
+    assert f"EndpointConnectionError: Cannot connect to host {url.removeprefix('http://')}" in str(caught.value)
     assert seen.calls == [("SubmitJob", "unavailable")]
 
 
 async def test_unknown_host_is_unavailable(open_batch: OpenBatch) -> None:
-    """A name that can't be looked up is surely not a submission (RFC 6761 reserves .invalid)."""
+    """A name that can't be looked up is surely not a submission, and is told (RFC 6761 reserves .invalid)."""
     async with open_batch("http://batch.invalid:1") as batch:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match=r"EndpointConnectionError: .*batch\.invalid"):
             await batch.submit_job(ARGUMENTS, timeout_s=5)
 
 
