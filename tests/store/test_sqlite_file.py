@@ -78,6 +78,20 @@ async def test_unwritable_place_is_named() -> None:
         await open_store("sqlite:////proc/state.db")
 
 
+async def test_a_file_that_may_only_be_read_is_told(tmp_path: Path) -> None:
+    """SQLite calls a file that the user may not write a disk I/O error; the remedy names both."""
+    failure = sqlite3.OperationalError("disk I/O error")
+    failure.sqlite_errorcode = sqlite3.SQLITE_IOERR_LOCK
+
+    def connect(path: str) -> sqlite3.Connection:
+        raise failure
+
+    with pytest.raises(
+        StoreUnavailable, match=r"store\.url: .*state\.db could not be opened \(disk I/O error\).*may write"
+    ):
+        await open_store(tmp_path / "state.db", connect=connect)
+
+
 async def test_directory_is_not_a_file(tmp_path: Path) -> None:
     """A path that is a directory is refused."""
     with pytest.raises(Misconfigured, match="is a directory"):

@@ -130,7 +130,10 @@ def opening_errors(path: str) -> Iterator[None]:
             raise Misconfigured(
                 f"store.url: {path} is damaged or not a SQLite database ({error}); restore a copy or name another file"
             ) from error
-        raise StoreUnavailable(f"the store {path} could not be opened: {error}") from error
+        # Among others what SQLite says of a file that this user may read and not write.
+        raise StoreUnavailable(
+            f"store.url: {path} could not be opened ({error}); check that this user may write the file, and the disk"
+        ) from error
 
 
 # --- the place
