@@ -24,21 +24,48 @@ from controller.simaws.http import SimServer
 from controller.simaws.profile import PROFILES, changed
 
 PARENT_CHECK_S: Final = 0.5
+PORT_MAX: Final = 65_535
 FIFO: Final = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
 """Attributes of queues whose names end in ``.fifo``."""
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return value
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > PORT_MAX:
+        raise argparse.ArgumentTypeError(f"must be a port, 0 to {PORT_MAX}")
+    return int(text)
+
+
+def _job_queue(text: str) -> tuple[str, float | None]:
+    name, _, vcpus = text.partition(":")
+    try:
+        return name, float(vcpus) if vcpus else None
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be NAME or NAME:VCPUS, VCPUS a number") from None
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m controller.simaws", description="Serve a simulated AWS account.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="port; 0: a free one (default)")
+    parser.add_argument("--port", type=_port, default=0, help="port; 0: a free one (default)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything that is left to chance")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="fast", help="how jobs behave")
-    parser.add_argument("--set", type=json.loads, default={}, metavar="JSON", help="members of the profile to change")
-    parser.add_argument("--faults", type=json.loads, default={}, metavar="JSON", help="what goes wrong from the start")
+    parser.add_argument("--set", type=_json, default={}, metavar="JSON", help="members of the profile to change")
+    parser.add_argument("--faults", type=_json, default={}, metavar="JSON", help="what goes wrong from the start")
     parser.add_argument("--account", default="123456789012")
     parser.add_argument("--region", default="us-east-1")
-    parser.add_argument("--job-queue", action="append", default=[], metavar="NAME[:VCPUS]", help="repeatable")
+    parser.add_argument(
+        "--job-queue", type=_job_queue, action="append", default=[], metavar="NAME[:VCPUS]", help="repeatable"
+    )
     parser.add_argument("--job-definition", action="append", default=[], metavar="NAME", help="repeatable")
     parser.add_argument("--sqs-queue", action="append", default=[], metavar="NAME", help="repeatable")
     parser.add_argument("--events-queue", metavar="NAME", help="SQS queue to create and feed with job state changes")
@@ -52,9 +79,8 @@ def _account(options: argparse.Namespace) -> SimAws:
     profile = changed(PROFILES[options.profile], options.set)
     sim = SimAws(seed=options.seed, profile=profile, account=options.account, region=options.region)
     sim.advance(time.time())
-    for text in options.job_queue or ["demo"]:
-        name, _, vcpus = text.partition(":")
-        sim.add_job_queue(name, slots=float(vcpus) if vcpus else None)
+    for name, vcpus in options.job_queue or [("demo", None)]:
+        sim.add_job_queue(name, slots=vcpus)
     for name in options.job_definition or ["demo"]:
         sim.add_job_definition(name)
     sim.faults.update(options.faults)

@@ -15,6 +15,7 @@ from urllib.error import HTTPError
 import pytest
 
 from controller.simaws import Fault, Profile, Rule, SimAws, SimProcess, SimServer, serve
+from controller.simaws.__main__ import main
 
 JOB = {"jobName": "one", "jobQueue": "jobs", "jobDefinition": "work"}
 
@@ -313,3 +314,20 @@ def test_a_wrong_command_line_is_an_error(arguments: list[str]) -> None:
     """An impossible profile or name is refused with exit code 2, and the starter says that it did not start."""
     with pytest.raises(RuntimeError, match="exit code 2"):
         SimProcess(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--port", "99999"], "--port: must be a port, 0 to 65535"),
+        (["--set", "{x"], "--set: must be a JSON object"),
+        (["--faults", "[]"], "--faults: must be a JSON object"),
+        (["--job-queue", "low:x"], "--job-queue: must be NAME or NAME:VCPUS, VCPUS a number"),
+    ],
+)
+def test_a_wrong_option_is_named(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong with an option of the command line is said with the option's name, without a traceback."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert f"error: argument {told}" in capsys.readouterr().err
