@@ -33,7 +33,7 @@ setup: $(STAMP) ## Make the virtual environment (hash-locked)
 
 .PHONY: demo
 demo: $(STAMP) ## Run the controller on a simulated AWS: make demo [REQUESTS=300] [KEEP=1] [SEED=1]
-	@$(BIN)/batch-controller demo --requests $(REQUESTS) $(if $(KEEP),--keep) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/batch-controller demo --requests $(REQUESTS) $(if $(filter-out 0 no false,$(KEEP)),--keep) $(if $(SEED),--seed $(SEED))
 
 .PHONY: run
 run: $(STAMP) ## Run the controller: make run ARGS="--queue-url https://…"
