@@ -137,9 +137,15 @@ class Health:
         """Whether an SQS queue answered a receive, the last time that one was asked."""
         return self._queues.get(url, NOT_REACHED) is None
 
-    def not_reached(self, url: str, message: str) -> None:
-        """A receive failed, and not for want of access: there is no such queue, or no way to it."""
-        self._reached(url, f"{message}; check the URL, that the queue exists, and the network")
+    def not_reached(self, url: str, message: str, *, is_throttled: bool = False) -> None:
+        """A receive failed, and not for want of access: there is no such queue, or no way to it; or it was throttled,
+        again and again."""
+        remedy = (
+            "SQS, or KMS for a queue that is encrypted, takes fewer calls than are made; it is tried again by itself"
+            if is_throttled
+            else "check the URL, that the queue exists, and the network"
+        )
+        self._reached(url, f"{message}; {remedy}")
 
     def not_asked(self, url: str) -> None:
         """The backlog is full, so nothing is received: whether the SQS queue can be reached is not known, and not

@@ -54,4 +54,4 @@ class Receiver:
         self.failures += 1
         is_passing = isinstance(error, (Throttled, Unavailable)) and self.failures < UNREACHABLE_TRIES
         if not is_passing and not isinstance(error, (BadCredentials, NotAllowed)):
-            self.health.not_reached(self.source.url, str(error))
+            self.health.not_reached(self.source.url, str(error), is_throttled=isinstance(error, Throttled))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from controller.core.errors import NotAllowed, OutwardError, Refused, Unavailable
+from controller.core.errors import NotAllowed, OutwardError, Refused, Throttled, Unavailable
 from controller.core.limits import SQS_WAIT_S_MAX
 from controller.health import Health
 from controller.ports import Message
@@ -74,6 +74,7 @@ async def test_only_a_queue_that_was_reached_may_keep_it_waiting(
         (Refused("sqs:ReceiveMessage: NonExistentQueue"), 1, "NonExistentQueue; check the URL"),
         (Unavailable("sqs:ReceiveMessage: EndpointConnectionError"), 2, None),
         (Unavailable("sqs:ReceiveMessage: EndpointConnectionError"), 3, "EndpointConnectionError; check the URL"),
+        (Throttled("sqs:ReceiveMessage: KmsThrottled"), 3, "KmsThrottled; SQS, or KMS for a queue that is encrypted,"),
         (NotAllowed("sqs:ReceiveMessage: AccessDenied"), 3, None),
     ],
 )
