@@ -38,8 +38,16 @@ class _Container(msgspec.Struct, gc=False, rename="camel"):
 _NO_CONTAINER: Final = _Container()
 
 
+class _TaskContainer(_Container, gc=False, rename="camel"):
+    """One of several in a task."""
+
+    name: str | None = None
+    essential: bool | None = None
+    """Only the job's own list tells it, not that of an attempt."""
+
+
 class _Task(msgspec.Struct, gc=False, rename="camel"):
-    containers: list[_Container] | None = None
+    containers: list[_TaskContainer] | None = None
 
 
 class _Attempt(msgspec.Struct, gc=False, rename="camel"):
@@ -262,13 +270,15 @@ def _converted(entry: Any) -> Entry:
 
 def _observation(job: JobDetail) -> Observation:
     attempts: list[Attempt] = []
+    tasks = job.ecs_properties.task_properties if job.ecs_properties is not None else None
+    aside = _not_essential(tasks)
     if job.attempts:
-        attempts = [_ecs_attempt(attempt) for attempt in job.attempts]
+        attempts = [_ecs_attempt(attempt, aside) for attempt in job.attempts]
     elif job.eks_attempts:
         attempts = [_eks_attempt(attempt) for attempt in job.eks_attempts]
     container = job.container or _NO_CONTAINER
     if container.exit_code is None and container.reason is None and container.log_stream_name is None:
-        container = _principal(_containers(job.ecs_properties.task_properties if job.ecs_properties else None))
+        container = _principal(_containers(tasks, aside))
         if container is _NO_CONTAINER and job.eks_attempts:
             latest = job.eks_attempts[-1]
             container = _principal([*(latest.containers or ()), *(latest.init_containers or ())])
@@ -292,10 +302,10 @@ def _observation(job: JobDetail) -> Observation:
     )
 
 
-def _ecs_attempt(attempt: _Attempt) -> Attempt:
+def _ecs_attempt(attempt: _Attempt, aside: frozenset[str | None]) -> Attempt:
     container = attempt.container or _NO_CONTAINER
     if container.exit_code is None and attempt.task_properties:
-        container = _principal([container, *_containers(attempt.task_properties)])
+        container = _principal([container, *_containers(attempt.task_properties, aside)])
     return Attempt(
         started_at=seconds(attempt.started_at),
         stopped_at=seconds(attempt.stopped_at),
@@ -318,8 +328,17 @@ def _eks_attempt(attempt: _EksAttempt) -> Attempt:
     )
 
 
-def _containers(tasks: Sequence[_Task] | None) -> list[_Container]:
-    return [container for task in tasks or () for container in task.containers or ()]
+def _not_essential(tasks: Sequence[_Task] | None) -> frozenset[str | None]:
+    """Names of containers that do not decide how the task ends."""
+    return frozenset(c.name for task in tasks or () for c in task.containers or () if c.essential is False)
+
+
+def _containers(tasks: Sequence[_Task] | None, aside: frozenset[str | None]) -> Sequence[_Container]:
+    """Those that decide how a task ended, if any of them says something of it, else all. What stands beside them is
+    often stopped with them, with an exit code of its own."""
+    found = [container for task in tasks or () for container in task.containers or ()]
+    deciding = [container for container in found if container.name not in aside]
+    return deciding if any(c.exit_code is not None or c.reason for c in deciding) else found
 
 
 def _principal(containers: Sequence[_Container]) -> _Container:

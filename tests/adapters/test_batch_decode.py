@@ -65,7 +65,10 @@ def some(**members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]
 containers = some(
     exitCode=exits, reason=texts, logStreamName=texts, image=texts, environment=st.lists(some(name=texts), max_size=1)
 )
-tasks = some(containers=st.lists(containers, max_size=2), taskArn=texts)
+task_containers = some(
+    exitCode=exits, reason=texts, logStreamName=texts, name=st.sampled_from(["a", "b"]), essential=st.booleans()
+)
+tasks = some(containers=st.lists(task_containers, max_size=2), taskArn=texts)
 attempts = some(
     container=containers,
     startedAt=times,
@@ -248,6 +251,37 @@ def test_multi_container_job_is_told_by_the_container_that_failed() -> None:
     )
     assert (job.exit_code, job.container_reason, job.log_stream) == (3, "boom", "m")
     assert job.attempts == (Attempt(started_at=5.0, exit_code=3, reason="boom", log_stream="m"),)
+
+
+SIDECAR = {"exitCode": 137, "reason": "OutOfMemoryError: Container killed due to memory usage", "logStreamName": "s"}
+
+
+def _beside(main: dict[str, Any]) -> dict[str, Any]:
+    """A job of a main container and one that is not essential, which attempts don't tell."""
+    attempt = [{"name": "main", **main}, {"name": "sidecar", **SIDECAR}]
+    return {
+        "jobId": "a",
+        "status": "SUCCEEDED" if main.get("exitCode") == 0 else "FAILED",
+        "ecsProperties": {
+            "taskProperties": [{"containers": [attempt[0], {**attempt[1], "essential": False}]}],
+        },
+        "attempts": [{"taskProperties": [{"containers": attempt}]}],
+    }
+
+
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_a_container_that_is_not_essential_does_not_speak_for_the_job(exit_code: int) -> None:
+    """It is stopped with the essential one, or fails without harm; that alone is not how the job ended."""
+    (job,) = observed(_beside({"exitCode": exit_code, "logStreamName": "m"}))
+    assert (job.exit_code, job.container_reason, job.log_stream) == (exit_code, None, "m")
+    assert job.attempts == (Attempt(exit_code=exit_code, log_stream="m"),)
+
+
+def test_a_container_that_is_not_essential_is_told_where_the_essential_one_says_nothing() -> None:
+    """As when the host is lost, or the task does not start."""
+    (job,) = observed(_beside({"logStreamName": "m"}))
+    assert (job.exit_code, job.container_reason) == (137, SIDECAR["reason"])
+    assert job.attempts[0].exit_code == 137
 
 
 def test_eks_job_is_told_by_its_pod_attempts() -> None:
