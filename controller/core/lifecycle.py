@@ -305,7 +305,7 @@ def _describe(job: Job, fact: Described, now: float) -> Transition:
         batch_job_arn=seen.job_arn or job.batch_job_arn,
         created_at=seen.created_at or job.created_at,
         started_at=seen.started_at or job.started_at,
-        stopped_at=seen.stopped_at or job.stopped_at,
+        stopped_at=seen.stopped_at,
         observed_at=now,
         first_missed_at=None,
         misses=0,

@@ -58,6 +58,25 @@ async def test_the_wait_for_a_start_is_counted_once_per_job(
     assert sample(metrics, 'job_run_seconds_count{job_queue="high",outcome="succeeded"}') == 1
 
 
+async def test_the_stop_of_an_earlier_attempt_is_not_the_job_s_end(
+    job: Job, ledger: Ledger, metrics: Metrics, clock: ManualClock
+) -> None:
+    """A job that waits for its next attempt may show when the last one stopped, and be stopped without a time."""
+    began = clock.now()
+    for fact in (
+        Admitted(),
+        Accepted(job_id="id-1", job_arn=None),
+        seen(BatchStatus.RUNNABLE, Attempt(), started_at=began, stopped_at=began + 30),
+        seen(BatchStatus.RUNNING, Attempt(), started_at=began + 60),
+    ):
+        (job,) = await ledger.record([(job, fact)])
+    assert job.stopped_at is None
+    clock.move(7_200)
+    (job,) = await ledger.record([(job, seen(BatchStatus.FAILED, Attempt(), Attempt()))])
+    assert job.stopped_at is None
+    assert sample(metrics, "detection_lag_seconds_count") == 0
+
+
 async def test_another_attempt_in_the_same_status_is_a_change(job: Job, ledger: Ledger, metrics: Metrics) -> None:
     """It has its event, so it is counted."""
     for fact in (
