@@ -60,14 +60,15 @@ class LookUp:
         return any(job.job_queue_ref in (queue.name, queue.arn) for queue in found)
 
     async def _all_pages(self, job: Job) -> list[ListedJob]:
-        found: list[ListedJob] = []
+        found: dict[str, ListedJob] = {}
+        """By id: a job that changes while it is listed may be on two pages."""
         token: str | None = None
         for _ in range(PAGES_MAX):
             page = await self._page(job, token)
-            found.extend(row for row in page.jobs if row.job_name == job.batch_job_name)
+            found.update((row.job_id, row) for row in page.jobs if row.job_name == job.batch_job_name)
             token = page.next_token
             if token is None:
-                return found
+                return list(found.values())
         raise AssertionError(f"more than {PAGES_MAX} pages of jobs named {job.batch_job_name}")
 
     async def _page(self, job: Job, token: str | None) -> ListPage:
@@ -80,7 +81,7 @@ class LookUp:
     async def _tagged_as_ours(self, job: Job, candidates: list[ListedJob]) -> list[ListedJob]:
         candidates = candidates[:DESCRIBE_JOBS_MAX]
         seen = await self._described([found.job_id for found in candidates])
-        if len(seen) < len(candidates):
+        if not all(found.job_id in seen for found in candidates):
             # DescribeJobs may lag behind ListJobs: whose job it is can't be told yet.
             raise Unavailable("batch:DescribeJobs: an answer without a job that is listed", call="batch:DescribeJobs")
         return [found for found in candidates if _tag_of(seen[found.job_id], job.request_id) == job.request_id]
