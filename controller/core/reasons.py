@@ -53,7 +53,6 @@ CONTAINER_SAYS: Final = (
     Rule("errimagepull", "image_pull"),
     Rule("errimageneverpull", "image_pull"),
     Rule("invalidimagename", "image_pull"),
-    Rule("deadlineexceeded", "timeout"),
     Rule("nodelost", "host_lost"),
     Rule("nodeshutdown", "host_lost"),
     Rule("evicted", "host_lost"),
@@ -71,9 +70,14 @@ CONTAINER_SAYS: Final = (
     Rule("runcontainererror", "start_failed"),
     Rule("containercannotrun", "start_failed"),
     Rule("starterror", "start_failed"),
+    Rule("was unable to assume the role", "start_failed"),
+    Rule("network interface provisioning", "start_failed"),
+    Rule("attempting to create network interface", "start_failed"),
     Rule("task failed to start", "start_failed"),
+    Rule("deadlineexceeded", "timeout"),
 )
-"""Fragments of any status reason, of the job or its last attempt, and of any container's or pod's reason."""
+"""Fragments of any status reason, of the job or its last attempt, and of any container's or pod's reason. The pod's
+``DeadlineExceeded`` comes last: gRPC has a code of that name, which stands within errors of a start."""
 
 MEANINGS: Final[Mapping[str, str]] = {
     "application_exit_code": "The container ended by itself with an exit code other than 0. Look at its log. 137 "
@@ -94,7 +98,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "refused": "AWS Batch refused the request for good.",
     "spot_reclaim": "The EC2 instance below it was terminated, as Spot reclaims do, or a Fargate Spot task was "
     "interrupted. Retry it. (Batch says the same of an On-Demand instance that was terminated.)",
-    "start_failed": "The container could not be started: volumes, secrets, network, entry point.",
+    "start_failed": "The container could not be started: volumes, secrets, network, roles, entry point.",
     "terminated": "Stopped by somebody else, with CancelJob or TerminateJob; `reason` is what they wrote.",
     "time_limit": "Batch stopped it because it was RUNNABLE too long (`jobStateTimeLimitActions` of the job queue).",
     "timeout": "It ran longer than its `timeout` allows.",
