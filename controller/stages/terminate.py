@@ -5,7 +5,6 @@ TerminateJob is asynchronous, and its answer says only that it was heard; ``stag
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -36,52 +35,77 @@ class Terminate:
         self._clock = clock
         self._health = health
         self._told_at: dict[RowKey, float] = {}
-        self._begin_after = RowKey(0)
+        """Monotonic; not of those whose call was throttled."""
+        self._again_after = RowKey(0)
+        """Up to this key each was told again already, if it was due."""
         self._log = structlog.get_logger(stage="terminate")
 
     async def turn(self) -> float | None:
-        """Seconds until a job is to be told again; None: no job is."""
+        """Seconds until a job is to be told, again or at last; None: no job is."""
         until = self._clock.monotonic() + TURN_S
-        told, self._told_at = self._told_at, {}
-        begun_after, self._begin_after = self._begin_after, RowKey(0)
-        after = begun_after
+        live = await self._tell_new(until)
+        if live is None or not await self._tell_again(until):
+            return 0.0
+        now = self._clock.monotonic()
+        pauses = [at + REPEAT_S - now for at in self._told_at.values()]
+        if len(self._told_at) < live:
+            pauses.append(RETRY_S)
+        return max(0.0, min(pauses)) if pauses else None
+
+    async def _tell_new(self, until: float) -> int | None:
+        """Tell those that were never told; how many there are in all, or None: there was no time for the last.
+
+        They come first: a job that waits for another one is cancelled only when that one has ended (``CancelJob`` in
+        the API reference), and thousands of such jobs are told again and again meanwhile.
+        """
+        live: set[RowKey] = set()
+        after = RowKey(0)
         while True:
             jobs = await self._store.terminating(after=after, limit=CHUNK)
             for job in jobs:
-                self._told_at[job.key] = told.get(job.key, -REPEAT_S)
-            for job in jobs:
-                now = self._clock.monotonic()
-                if self._told_at[job.key] + REPEAT_S > now:
+                live.add(job.key)
+                if job.key in self._told_at:
                     continue
-                if now > until:
-                    return self._go_on_later(told, RowKey(job.key - 1))
+                if self._clock.monotonic() > until:
+                    return None
                 await self._tell(job)
             if len(jobs) < CHUNK:
                 break
             after = jobs[-1].key
-        if begun_after:
-            return self._go_on_later(told, RowKey(0))
-        if not self._told_at:
-            return None
-        return max(0.0, min(self._told_at.values()) + REPEAT_S - self._clock.monotonic())
+        self._told_at = {key: at for key, at in self._told_at.items() if key in live}
+        return len(live)
 
-    def _go_on_later(self, told: Mapping[RowKey, float], after: RowKey) -> float:
-        """The next turn takes the jobs behind ``after``: the first ones must not be told again before the last were."""
-        since = self._clock.monotonic() - REPEAT_S
-        self._told_at = {**{key: at for key, at in told.items() if at > since}, **self._told_at}
-        self._begin_after = after
-        return 0.0
+    async def _tell_again(self, until: float) -> bool:
+        """Tell those that are due once more; False: some are left for the next turn, which goes on with them."""
+        if not self._again_after and all(at + REPEAT_S > self._clock.monotonic() for at in self._told_at.values()):
+            return True
+        begun_after = after = self._again_after
+        while True:
+            jobs = await self._store.terminating(after=after, limit=CHUNK)
+            for job in jobs:
+                now = self._clock.monotonic()
+                if self._told_at.get(job.key, now) + REPEAT_S > now:
+                    continue
+                if now > until:
+                    self._again_after = RowKey(job.key - 1)
+                    return False
+                await self._tell(job)
+            if len(jobs) < CHUNK:
+                break
+            after = jobs[-1].key
+        self._again_after = RowKey(0)
+        return not begun_after
 
     async def _tell(self, job: Job) -> None:
         assert job.batch_job_id is not None
-        now = self._told_at[job.key] = self._clock.monotonic()
+        self._told_at[job.key] = self._clock.monotonic()
         try:
             await self._budgets.acquire(Purpose.TERMINATE)
-            now = self._told_at[job.key] = self._clock.monotonic()
+            self._told_at[job.key] = self._clock.monotonic()
             await self._batch.terminate_job(job_id=job.batch_job_id, reason=terminate_reason(job))
         except Throttled:
             self._budgets.throttled(Purpose.TERMINATE)
-            self._told_at[job.key] = now - REPEAT_S + RETRY_S
+            del self._told_at[job.key]
         except (BadCredentials, NotAllowed) as error:
             self._health.refused("batch:TerminateJob", str(error), is_permission=isinstance(error, NotAllowed))
         except OutwardError as error:

@@ -13,7 +13,7 @@ import pytest
 
 from controller.adapters.store.sqlite import SqliteStore
 from controller.budgets import Budgets, Purpose
-from controller.core.errors import NotAllowed, Unavailable
+from controller.core.errors import NotAllowed, Throttled, Unavailable
 from controller.core.job import Job, JobState, RowKey
 from controller.core.lifecycle import Accepted, Admitted, CancelAsked, LeftInDoubt, NotFound
 from controller.health import Health
@@ -23,6 +23,7 @@ from controller.ports import InsertJob, ListPage
 from controller.stages.expire import RETRY_S, Expire
 from controller.stages.rescue import PARALLEL, Rescue
 from controller.stages.terminate import REPEAT_S, TURN_S, Terminate
+from controller.stages.terminate import RETRY_S as TERMINATE_RETRY_S
 from tests.stages.conftest import ManualClock
 
 SLOW_S = 15.0
@@ -50,6 +51,8 @@ class Batch:
     async def terminate_job(self, *, job_id: str, reason: str) -> None:
         self.told.append(job_id)
         self.clock.move(self.call_s)
+        if self.failure is not None:
+            raise self.failure
 
 
 @pytest.fixture
@@ -151,6 +154,42 @@ async def test_thousands_of_cancels_take_many_turns_and_each_job_its_turn(
     clock.move(REPEAT_S)
     await terminate.turn()
     assert len(batch.told) > 700, "told again until it is final"
+
+
+async def test_a_cancel_does_not_stand_behind_those_that_are_told_again(
+    store: SqliteStore, ledger: Ledger, budgets: Budgets, health: Health, clock: ManualClock, batch: Any
+) -> None:
+    """Jobs that wait for a long one are cancelled when that has ended: until then all of them are told again."""
+    await stored(store, ledger, 700, Admitted(), accepted, CancelAsked(reason=None))
+    terminate = Terminate(store=store, batch=batch, budgets=budgets, clock=clock, health=health)
+    while len(batch.told) < 750:
+        await terminate.turn()
+    await store.commit([InsertJob(job=request(1_000), body="{}")])
+    (late,) = (await store.find_requests(["r1000"]))["r1000"]
+    for fact in (Admitted(), accepted(late), CancelAsked(reason=None)):
+        (late,) = await ledger.record([(late, fact)])
+    asked_at = clock.elapsed
+    while "id-r1000" not in batch.told:
+        await terminate.turn()
+    assert clock.elapsed - asked_at <= TURN_S + 1
+    while Counter(batch.told).most_common()[-2][1] < 2:
+        await terminate.turn()
+    assert clock.elapsed - asked_at <= 70 + TURN_S, "the others keep their turn"
+
+
+async def test_a_throttled_cancel_is_told_soon(
+    store: SqliteStore, ledger: Ledger, budgets: Budgets, health: Health, clock: ManualClock, batch: Any
+) -> None:
+    """Batch has not heard it: it does not wait for its repetition."""
+    await stored(store, ledger, 1, Admitted(), accepted, CancelAsked(reason=None))
+    terminate = Terminate(store=store, batch=batch, budgets=budgets, clock=clock, health=health)
+    batch.failure = Throttled("slow down")
+    wait_s = await terminate.turn()
+    assert wait_s == TERMINATE_RETRY_S
+    clock.move(wait_s)
+    batch.failure = None
+    assert await terminate.turn() == pytest.approx(REPEAT_S, abs=1)
+    assert batch.told == ["id-r0", "id-r0"]
 
 
 async def test_a_look_up_that_is_not_allowed_shows(
