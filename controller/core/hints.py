@@ -186,7 +186,7 @@ class HintBook:
             return False
         attempts, status = seen
         if event.is_blocked:
-            return _RANKS[status] > _RANKS[BatchStatus.RUNNABLE]
+            return _order(event.attempts, BatchStatus.RUNNABLE) < _order(attempts, status)
         return _order(event.attempts, event.status) <= _order(attempts, status)
 
     def _keep(self, event: JobEvent, now: float) -> None:

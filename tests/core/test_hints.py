@@ -99,6 +99,13 @@ def test_a_blocked_job_is_worth_a_look_as_long_as_it_waits(book: Book, seen: Bat
     assert book.counted == {outcome: 1}
 
 
+def test_a_job_that_blocks_its_queue_in_its_next_attempt_is_worth_a_look(book: Book) -> None:
+    """It was seen RUNNING, has failed since, and waits again."""
+    job_id = book.follow(1, S.RUNNING)
+    book.book.take(event(job_id, S.RUNNABLE, 1, is_blocked=True), NOW)
+    assert book.counted == {"hint": 1}
+
+
 # --- children --------------------------------------------------------------------------------------------
 
 
