@@ -85,11 +85,12 @@ class FailedChildren:
     main_class: str | None = None
     """Of a multi-node job's main node, if it failed."""
 
-    def as_json(self) -> dict[str, Any]:
-        """The member of ``job.finished``."""
+    def as_json(self, *, stopped_class: str = "terminated") -> dict[str, Any]:
+        """The member of ``job.finished``. ``stopped_class``: what those are that were stopped, which by itself tells
+        nothing of who did it."""
         return _without_none(
             count=self.count,
-            groups=[_group_json(group) for group in self.groups],
+            groups=[_group_json(group, stopped_class) for group in self.groups],
             other_groups=self.other_groups or None,
             other_children=self.other_children or None,
             incomplete=self.incomplete,
@@ -141,11 +142,11 @@ def _group(children: Sequence[FailedChild]) -> ChildGroup:
     )
 
 
-def _group_json(group: ChildGroup) -> dict[str, Any]:
+def _group_json(group: ChildGroup, stopped_class: str) -> dict[str, Any]:
     return _without_none(
         indexes=group.indexes,
         count=group.count,
-        reason_class=group.reason_class,
+        reason_class=stopped_class if group.reason_class == "terminated" else group.reason_class,
         exit_code=group.exit_code,
         reason=group.reason,
         is_cut=group.is_cut or None,

@@ -223,7 +223,7 @@ def _failed(name: str, meaning: str) -> FieldSpec:
 
 
 _END: Final = (
-    FieldSpec("exit_code", _INTEGER, "Exit code of the last attempt's container."),
+    FieldSpec("exit_code", _INTEGER, "Exit code of the last attempt's container; of several, of an essential one."),
     FieldSpec("log_stream", _STRING, "Log stream of the last attempt."),
     _ATTEMPTS,
     FieldSpec(

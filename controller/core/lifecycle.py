@@ -362,7 +362,7 @@ def _children(job: Job, seen: Observation) -> dict[str, JSON]:
         members["unaccounted_children"] = max(0, job.array_size - ended) or None
     if seen.children is None:
         return members
-    told = seen.children.as_json()
+    told = seen.children.as_json(stopped_class="cancelled" if job.reason_class == "cancelled" else "terminated")
     if seen.nodes is None:
         return {**members, "failed_children": told}
     if seen.exit_code is None and seen.children.main_exit_code is not None:

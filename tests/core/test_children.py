@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.children import GROUPS_MAX, RANGES_MAX, FailedChild, ranges, summarise
 from controller.core.job import BatchStatus, Observation
-from controller.core.lifecycle import Described, apply
+from controller.core.lifecycle import CancelAsked, Described, apply
 from tests.core.test_lifecycle import ACCEPTED, Admitted, after, queued
 
 
@@ -103,6 +105,17 @@ def test_the_end_of_an_array_tells_its_children_and_those_that_are_in_no_count()
     assert data["failed_children"]["groups"][0]["indexes"] == "2,5"
     assert data["unaccounted_children"] == 1
     assert "failed_nodes" not in data
+
+
+@pytest.mark.parametrize(("facts", "stopped"), [((), "terminated"), ((CancelAsked(reason="no"),), "cancelled")])
+def test_children_that_were_stopped_are_told_by_who_stopped_their_array(facts: tuple[Any, ...], stopped: str) -> None:
+    """As somebody else's doing only if no message of ours was; what failed by itself before keeps its class."""
+    job = after(queued(array_size=3), Admitted(), ACCEPTED, *facts)
+    children = summarise([FailedChild(index=0, exit_code=3), FailedChild(index=1, status_reason="no", is_stopped=True)])
+    seen = Observation(job_id="id-1", status=BatchStatus.FAILED, array_summary={"FAILED": 2}, children=children)
+    data = apply(job, Described(seen=seen), 5_000.0).events[-1].data
+    classes = [group["reason_class"] for group in data["failed_children"]["groups"]]
+    assert classes == ["application_exit_code", stopped]
 
 
 def test_the_end_of_a_multi_node_job_tells_its_nodes_and_the_main_node_s_exit_code() -> None:

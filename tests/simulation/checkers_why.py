@@ -34,7 +34,7 @@ def children_are_true(view: _View) -> Iterator[str]:
         if told is None:
             yield f"{WHY}: array {job.id} failed and tells nothing of its children"
             continue
-        truth = _failed_children(job)
+        truth = _failed_children(job, stopped="cancelled" if event["reason_class"] == "cancelled" else "terminated")
         found = {
             index: (group.get("exit_code"), group["reason_class"]) for group in told["groups"] for index in _in(group)
         }
@@ -47,8 +47,8 @@ def children_are_true(view: _View) -> Iterator[str]:
             yield f"{WHY}: array {job.id}: children {sorted(found)} are told as all that failed, {sorted(truth)} did"
 
 
-def _failed_children(job: Any) -> dict[int, tuple[int | None, str]]:
-    """Exit code and class of each child that failed."""
+def _failed_children(job: Any, *, stopped: str) -> dict[int, tuple[int | None, str]]:
+    """Exit code and class of each child that failed; ``stopped`` is the class of those that were stopped."""
     if job.children.ready_at == NEVER:
         return {}
     truth = {}
@@ -65,7 +65,7 @@ def _failed_children(job: Any) -> dict[int, tuple[int | None, str]]:
                 exit_code=exit_code,
                 is_stopped=seen.is_stopped,
             )
-            truth[index] = (exit_code, reason_class)
+            truth[index] = (exit_code, stopped if reason_class == "terminated" else reason_class)
     return truth
 
 
