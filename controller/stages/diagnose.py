@@ -28,7 +28,7 @@ import structlog
 
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
-from controller.core.errors import NotAllowed, Refused
+from controller.core.errors import NotAllowed, OutwardError, Refused
 from controller.core.events import Event, iso
 from controller.core.job import BatchStatus, QueueStatus, RowKey, Seen
 from controller.core.lifecycle import FoundStuck
@@ -274,12 +274,21 @@ class Diagnose:
                 if name != names[0] and self._clock.monotonic() > began_at + TURN_S:
                     raise _OutOfTime
                 status = None if statuses is None else statuses.get(name)
-                await self._diagnose(name, self._queues[name], status, environments)
+                try:
+                    await self._diagnose(name, self._queues[name], status, environments)
+                except OutwardError:
+                    # The loop backs off. This queue keeps its next time, so that it costs the others no more than that.
+                    del left[name]
+                    self._stay_due(left)
+                    raise
                 del left[name]
         except _OutOfTime:
-            for name, (ask_at, wait_s) in left.items():
-                self._queues[name].ask_at, self._queues[name].wait_s = ask_at, wait_s
+            self._stay_due(left)
         return not left
+
+    def _stay_due(self, left: Mapping[str, tuple[float, float]]) -> None:
+        for name, (ask_at, wait_s) in left.items():
+            self._queues[name].ask_at, self._queues[name].wait_s = ask_at, wait_s
 
     async def _diagnose(
         self,

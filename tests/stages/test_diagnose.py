@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -15,7 +16,7 @@ from controller.adapters.store.sqlite import SqliteStore
 from controller.application import LIVE_S
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
-from controller.core.errors import NotAllowed, Throttled
+from controller.core.errors import NotAllowed, Throttled, Unavailable
 from controller.core.job import Attempt, BatchStatus, Job, Observation, QueueStatus, RowKey, replace
 from controller.core.lifecycle import Accepted, Admitted, Described
 from controller.core.limits import QUEUE_FRONT_MAX
@@ -24,7 +25,16 @@ from controller.core.waiting import ComputeEnvironment
 from controller.ledger import Ledger
 from controller.loop import Drain
 from controller.ports import InsertJob
-from controller.stages.diagnose import ASK_S_MAX, ASK_S_MIN, CALLS_S, DENIED_S, JOBS_TOLD_MAX, SETTLED_S, Diagnose
+from controller.stages.diagnose import (
+    ASK_S_MAX,
+    ASK_S_MIN,
+    CALLS_S,
+    DENIED_S,
+    JOBS_TOLD_MAX,
+    LOOK_S,
+    SETTLED_S,
+    Diagnose,
+)
 from tests.stages.conftest import ManualClock
 from tests.stages.test_long_turns import request
 from tests.store.engines import head
@@ -43,6 +53,8 @@ class Batch:
         self.asked: list[str] = []
         """Job queues, in the order of the questions for their fronts."""
         self.failures: dict[str, Exception] = {}
+        self.broken: set[str] = set()
+        """Job queues whose front gives no answer."""
         self.jobs: dict[str, Observation] = {}
         self.front: list[str] | None = None
         self.environments = [ComputeEnvironment(name="ce", arn="arn:ce", state="ENABLED", status="VALID")]
@@ -67,6 +79,8 @@ class Batch:
     async def queue_front(self, job_queue: str) -> Sequence[str]:
         self.asked.append(job_queue)
         self.called("GetJobQueueSnapshot")
+        if job_queue in self.broken:
+            raise Unavailable("500")
         return list(self.jobs)[:100] if self.front is None else self.front
 
     async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Observation]:
@@ -397,3 +411,17 @@ async def test_where_it_is_off_nothing_is_looked_for(bench: Bench) -> None:
     assert (bench.batch.calls, bench.diagnose.stuck()) == ({}, {})
     bench.limits = {"*": QueueLimits(stuck_after_s=0.0)}
     assert await bench.made().turn() is None
+
+
+async def test_a_queue_whose_front_gives_no_answer_leaves_the_others_their_turn(bench: Bench) -> None:
+    """However long that lasts."""
+    for number, name in enumerate(("q0", "q1", "q2")):
+        await bench.runnable(number, job_queue=name, job_queue_ref=name)
+    bench.batch.broken = {"q0"}
+    await bench.wait(STUCK_S)
+    for _ in range(20):
+        with suppress(Unavailable):
+            await bench.diagnose.turn()
+        await bench.wait(LOOK_S)
+    assert {event["job_queue"] for event in await bench.told("job.stuck")} == {"q1", "q2"}
+    assert bench.batch.asked.count("q0") < 5, "it keeps its next time"
