@@ -139,6 +139,8 @@ class Diagnose:
         self._blocks: dict[str, Block] = {}
         self._queue_of: dict[RowKey, str] = {}
         self._heard: dict[RowKey, _Heard] = {}
+        self._are_known = True
+        """Whether the job queue of each stuck job is; thousands are learned in several turns."""
         self._told: set[tuple[RowKey, int]] = set()
         self._denied_until: dict[str, float] = {}
         self._counts: Mapping[tuple[str, str], int] = {}
@@ -192,7 +194,9 @@ class Diagnose:
                 finally:
                     self._drain.forget(asking.cancel)
         self._count()
-        return 0.0 if is_more_due else max(LOOK_S_MIN, min(LOOK_S, self._least_s))
+        if is_more_due:
+            return 0.0
+        return max(LOOK_S_MIN, min(LOOK_S, self._least_s)) if self._are_known else LOOK_S_MIN
 
     # --- who is stuck ---------------------------------------------------------------------------------
 
@@ -210,7 +214,7 @@ class Diagnose:
             key: one for key, one in self._heard.items() if now - one.at < HEARD_S and self._waits(one.job_id)
         }
         self._told = {(key, attempts) for key, attempts in self._told if key in found}
-        await self._learn([*found, *self._heard])
+        await self._learn([*self._heard, *found])
         await anyio.lowlevel.checkpoint()
         after_s = {name: self._limits_of(name).stuck_after_s for name in set(self._queue_of.values())}
         stuck: dict[str, dict[RowKey, Lasting]] = {}
@@ -235,7 +239,9 @@ class Diagnose:
         """Which job queue each is in; the schedule does not know."""
         wanted = set(keys)
         self._queue_of = {key: name for key, name in self._queue_of.items() if key in wanted}
-        unknown = [key for key in keys if key not in self._queue_of][:LEARNED_PER_TURN]
+        unknown = [key for key in keys if key not in self._queue_of]
+        self._are_known = len(unknown) <= LEARNED_PER_TURN
+        del unknown[LEARNED_PER_TURN:]
         for first in range(0, len(unknown), LOAD_PAGE):
             jobs = await self._store.load(unknown[first : first + LOAD_PAGE])
             self._queue_of.update((key, job.job_queue) for key, job in jobs.items())
@@ -405,7 +411,7 @@ class Diagnose:
 
     async def _tell_ended(self) -> None:
         """Queues without a stuck job are not blocked, as far as we can see."""
-        if self._clock.monotonic() < self._settled_at:
+        if self._clock.monotonic() < self._settled_at or not self._are_known:
             return
         for name in [name for name in self._blocks if name not in self._queues]:
             await self._end_block(self._blocks[name])

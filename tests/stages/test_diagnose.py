@@ -17,21 +17,23 @@ from controller.application import LIVE_S
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
 from controller.core.errors import NotAllowed, Throttled, Unavailable
-from controller.core.job import Attempt, BatchStatus, Job, Observation, QueueStatus, RowKey, replace
+from controller.core.job import Attempt, BatchStatus, Job, JobState, Observation, QueueStatus, RowKey, replace
 from controller.core.lifecycle import Accepted, Admitted, Described
 from controller.core.limits import QUEUE_FRONT_MAX
 from controller.core.polling import Schedule
 from controller.core.waiting import ComputeEnvironment
 from controller.ledger import Ledger
 from controller.loop import Drain
-from controller.ports import InsertJob
+from controller.ports import Block, InsertJob, PutBlock
 from controller.stages.diagnose import (
     ASK_S_MAX,
     ASK_S_MIN,
     CALLS_S,
     DENIED_S,
     JOBS_TOLD_MAX,
+    LEARNED_PER_TURN,
     LOOK_S,
+    LOOK_S_MIN,
     SETTLED_S,
     Diagnose,
 )
@@ -425,3 +427,41 @@ async def test_a_queue_whose_front_gives_no_answer_leaves_the_others_their_turn(
         await bench.wait(LOOK_S)
     assert {event["job_queue"] for event in await bench.told("job.stuck")} == {"q1", "q2"}
     assert bench.batch.asked.count("q0") < 5, "it keeps its next time"
+
+
+async def test_a_block_outlives_a_restart_among_thousands_of_stuck_jobs(bench: Bench) -> None:
+    """Whose queues are learned in several turns: until then nothing is called unblocked."""
+    count = LEARNED_PER_TURN + 1
+    names = ["high"] * LEARNED_PER_TURN + ["narrow"]
+    rows = [
+        replace(
+            request(number),
+            job_queue=name,
+            state=JobState.TRACKED,
+            first_intent_at=1.0,
+            batch_job_id=f"id-{number}",
+            batch_status=BatchStatus.RUNNABLE,
+            submitted_at=1.0,
+        )
+        for number, name in enumerate(names)
+    ]
+    await bench.store.commit([InsertJob(job=row, body="") for row in rows])
+    await bench.store.commit([PutBlock(block=Block(job_queue="narrow", cause="service_role", blocked_at=1.0))])
+    bench.batch.jobs = {
+        row.batch_job_id or "": Observation(job_id=row.batch_job_id or "", status=BatchStatus.RUNNABLE) for row in rows
+    }
+    bench.batch.jobs[f"id-{count - 1}"] = Observation(
+        job_id=f"id-{count - 1}",
+        status=BatchStatus.RUNNABLE,
+        status_reason="MISCONFIGURATION:SERVICE_ROLE_PERMISSIONS - All compute environments have problems",
+    )
+    bench.schedule.add_missing(
+        await bench.store.tracked(after=RowKey(0), limit=count), due_at=bench.clock.monotonic(), age_s=lambda _: STUCK_S
+    )
+    await bench.diagnose.load()
+    await bench.wait(SETTLED_S)
+    assert await bench.diagnose.turn() == LOOK_S_MIN, "soon again, for the rest"
+    await bench.diagnose.turn()
+    assert bench.batch.asked == ["high", "narrow"]
+    assert await bench.told("job_queue.unblocked") == []
+    assert sum(bench.diagnose.stuck().values()) == count
