@@ -98,3 +98,14 @@ async def test_without_room_for_the_log_deleted_rows_leave_none(engine: SqliteEn
     space = await store.space()
     assert space is not None
     assert space.free == 0
+
+
+async def test_the_disk_is_the_one_that_a_link_leads_to(engine: SqliteEngine, tmp_path: Path) -> None:
+    """The log lies beside the file itself."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    engine.path.symlink_to(disk / "state.db")
+    await engine.open()
+    usage = read_disk(str(engine.path))
+    assert usage == read_disk(str(disk / "state.db"))
+    assert usage is not None

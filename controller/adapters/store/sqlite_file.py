@@ -76,9 +76,10 @@ def read_disk(path: str) -> DiskUsage | None:
     """Of the disk under a file; None if there is none, or it has no end."""
     if path == MEMORY:
         return None
+    file = Path(path).resolve()  # SQLite follows a link, too, and writes the log beside the file
     try:
-        usage = shutil.disk_usage(Path(path).absolute().parent)
-        log = Path(f"{path}-wal").stat().st_size
+        usage = shutil.disk_usage(file.parent)
+        log = file.with_name(f"{file.name}-wal").stat().st_size
     except OSError:
         return None
     return DiskUsage(size=usage.total, free=usage.free, log=log) if usage.total > 0 else None
