@@ -81,33 +81,41 @@ class Deleter:
         self._give_up(len(self._left))
 
     async def _delete(self, handles: Sequence[str]) -> None:
-        left = await self._try(handles)
+        left, _ = await self._try(handles)
         self._keep(dict.fromkeys(left, self._clock.monotonic() + self._left_s))
 
     async def _delete_left(self) -> None:
-        """The oldest first, up to the first call that leaves any."""
-        while self._left:
-            taken = {handle: self._left.pop(handle) for handle in list(self._left)[:SQS_BATCH_MAX]}
-            left = await self._try(list(taken))
-            if left:
-                self._failed({handle: taken[handle] for handle in left})
-                return
+        """Each once, the oldest first, up to the first call that fails."""
+        handles = list(self._left)
+        count = 0
+        for start in range(0, len(handles), SQS_BATCH_MAX):
+            tried = handles[start : start + SQS_BATCH_MAX]
+            left, is_answered = await self._try(tried)
+            for handle in set(tried).difference(left):
+                self._left.pop(handle, None)
+            count += len(tried) - len(left)
+            if not is_answered:
+                break
+        if count:
             if self._backoff.failures > 1:
                 self._log.info("delete works again", failures=self._backoff.failures)
             self._backoff.worked()
+        elif self._backoff.failures and self._backoff.is_news and not self._is_refused:
+            self._log.warning("delete failed", reason=self._problem, failures=self._backoff.failures)
+        self._expire()
 
-    def _failed(self, left: dict[str, float]) -> None:
+    def _expire(self) -> None:
         """What is refused is kept: nothing is received meanwhile, so that nobody else has it, and it is needed to ask
         with."""
-        if self._backoff.failures and self._backoff.is_news:
-            self._log.warning("delete failed", reason=self._problem, failures=self._backoff.failures)
-        now = self._clock.monotonic()
-        kept = {handle: until for handle, until in left.items() if self._is_refused or until > now}
-        self._give_up(len(left) - len(kept))
-        self._keep(kept)
+        if not self._is_refused:
+            now = self._clock.monotonic()
+            late = [handle for handle, until in self._left.items() if until <= now]
+            for handle in late:
+                del self._left[handle]
+            self._give_up(len(late))
 
-    async def _try(self, handles: Sequence[str]) -> Sequence[str]:
-        """One call for at most ten; those that are left."""
+    async def _try(self, handles: Sequence[str]) -> tuple[Sequence[str], bool]:
+        """One call for at most ten: those that are left, and whether SQS answered."""
         try:
             left = await self._source.delete(handles)
         except (BadCredentials, NotAllowed) as error:
@@ -115,15 +123,15 @@ class Deleter:
             self._health.refused(DELETE, str(error), subject=self._source.url, is_permission=is_permission)
             self._is_refused = True
             self._problem = str(error)
-            return handles
+            return handles, False
         except OutwardError as error:
             self._problem = str(error)
-            return handles
+            return handles, False
         self._health.worked(DELETE, subject=self._source.url)
         self._is_refused = False
         if left:
             self._problem = "SQS did not delete all of a call"
-        return left
+        return left, True
 
     def _keep(self, left: dict[str, float]) -> None:
         if left:

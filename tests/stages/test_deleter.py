@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from controller.core.errors import BadCredentials, NotAllowed, OutwardError, Throttled, Unavailable
 from controller.deleter import LEFT_MAX, REFUSED_PAUSE_S, Deleter
@@ -137,6 +138,37 @@ async def test_it_is_given_up_once_others_may_have_the_message(deleter: Deleter,
     assert queue.deleted == {"h2"}
 
 
+async def test_a_receipt_that_is_not_taken_does_not_hold_up_the_others(
+    deleter: Deleter, queue: Queue, pauses: Pauses
+) -> None:
+    """Not even one in every call: all others are deleted at the first try, and none is kept for longer than that."""
+    handles = [f"h{n}" for n in range(200)]
+    stuck = set(handles[::10])
+    queue.failures = [Unavailable("reset")] * 20
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(deleter.run)
+        await deleter.delete(handles)
+        queue.failures = [stuck] * 1_000
+        await anyio.wait_all_tasks_blocked()
+        assert queue.deleted == set(handles) - stuck
+        assert sum(len(call) for call in queue.calls[20:40]) == len(handles)
+        assert sum(pauses.slept) < VISIBILITY_S
+        pauses.request()
+
+
+async def test_all_are_given_up_in_time_while_nothing_is_deleted(
+    deleter: Deleter, queue: Queue, pauses: Pauses
+) -> None:
+    """Also those that no call was made for again: by then others have them."""
+    queue.failures = [Unavailable("reset")] * 1_000
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(deleter.run)
+        await deleter.delete([f"h{n}" for n in range(200)])
+        await anyio.wait_all_tasks_blocked()
+        assert VISIBILITY_S / 2 <= sum(pauses.slept) < VISIBILITY_S
+        pauses.request()
+
+
 async def test_no_more_receipts_are_kept_than_a_bound(deleter: Deleter, queue: Queue, pauses: Pauses) -> None:
     """Of more, the oldest are left to come again."""
     handles = [f"h{n}" for n in range(LEFT_MAX + 100)]
@@ -162,6 +194,19 @@ async def test_while_deleting_is_refused_it_is_asked_on(
         pauses.request()
     assert queue.deleted == {f"h{n}" for n in range(25)}
     assert pauses.slept == [REFUSED_PAUSE_S] * 18
+
+
+async def test_what_is_refused_for_long_is_told_once(deleter: Deleter, queue: Queue, pauses: Pauses) -> None:
+    """By the health, not with every try."""
+    queue.failures = [Unavailable("reset"), Unavailable("reset"), *[NotAllowed("denied")] * 20]
+    with capture_logs() as lines:
+        await delete(deleter, pauses, "h1")
+    assert [line["event"] for line in lines] == [
+        "delete failed",
+        "call refused",
+        "call works again",
+        "delete works again",
+    ]
 
 
 @pytest.mark.parametrize("is_over", [True, False], ids=["it works", "it fails"])
