@@ -38,6 +38,9 @@ MESSAGE_BYTES_KEPT: Final = SQS_MESSAGE_BYTES_MAX - 4096
 """What bodies and attributes of one call may come to; the rest is a margin for how SQS counts."""
 WRITTEN_BYTES: Final = 16 * 1024
 """Of lines, before it is looked whether the time for a round is over: a few pieces of what a pipe takes at once."""
+WRITING_S: Final = 5.0
+"""No lines of a round are begun later than this. A stop waits for the round's end: what was written and is not deleted
+yet would be written twice."""
 STALLED_S: Final = 5.0
 """How long a reader of standard output may take nothing before that counts as a failure of the sink."""
 TOO_LARGE: Final = "InvalidParameterValue"
@@ -110,7 +113,7 @@ class LogSink:
         return self._name
 
     async def publish(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
-        """Some lines at a time, for ``SENDING_S`` with a slow reader. Those of a write that fails are all written again
+        """Some lines at a time, for ``WRITING_S`` with a slow reader. Those of a write that fails are all written again
         later; an error is raised if it was the first."""
         if not rows:
             return ()
@@ -123,7 +126,7 @@ class LogSink:
 
     def _written(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
         written: list[int] = []
-        until = self._clock.monotonic() + SENDING_S
+        until = self._clock.monotonic() + WRITING_S
         while len(written) < len(rows) and self._clock.monotonic() <= until:
             keys, lines = _some_lines(rows[len(written) :])
             try:

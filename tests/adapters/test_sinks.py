@@ -114,7 +114,7 @@ async def test_log_sink_that_cannot_write_is_unavailable(error: Exception) -> No
 
 async def test_a_slow_reader_of_stdout_gets_its_lines_over_several_rounds() -> None:
     """A round ends after a while, so that a reader of some kilobytes a second looks to nobody like a stage that stands
-    still; what it has taken is not written again."""
+    still, nor holds up a stop, which waits for the round's end; what it has taken is not written again."""
     clock, writes = ManualClock(), list[bytes]()
 
     def write(lines: bytes) -> None:
@@ -128,7 +128,7 @@ async def test_a_slow_reader_of_stdout_gets_its_lines_over_several_rounds() -> N
         began_at = clock.elapsed
         keys = await sink.publish(left)
         assert keys
-        assert clock.elapsed - began_at < LIVE_S
+        assert clock.elapsed - began_at < 20
         delivered.extend(keys)
     assert delivered == [each.key for each in rows]
     assert b"".join(writes) == b"".join(each.body + b"\n" for each in rows)
