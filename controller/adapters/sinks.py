@@ -223,11 +223,12 @@ class Sender:
                 if error.code in CALL_TOO_LARGE and len(chunk) > 1:
                     self._call_bytes = sum(message.size for message in chunk) // 2
                     continue
-                if error.code in CALL_TOO_LARGE:
-                    self._learn(chunk, [{"Id": "0", "Code": TOO_LARGE}])
-                if delivered:
-                    return delivered
-                raise
+                if error.code not in CALL_TOO_LARGE:
+                    if delivered:
+                        return delivered
+                    raise
+                self._learn(chunk, [{"Id": "0", "Code": TOO_LARGE}])
+                keys, failure = [], error
             left = behind_it
             delivered.extend(keys)
             refusal = refusal or failure

@@ -526,6 +526,20 @@ async def test_calls_that_are_too_large_are_split_until_they_are_taken(open_sink
         assert len(entries(server, 5)[0]["MessageBody"]) < 2**18
 
 
+@LARGE_BODY
+@pytest.mark.parametrize("suffix", ["", ".fifo"])
+async def test_a_message_that_is_too_large_for_a_call_does_not_hold_up_the_others(
+    open_sink: OpenSink, suffix: str
+) -> None:
+    """The round goes on behind it; in a FIFO queue with the other groups."""
+    refused = fault(400, "BatchRequestTooLong")
+    letters = [letter(1, "x" * 900_000, request_id="r1"), letter(2, "y" * 900_000, request_id="r2"), letter(3, "z")]
+    script = (refused, refused, refused, taken(1))
+    async with open_sink(DeadLetterSink, *script, queue_url=QUEUE_URL + suffix) as (sink, server):
+        assert await sink.publish(letters) == [3]
+        assert [len(entries(server, n)) for n in range(4)] == [1, 2, 1, 1]
+
+
 async def test_event_that_the_queue_allows_no_more_loses_its_bulk(open_sink: OpenSink) -> None:
     """As one that is too large for SQS does."""
     too_large = {"Id": "0", "SenderFault": True, "Code": "InvalidParameterValue", "Message": "must be shorter"}
