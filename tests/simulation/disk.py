@@ -91,6 +91,11 @@ class Space:
         return self.size - (self._file + self._log_file) * PAGE
 
     @property
+    def file(self) -> int:
+        """Bytes."""
+        return self._file * PAGE
+
+    @property
     def log_file(self) -> int:
         """Bytes."""
         return self._log_file * PAGE
@@ -151,7 +156,12 @@ class Disk:
         if self.space is None:
             return None
         larger = LOG_BYTES - LOG_ROOM
-        return DiskUsage(size=self.space.size + larger, free=self.space.free + larger, log=self.space.log_file)
+        return DiskUsage(
+            size=self.space.size + larger,
+            free=self.space.free + larger,
+            file=self.space.file,
+            log=self.space.log_file,
+        )
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """For a person who looks into a failed run; checkers don't."""

@@ -34,7 +34,7 @@ class Disk:
     free_mib: float = 1_000.0
 
     def usage(self, path: str) -> DiskUsage:
-        return DiskUsage(size=10_000 * MIB, free=int(self.free_mib * MIB), log=LOG_BYTES)
+        return DiskUsage(size=10_000 * MIB, free=int(self.free_mib * MIB), file=MIB, log=LOG_BYTES)
 
 
 @pytest.fixture

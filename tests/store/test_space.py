@@ -13,6 +13,8 @@ from tests.store.engines import SqliteEngine, uid
 
 MIB = 1024 * 1024
 SIZE = 1_000 * MIB
+FILE = 10 * MIB
+"""Larger than what a test writes."""
 
 
 def rejection(number: int) -> InsertRejection:
@@ -36,7 +38,7 @@ async def test_a_store_without_a_file_lies_on_no_disk(engine: SqliteEngine) -> N
 
 async def test_room_that_deleted_rows_had_is_room_again(engine: SqliteEngine) -> None:
     """The file does not shrink, but what is free in it counts."""
-    store = await engine.open(disk=lambda path: DiskUsage(size=SIZE, free=500 * MIB, log=LOG_BYTES))
+    store = await engine.open(disk=lambda path: DiskUsage(size=SIZE, free=500 * MIB, file=FILE, log=LOG_BYTES))
     empty = await store.space()
     assert empty is not None
     assert (empty.size, empty.free) == (SIZE, 500 * MIB)
@@ -63,7 +65,7 @@ async def test_room_that_deleted_rows_had_is_room_again(engine: SqliteEngine) ->
 )
 async def test_the_log_has_its_room(engine: SqliteEngine, free: int, log: int, left: int) -> None:
     """Without it not even a deletion could be committed. What its file has already is not taken twice."""
-    store = await engine.open(disk=lambda path: DiskUsage(size=SIZE, free=free, log=log))
+    store = await engine.open(disk=lambda path: DiskUsage(size=SIZE, free=free, file=FILE, log=log))
     space = await store.space()
     assert space is not None
     assert space.free == left
@@ -85,19 +87,37 @@ async def test_a_real_disk_is_asked(engine: SqliteEngine, tmp_path: Path) -> Non
 
 async def test_without_room_for_the_log_deleted_rows_leave_none(engine: SqliteEngine) -> None:
     """What can't be written to the log can't be written into their pages either."""
-    disk = [DiskUsage(size=SIZE, free=500 * MIB, log=LOG_BYTES)]
+    disk = [DiskUsage(size=SIZE, free=500 * MIB, file=FILE, log=LOG_BYTES)]
     store = await engine.open(disk=lambda path: disk[0])
     await store.commit([rejection(number) for number in range(3)])
     rows = await store.outbox("dead_letter", limit=10)
     await store.commit([DeleteOutbox(keys=tuple(row.key for row in rows))])
-    disk[0] = DiskUsage(size=SIZE, free=0, log=LOG_BYTES)
+    disk[0] = DiskUsage(size=SIZE, free=0, file=FILE, log=LOG_BYTES)
     space = await store.space()
     assert space is not None
     assert space.free > 2 * MIB
-    disk[0] = DiskUsage(size=SIZE, free=0, log=LOG_BYTES - 1)
+    disk[0] = DiskUsage(size=SIZE, free=0, file=FILE, log=LOG_BYTES - 1)
     space = await store.space()
     assert space is not None
     assert space.free == 0
+
+
+async def test_what_is_in_the_log_alone_has_its_room_in_the_file(engine: SqliteEngine) -> None:
+    """It is taken when the log is copied. Without it the log could not be written anew, and nothing be committed."""
+    store = await engine.open()
+    before = read_disk(str(engine.path))
+    await store.commit([rejection(number) for number in range(3)])
+    after = read_disk(str(engine.path))
+    assert before is not None
+    assert after is not None
+    assert after.file == before.file
+    await store.close()
+    copied = engine.path.stat().st_size
+    assert copied - after.file > 3 * MIB
+    store = await engine.open(disk=lambda path: DiskUsage(size=SIZE, free=500 * MIB, file=after.file, log=LOG_BYTES))
+    space = await store.space()
+    assert space is not None
+    assert space.free == 500 * MIB - (copied - after.file)
 
 
 async def test_the_disk_is_the_one_that_a_link_leads_to(engine: SqliteEngine, tmp_path: Path) -> None:

@@ -478,7 +478,8 @@ class SqliteStore:
                 self._connection.execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("page_count", "freelist_count", "page_size")
             )
-            beside_log = disk.free - max(0, LOG_BYTES - disk.log)
+            in_log_alone = max(0, pages * page_size - disk.file)
+            beside_log = disk.free - max(0, LOG_BYTES - disk.log) - in_log_alone
             return DiskSpace(
                 # Without room for the log nothing can be committed, not even into pages that are there.
                 free=beside_log + unused * page_size if beside_log >= 0 else 0,

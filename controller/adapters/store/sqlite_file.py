@@ -68,6 +68,8 @@ class DiskUsage:
     size: int
     free: int
     """What this user may still take of it."""
+    file: int
+    """Of the store's file, which grows when the log is copied into it."""
     log: int
     """Of the write-ahead log's file, which is written anew from its beginning."""
 
@@ -79,10 +81,10 @@ def read_disk(path: str) -> DiskUsage | None:
     file = Path(path).resolve()  # SQLite follows a link, too, and writes the log beside the file
     try:
         usage = shutil.disk_usage(file.parent)
-        log = file.with_name(f"{file.name}-wal").stat().st_size
+        size, log = (each.stat().st_size for each in (file, file.with_name(f"{file.name}-wal")))
     except OSError:
         return None
-    return DiskUsage(size=usage.total, free=usage.free, log=log) if usage.total > 0 else None
+    return DiskUsage(size=usage.total, free=usage.free, file=size, log=log) if usage.total > 0 else None
 
 
 def path_of(url: str) -> str:
