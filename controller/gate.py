@@ -79,7 +79,7 @@ class IntakeGate:
         """Messages that may still be asked for; 0 or less while intake is closed or all room is claimed."""
         if any(self._health.intake_blockers().values()) or not self._is_open[source]:
             return 0
-        return self._unclaimed(source)
+        return min(self._unclaimed(source), self._room.messages(len(self._is_open)) - self._claimed[source])
 
     def is_full(self, source: str) -> bool:
         """Closed by the marks of the backlog, whatever else may be in the way."""

@@ -6,8 +6,10 @@ submitted while there is little room left; what is in flight is followed to its 
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
+from controller.core.limits import SQS_MESSAGE_BYTES_MAX
 from controller.core.room import MIB, DiskSpace, is_short, kept_free, shortage
 from controller.health import Health
 from controller.ports import Clock, JobStore
@@ -17,6 +19,8 @@ LOOK_S: Final = 5.0
 LOOK_SHARE: Final = 0.25
 """Of the room that may still be used: as soon as messages have taken so much, it is looked again. Thirty megabytes a
 second have been seen to come in."""
+STORED_BYTES_MAX: Final = 2 * SQS_MESSAGE_BYTES_MAX
+"""What a message may take: a body that is rejected is stored as a string in JSON."""
 
 
 class StoreRoom:
@@ -32,12 +36,21 @@ class StoreRoom:
         self._taken = 0
         self._take_max = 0.0
         """Bytes, since the last look and until the next."""
+        self._usable: int | None = None
+        """Bytes that were left beside what is kept, at the last look; None: there is no bound."""
         self.space: DiskSpace | None = None
         self.is_short = False
 
     def took(self, size: int) -> None:
         """Messages of so many bytes were stored."""
         self._taken += size
+
+    def messages(self, queues: int) -> int:
+        """How many each of so many SQS queues may have in hand, received and not stored: dozens of megabytes would be
+        more than what is kept on a small disk. One at least, as long as the room is not short."""
+        if self._usable is None:
+            return sys.maxsize
+        return max(1, (self._usable - self._taken) // (STORED_BYTES_MAX * queues))
 
     async def look(self) -> None:
         """Look, if the last time is a while ago or much was stored since. Raises StoreUnavailable."""
@@ -48,6 +61,7 @@ class StoreRoom:
         self.space = space = await self._store.space()
         self._look_at = now + LOOK_S
         kept = 0 if space is None else kept_free(space.size, self._free_mib_min)
+        self._usable = space.free - kept if space is not None and kept else None
         self.is_short = space is not None and is_short(space, kept, was_short=self.is_short)
         self._take_max = 0.0 if space is None else max(MIB, LOOK_SHARE * (space.free - kept))
         self._health.store_short(shortage(space, kept) if space is not None and self.is_short else None)

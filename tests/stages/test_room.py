@@ -99,6 +99,31 @@ async def test_nothing_is_received_or_submitted_until_there_is_room_again(
     assert [job.state for job in await store.submitting()] == [JobState.SUBMITTING]
 
 
+async def test_no_more_is_received_than_there_is_room_for(
+    application: Application, clock: ManualClock, disk: Disk
+) -> None:
+    """However large the messages are. One at a time goes on until the room is short."""
+    source = application.settings.intake.queue_urls[0]
+    gate = application.gate
+    disk.free_mib = KEPT + 30
+    await look(application, clock)
+    assert gate.room(source) == 15
+    gate.claim(source, 10)
+    assert gate.room(source) == 5
+    gate.took(4 * MIB)
+    assert gate.room(source) == 3
+    disk.free_mib = KEPT + 0.5
+    await look(application, clock)
+    gate.claim(source, 0)
+    assert gate.room(source) == 1
+    gate.claim(source, 1)
+    assert gate.room(source) == 0
+    disk.free_mib = 10_000
+    await look(application, clock)
+    gate.claim(source, 200)
+    assert gate.room(source) > 1_000
+
+
 async def test_a_shortage_is_shown(application: Application, clock: ManualClock, disk: Disk) -> None:
     """By metrics, and by /readyz with the remedy; a store that fails comes first there."""
     disk.free_mib = 20
