@@ -438,7 +438,7 @@ ABLATIONS: Final = (
         promise=checkers.NOTHING_LOST,
         off=put(Submit, "_refused", off.refused_the_first_time),
         bend=disrupted("queue_disabled", *(1.0 + 0.5 * n for n in range(24)), for_s=0.15),
-        seed=3,
+        seed=4,
     ),
     Ablation(
         name="hold",
