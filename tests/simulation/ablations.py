@@ -245,7 +245,7 @@ ABLATIONS: Final = (
         promise=checkers.EXACTLY_ONE,
         off=put(Rescue, "__init__", off.settled_at_once),
         bend=called(late=0.3),
-        seed=3,
+        seed=4,
     ),
     Ablation(
         name="settle-anew",
@@ -297,6 +297,7 @@ ABLATIONS: Final = (
         promise=checkers_extra.EXPIRED,
         off=off.expired_is_sent,
         bend=worlds.expiring(tight(calm), after_s=1.0, spread_s=30.0),
+        seed=7,
     ),
     Ablation(
         name="cancel-waits",
@@ -361,7 +362,7 @@ ABLATIONS: Final = (
         off=put(Submit, "turn", off.in_hand_after_the_read),
         bend=called(throttle=0.4),
         inside=off.late_answers,
-        seed=17,
+        seed=20,
         note="the store's answers come late, in any order",
     ),
     Ablation(
@@ -381,7 +382,7 @@ ABLATIONS: Final = (
         promise=checkers.REPORTED,
         off=off.no_versions,
         bend=slow_store(worlds.cancelled(called(slow=0.9, service={"slow_s": (0.1, 1.0)}), after_s=0.0, spread_s=2.0)),
-        seed=3,
+        seed=6,
     ),
     Ablation(
         name="duplicates",
@@ -571,7 +572,7 @@ ABLATIONS: Final = (
         promise=checkers.REPORTED,
         off=off.events_in_the_next_transaction,
         bend=killed(),
-        seed=2,
+        seed=5,
     ),
     Ablation(
         name="publish-then-delete",
@@ -646,7 +647,7 @@ ABLATIONS: Final = (
         promise=checkers.RATES,
         off=off.start_full,
         bend=killed(8),
-        seed=3,
+        seed=4,
     ),
     Ablation(
         name="credentials-first",
@@ -707,7 +708,7 @@ ABLATIONS: Final = (
         promise=checkers_extra.DRAINED,
         off=put(Submit, "__init__", off.undrained),
         bend=worlds.stopped,
-        seed=4,
+        seed=10,
     ),
     Ablation(
         name="disk-intake",
@@ -726,6 +727,7 @@ ABLATIONS: Final = (
         promise=checkers_pressure.ROOM,
         off=pressure_off.submitted_without_room,
         bend=pressure.events_pile_up,
+        seed=7,
     ),
     Ablation(
         name="noise",
