@@ -17,7 +17,7 @@ import structlog
 from controller.core.errors import BadCredentials, NotAllowed, OutwardError
 from controller.core.limits import SQS_BATCH_MAX
 from controller.health import DELETE, Health
-from controller.loop import Backoff, Drain, Wake
+from controller.loop import Backoff, Drain, Wake, guarded
 from controller.ports import Clock, MessageSource
 
 LEFT_MAX: Final = 1_000
@@ -76,9 +76,16 @@ class Deleter:
                 self._backoff.worked()
                 await self._wake.wait(None)
             elif not await self._drain.sleep(REFUSED_PAUSE_S if self._is_refused else self._backoff.failed()):
-                await self._delete_left()
-        await self._delete_left()
+                await self._delete_once_more()
+        await self._delete_once_more()
         self._give_up(len(self._left))
+
+    async def _delete_once_more(self) -> None:
+        """A mistake of ours ends the try, and nothing else."""
+        await guarded(self._delete_left, stage="ingest", on_error=self._failed)
+
+    async def _failed(self, _: Exception) -> None:
+        self._expire()
 
     async def _delete(self, handles: Sequence[str]) -> None:
         left, _ = await self._try(handles)

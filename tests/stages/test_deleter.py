@@ -25,7 +25,7 @@ class Queue:
     url = URL
 
     def __init__(self) -> None:
-        self.failures: list[OutwardError | set[str]] = []
+        self.failures: list[Exception | set[str]] = []
         self.calls: list[list[str]] = []
         self.deleted: set[str] = set()
 
@@ -36,7 +36,7 @@ class Queue:
         await anyio.lowlevel.checkpoint()
         self.calls.append(list(receipt_handles))
         failure = self.failures.pop(0) if self.failures else set()
-        if isinstance(failure, OutwardError):
+        if isinstance(failure, Exception):
             raise failure
         self.deleted |= set(receipt_handles) - failure
         return [handle for handle in receipt_handles if handle in failure]
@@ -107,6 +107,15 @@ async def test_what_was_not_deleted_is_deleted_soon_after(
     assert pauses.slept == [0.5, 1.0, 2.0]
     again = ["h1"] if isinstance(failure, set) else ["h1", "h2"]
     assert queue.calls == [["h1", "h2"], again, again, again]
+
+
+async def test_a_mistake_of_ours_in_a_retry_ends_nothing(deleter: Deleter, queue: Queue, pauses: Pauses) -> None:
+    """It is tried again, like everything else that is left."""
+    queue.failures = [Unavailable("reset"), KeyError("Successful"), KeyError("Successful")]
+    with capture_logs() as lines:
+        await delete(deleter, pauses, "h1")
+    assert queue.deleted == {"h1"}
+    assert [line["error"] for line in lines if line["event"] == "piece of work failed"] == ["KeyError"] * 2
 
 
 async def test_once_it_works_again_all_that_is_left_is_deleted_at_once(
