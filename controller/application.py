@@ -229,6 +229,7 @@ class Application:
             drain=self.drain,
             schedule=self.schedule,
             limits_of=settings.queue_limits,
+            arrays=self.track.arrays,
             queue_names=(*settings.queues, ANY_QUEUE),
             on_commit=self._wakes.published_soon,
         )

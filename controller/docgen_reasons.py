@@ -38,7 +38,11 @@ A job that is RUNNABLE for longer than `queues.<name>.stuck_after_s` ({stuck_aft
 this off) is *stuck*: the controller asks AWS Batch about its queue, tells `job.stuck` with a cause, counts it in
 `stuck_jobs{{job_queue,cause}}`, and tells `job_queue.blocked` and later `job_queue.unblocked` if the cause is one for
 which no job of the queue gets placed. If Batch itself calls a job the one that blocks its queue, that is told without
-waiting for the threshold. An array job counts as PENDING, never as stuck.
+waiting for the threshold.
+
+An array job is PENDING whether its children run or wait. It is stuck, as one job and told once, when some of its
+children have been RUNNABLE for that long while none was STARTING or RUNNING and none ended; `position` is that of the
+first of them. How long they have waited is not known across a restart, and counts from it.
 
 {causes}
 Batch states a reason only for the job at the head of a queue, and only if it has found one:

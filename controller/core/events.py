@@ -354,7 +354,11 @@ CATALOGUE: Final[Mapping[str, EventSpec]] = {
                 FieldSpec("detail", _STRING, "What Batch says of it."),
                 FieldSpec("position", _INTEGER, "Its place in the job queue, from 1, if it is among the first 100."),
                 FieldSpec("attempt", _INTEGER, "Number of attempts that Batch lists."),
-                FieldSpec("runnable_for_s", _NUMBER, "For how long it has been seen RUNNABLE."),
+                FieldSpec(
+                    "runnable_for_s",
+                    _NUMBER,
+                    "For how long it has been seen RUNNABLE; of an array, for how long its children have waited.",
+                ),
             ),
             ("request_id", "job_id", "batch_status", "cause", "runnable_for_s"),
         ),

@@ -101,7 +101,8 @@ class Described:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundStuck:
-    """The job has been RUNNABLE for longer than its job queue's ``stuck_after_s``, and a cause was looked for."""
+    """The job has been RUNNABLE for longer than its job queue's ``stuck_after_s``, or an array's children have while
+    none was placed, and a cause was looked for."""
 
     attempts: int
     """When that was seen; a job that has run since is not stuck."""
@@ -370,9 +371,15 @@ def _children(job: Job, seen: Observation) -> dict[str, JSON]:
     return {**members, "failed_nodes": told}
 
 
+def may_be_stuck(job: Job) -> bool:
+    """Whether Batch has yet to place it; an array is PENDING whether its children run or wait."""
+    return job.batch_status is (BatchStatus.PENDING if job.is_array else BatchStatus.RUNNABLE)
+
+
 def _tell_stuck(job: Job, fact: FoundStuck, now: float) -> Transition:
-    """Writes nothing but the event, whose serial is the number of attempts: one for each time of being RUNNABLE."""
-    if job.batch_status is not BatchStatus.RUNNABLE or job.attempts != fact.attempts:
+    """Writes nothing but the event, whose serial is the number of attempts: one for each time of being RUNNABLE, and
+    one for an array."""
+    if not may_be_stuck(job) or job.attempts != fact.attempts:
         return Transition(job, is_changed=False)
     data = {
         **identity(job),

@@ -240,24 +240,32 @@ class Batch:
         self.scheduler.run_until(now)
         queue = self.find_queue(str(request.get("jobQueue", "")))
         front = [
-            {"jobArn": self.place.arn("job", job.id), "earliestTimeAtPosition": views.millis(job.ready_at)}
-            for job in islice(self._runnable(queue, now), limits.QUEUE_FRONT_MAX)
+            {"jobArn": self.place.arn("job", job_id), "earliestTimeAtPosition": views.millis(ready_at)}
+            for job_id, ready_at in islice(self._runnable(queue, now), limits.QUEUE_FRONT_MAX)
         ]
         return {"frontOfQueue": {"jobs": front, "lastUpdatedAt": views.millis(now)}}
 
-    def _runnable(self, queue: JobQueue, now: float) -> Iterator[Job]:
+    def _runnable(self, queue: JobQueue, now: float) -> Iterator[tuple[str, float]]:
+        """Ids of jobs, and of children of arrays, in order, and since when they are."""
         for job in queue.jobs:
-            if job.children is None and self.is_listed(job, now) and job.status_at(now) == RUNNABLE:
-                yield job
+            if not self.is_listed(job, now):
+                continue
+            if job.children is None:
+                if job.status_at(now) == RUNNABLE:
+                    yield job.id, job.ready_at
+            elif job.children.counts(now)[RUNNABLE]:
+                for index in range(job.children.size):
+                    if execution_status_at(job.children.child(index), now) == RUNNABLE:
+                        yield f"{job.id}:{index}", job.children.ready_at
 
     def _explain_heads(self, shapes: list[Shape], now: float) -> None:
         """Of a blocked queue the RUNNABLE job at the head tells why; no other job does."""
         for queue in self.queues.values():
             if queue.blocked_reason is None:
                 continue
-            head = next(self._runnable(queue, now), None)
+            head, _ = next(self._runnable(queue, now), (None, 0.0))
             for shape in shapes:
-                if head is not None and shape["jobId"] == head.id and shape["status"] == RUNNABLE:
+                if head is not None and shape["jobId"] == head and shape["status"] == RUNNABLE:
                     shape["statusReason"] = queue.blocked_reason
 
     # --- inner parts ----------------------------------------------------------------------------------------

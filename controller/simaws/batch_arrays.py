@@ -101,6 +101,13 @@ class ArrayChildren:
         self._index_all()
         return {s: bisect_right(self._entered[s], now) - bisect_right(self._left[s], now) for s in STATUSES}
 
+    def changes(self) -> list[float]:
+        """When the counts change, as far as that is known."""
+        if self.ready_at == NEVER:
+            return []
+        self._index_all()
+        return sorted({at for instants in self._entered.values() for at in instants})
+
     def end(self) -> Step | None:
         """When the last child ends and what that makes of the parent, if it is known yet."""
         if self.ready_at == NEVER:

@@ -26,12 +26,13 @@ import anyio
 import anyio.lowlevel
 import structlog
 
+from controller.arrays import ArrayProgress, is_waiting
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
 from controller.core.errors import NotAllowed, OutwardError, Refused
 from controller.core.events import Event, iso
 from controller.core.job import BatchStatus, QueueStatus, RowKey, Seen
-from controller.core.lifecycle import FoundStuck
+from controller.core.lifecycle import FoundStuck, may_be_stuck
 from controller.core.limits import DESCRIBE_ENVIRONMENTS_MAX, DESCRIBE_JOBS_MAX, QUEUE_FRONT_MAX
 from controller.core.polling import Lasting, Schedule
 from controller.core.waiting import Cause, ComputeEnvironment, job_cause, queue_cause, stated_cause
@@ -96,11 +97,15 @@ class _Queue:
     """Of a job of it."""
     cause: Cause | None = None
     """For every job of it."""
-    position_of: Mapping[str, int] = field(default_factory=dict)
+    position_of: dict[str, int] = field(default_factory=dict)
+    is_front_full: bool = False
 
-    @property
-    def is_front_full(self) -> bool:
-        return len(self.position_of) >= QUEUE_FRONT_MAX
+    def see(self, front: Sequence[str]) -> None:
+        """The ids at the front, in order. An array stands where the first of its children stands."""
+        self.position_of = {job_id: position for position, job_id in enumerate(front, start=1)}
+        for job_id, position in list(self.position_of.items()):
+            self.position_of.setdefault(job_id.partition(":")[0], position)
+        self.is_front_full = len(front) >= QUEUE_FRONT_MAX
 
     def cause_of(self, job_id: str) -> Cause:
         return job_cause(self.cause, position=self.position_of.get(job_id), is_front_full=self.is_front_full)
@@ -120,10 +125,12 @@ class Diagnose:
         drain: Drain,
         schedule: Schedule,
         limits_of: Callable[[str], QueueLimits],
+        arrays: ArrayProgress,
         queue_names: Iterable[str],
         on_commit: Callable[[Sequence[Write]], None],
     ) -> None:
         """``queue_names``: those of the configuration, and the one that stands for the rest."""
+        self._arrays = arrays
         self._store = store
         self._ledger = ledger
         self._batch = batch
@@ -209,11 +216,14 @@ class Diagnose:
                 if len(found) < COUNTED_MAX:
                     found[each.key] = each
             await anyio.lowlevel.checkpoint()
+        for each in self._arrays.lasting(self._least_s):
+            if len(found) < COUNTED_MAX:
+                found[each.key] = each
         now = self._clock.monotonic()
         self._heard = {
             key: one for key, one in self._heard.items() if now - one.at < HEARD_S and self._waits(one.job_id)
         }
-        self._told = {(key, attempts) for key, attempts in self._told if key in found}
+        self._told = {(key, attempts) for key, attempts in self._told if key in found or key in self._arrays}
         await self._learn([*self._heard, *found])
         await anyio.lowlevel.checkpoint()
         after_s = {name: self._limits_of(name).stuck_after_s for name in set(self._queue_of.values())}
@@ -305,7 +315,7 @@ class Diagnose:
     ) -> None:
         front = await self._read("GetJobQueueSnapshot", Purpose.LIST, lambda: self._batch.queue_front(name))
         if front is not None:
-            queue.position_of = {job_id: position for position, job_id in enumerate(front, start=1)}
+            queue.see(front)
         untold = self._untold(queue)
         longest = nlargest(DESCRIBE_JOBS_MAX, queue.stuck.values(), key=lambda each: each.for_s)
         wanted = [] if queue.heard is None else [queue.heard.job_id]
@@ -410,10 +420,12 @@ class Diagnose:
         self._on_commit([write])
 
     async def _tell_ended(self) -> None:
-        """Queues without a stuck job are not blocked, as far as we can see."""
+        """Queues without a stuck job are not blocked, as far as we can see. Since when the children of an array wait is
+        not known after a start: that they do keeps what was told."""
         if self._clock.monotonic() < self._settled_at or not self._are_known:
             return
-        for name in [name for name in self._blocks if name not in self._queues]:
+        waiting = self._arrays.waiting_queues()
+        for name in [name for name in self._blocks if name not in self._queues and name not in waiting]:
             await self._end_block(self._blocks[name])
 
     async def _end_block(self, block: Block) -> None:
@@ -440,13 +452,17 @@ class Diagnose:
         facts = [
             (jobs[each.key], self._fact(queue, each))
             for each in told
-            if each.key in jobs and jobs[each.key].batch_status is BatchStatus.RUNNABLE
+            if each.key in jobs and may_be_stuck(jobs[each.key])
         ]
         await self._ledger.record(facts)
         self._told.update((each.key, each.attempts) for each in told)
 
     def _is_stuck_still(self, each: Lasting, seen: Seen | None) -> bool:
-        return seen is not None and seen.status is BatchStatus.RUNNABLE and seen.attempt_count == each.attempts
+        if seen is None or seen.attempt_count != each.attempts:
+            return False
+        if seen.array_summary is not None:
+            return is_waiting(seen.array_summary)
+        return seen.status is BatchStatus.RUNNABLE
 
     def _fact(self, queue: _Queue, each: Lasting) -> FoundStuck:
         cause = queue.cause_of(each.job_id)

@@ -274,6 +274,8 @@ class Track:
 
     async def _notice(self, chunk: Sequence[Tracked], seen: Mapping[str, Seen]) -> None:
         """What an unchanged job may tell too: how far an array has come, why a job waits."""
+        now = self._clock.monotonic()
+        ids: dict[RowKey, str] = {}
         arrays: dict[RowKey, Mapping[str, int]] = {}
         for row in chunk:
             found = seen.get(row.job_id)
@@ -281,6 +283,7 @@ class Track:
                 continue
             if found.array_summary is not None:
                 arrays[row.key] = found.array_summary
+                ids[row.key] = row.job_id
             elif found.status is BatchStatus.RUNNABLE and found.status_reason:
                 self.on_waiting(row.key, row.job_id, found.status_reason)
         new = [key for key in arrays if key not in self.arrays]
@@ -288,7 +291,7 @@ class Track:
             if job.state is JobState.TRACKED:
                 self.arrays.add(key, job.job_queue)
         for key, summary in arrays.items():
-            self.arrays.seen(key, summary)
+            self.arrays.seen(key, ids[key], summary, now=now)
 
     async def _end_parent(self, row: Tracked, seen: Observation) -> None:
         """Look up the children of an ended parent, then store its end."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from controller.core.reasons import classify_texts
-from controller.simaws.batch_timeline import FAILED, NEVER, RUNNABLE, end_of
+from controller.simaws.batch_timeline import FAILED, NEVER, RUNNABLE, RUNNING, STARTING, end_of
 from controller.simaws.batch_views import look_at
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ def stuck_jobs_are_stuck(view: _View) -> Iterator[str]:
             continue
         told[job.id, event["attempt"]].add(event["event_id"])
         threshold_s = view.world.settings.queue_limits(event["job_queue"]).stuck_after_s
-        if not any(
+        if job.children is not None:
+            if not _has_waited(job, line.at):
+                yield f"{WHY}: array {job.id} is told as stuck, but some of its children were always placed"
+        elif not any(
             end - begin >= threshold_s - SAME_MOMENT_S and begin + threshold_s <= line.at + SAME_MOMENT_S
             for begin, end in _runnable(job)
         ):
@@ -99,6 +102,16 @@ def stuck_jobs_are_stuck(view: _View) -> Iterator[str]:
     for (job_id, attempt), ids in told.items():
         if len(ids) > 1:
             yield f"{WHY}: job {job_id} is told as stuck {len(ids)} times in attempt {attempt}"
+
+
+def _has_waited(job: Any, told_at: float) -> bool:
+    """Whether its children had nothing but waited at an instant before it was told. For how long without a break the
+    application can't see, only that none had ended meanwhile."""
+    for at in (*job.children.changes(), told_at):
+        counts = job.children.counts(at)
+        if at <= told_at and counts[RUNNABLE] and not counts[STARTING] and not counts[RUNNING]:
+            return True
+    return False
 
 
 def _runnable(job: Any) -> Iterator[tuple[float, float]]:

@@ -172,3 +172,19 @@ def test_a_dependant_of_a_job_that_waits_for_capacity_is_planned_when_that_has_a
     last = submit(sim, jobQueue="free", dependsOn=[{"jobId": ids[2]}], containerOverrides=variables(SIM_SECONDS=1))
     ended = described(sim, ids[2], 1_000)["stoppedAt"]
     assert described(sim, last, 1_000)["startedAt"] == ended + 5_000
+
+
+def test_children_that_wait_stand_at_the_front_of_their_queue() -> None:
+    """One by one, where their array stands; of a blocked queue the first of them tells why."""
+    sim = account(STEADY, slots=1)
+    first = submit(sim, arrayProperties={"size": 3})
+    second = submit(sim, now=0.1)
+    sim.advance(15)
+    sim.block_job_queue("jobs", "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - none")
+    answer = sim.call("GetJobQueueSnapshot", {"jobQueue": "jobs"}, now=500).result
+    front = [row["jobArn"].partition(":job/")[2] for row in answer["frontOfQueue"]["jobs"]]
+    waiting = [f"{first}:{n}" for n in range(3) if described(sim, f"{first}:{n}", 500)["status"] == "RUNNABLE"]
+    assert front == [*waiting, second]
+    assert len(waiting) >= 1
+    reasons = [described(sim, job_id, 500).get("statusReason") for job_id in front]
+    assert reasons == ["CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - none", *[None] * (len(front) - 1)]

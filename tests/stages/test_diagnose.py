@@ -14,6 +14,7 @@ from orjson import loads
 from controller.adapters.aws_call import READ_DEADLINE_S
 from controller.adapters.store.sqlite import SqliteStore
 from controller.application import LIVE_S
+from controller.arrays import ArrayProgress
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
 from controller.core.errors import NotAllowed, Throttled, Unavailable
@@ -99,6 +100,7 @@ class Bench:
         self.budgets = Budgets(clock, dict.fromkeys(Purpose, 100.0), 400.0)
         self.schedule = Schedule(interval_s_min=1.0, interval_s_max=60.0)
         self.limits: dict[str, QueueLimits] = {}
+        self.arrays = ArrayProgress()
         self.diagnose = self.made()
 
     def made(self) -> Diagnose:
@@ -112,6 +114,7 @@ class Bench:
             drain=Drain(),
             schedule=self.schedule,
             limits_of=lambda name: self.limits.get(name, QueueLimits(stuck_after_s=STUCK_S)),
+            arrays=self.arrays,
             queue_names=("*", *self.limits),
             on_commit=lambda writes: None,
         )
@@ -133,6 +136,20 @@ class Bench:
                 self.schedule.add(row, due_at=self.clock.monotonic())
         return found
 
+    async def array(self, number: int, **summary: int) -> Job:
+        """An array that Batch shows PENDING from now on, with so many children by status."""
+        (job,) = await self.runnable(number, array_size=10)
+        self.children(job, **summary)
+        (job,) = await self.ledger.record([(job, Described(seen=self.batch.jobs[f"id-{number}"]))])
+        self.arrays.add(job.key, job.job_queue)
+        return job
+
+    def children(self, job: Job, **summary: int) -> None:
+        assert job.batch_job_id is not None
+        self.batch.jobs[job.batch_job_id] = Observation(
+            job_id=job.batch_job_id, status=BatchStatus.PENDING, array_summary=summary
+        )
+
     async def wait(self, seconds: float) -> None:
         """Time passes, and the tracking stage sees every job as it is."""
         self.clock.move(seconds)
@@ -140,6 +157,8 @@ class Bench:
             for row in chunk:
                 seen = self.batch.jobs[row.job_id]
                 assert seen.status is not None
+                if seen.array_summary is not None:
+                    self.arrays.seen(row.key, row.job_id, seen.array_summary, now=self.clock.monotonic())
                 self.schedule.observed(
                     row.key, status=seen.status, attempts=len(seen.attempts), now=self.clock.monotonic()
                 )
@@ -322,6 +341,84 @@ async def test_a_line_without_end_ends_the_turn_and_its_queue_stays_due(
     assert (bench.batch.calls, await bench.told("job.stuck")) == ({}, [])
     assert await bench.diagnose.turn() != 0.0
     assert len(await bench.told("job.stuck")) == 1
+
+
+async def test_an_array_whose_children_all_wait_is_stuck(bench: Bench) -> None:
+    """Told once, where the first of its children stands, with the cause that Batch states of that one."""
+    job = await bench.array(1, RUNNABLE=7, SUCCEEDED=3)
+    bench.batch.front = ["somebody-s", "id-1:4", "id-1:5"]
+    bench.batch.jobs["id-1:4"] = Observation(job_id="id-1:4", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
+    await bench.wait(1.0)
+    await bench.wait(STUCK_S - 1.0)
+    await bench.diagnose.turn()
+    assert bench.diagnose.stuck() == {}
+    for _ in range(3):
+        await bench.wait(ASK_S_MAX)
+        await bench.diagnose.turn()
+    (stuck,) = await bench.told("job.stuck")
+    assert (stuck["job_id"], stuck["cause"], stuck["position"]) == ("id-1", "insufficient_capacity", 2)
+    assert stuck["runnable_for_s"] >= STUCK_S
+    (blocked,) = await bench.told("job_queue.blocked")
+    assert (blocked["job_queue"], blocked["head_job_id"]) == (job.job_queue, "id-1:4")
+    assert bench.diagnose.stuck() == {(job.job_queue, "insufficient_capacity"): 1}
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [{"RUNNABLE": 9, "RUNNING": 1}, {"RUNNABLE": 9, "STARTING": 1}, {"PENDING": 10}, {"SUCCEEDED": 10}, {}],
+    ids=lambda summary: "+".join(summary) or "none",
+)
+async def test_an_array_that_gets_on_or_can_t_yet_is_not_stuck(bench: Bench, summary: dict[str, int]) -> None:
+    """Some children run, none waits for a place, or it waits for a job that it depends on."""
+    await bench.array(1, **summary)
+    for _ in range(3):
+        await bench.wait(STUCK_S)
+        await bench.diagnose.turn()
+    assert bench.batch.calls == {}
+
+
+async def test_a_child_that_ended_between_two_looks_was_placed(bench: Bench) -> None:
+    """The wait of the others begins anew."""
+    job = await bench.array(1, RUNNABLE=10)
+    for ended in range(4):
+        bench.children(job, RUNNABLE=10 - ended, SUCCEEDED=ended)
+        await bench.wait(0.9 * STUCK_S)
+        await bench.diagnose.turn()
+    assert bench.batch.calls == {}
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    assert len(await bench.told("job.stuck")) == 1
+
+
+async def test_an_array_that_has_moved_on_is_not_told(bench: Bench) -> None:
+    """What DescribeJobs shows at that moment counts."""
+    job = await bench.array(1, RUNNABLE=10)
+    await bench.wait(1.0)
+    await bench.wait(STUCK_S)
+    bench.children(job, RUNNABLE=9, STARTING=1)
+    await bench.diagnose.turn()
+    assert await bench.told("job.stuck") == []
+
+
+async def test_after_a_restart_an_array_that_waits_keeps_its_queue_blocked(bench: Bench) -> None:
+    """Since when its children wait is not known any more; that nothing was placed is."""
+    job = await bench.array(1, RUNNABLE=10)
+    bench.batch.environments = [ComputeEnvironment(name="ce", arn="arn:ce", state="DISABLED", status="VALID")]
+    await bench.wait(1.0)
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    assert len(await bench.told("job_queue.blocked")) == 1
+    bench.arrays = ArrayProgress()
+    bench.arrays.add(job.key, job.job_queue)
+    again = bench.made()
+    await again.load()
+    await bench.wait(SETTLED_S)
+    await again.turn()
+    assert await bench.told("job_queue.unblocked") == []
+    bench.children(job, RUNNABLE=9, RUNNING=1)
+    await bench.wait(60.0)
+    await again.turn()
+    assert len(await bench.told("job_queue.unblocked")) == 1
 
 
 async def test_a_queue_without_stuck_jobs_is_told_as_unblocked(bench: Bench) -> None:
