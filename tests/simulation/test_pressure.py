@@ -111,13 +111,13 @@ def test_without_a_memory_for_noise_one_throttle_in_a_hundred_costs_most_of_the_
 
 def test_a_disabled_queue_of_three_does_not_slow_the_others() -> None:
     """The real application, with a backlog of no more than 100: a disabled queue's requests are held, and the others
-    are through no more than 5 % later than if it had none, on average: a single run is some 5 % faster or slower by
+    are through no more than 5 % later than if it had none, on average: a single run is some 7 % faster or slower by
     chance. Its own end once it is enabled again."""
     settings = {"intake": {"backlog_high": 100, "backlog_low": 80, "queue_urls": [pressed.QUEUE_URL + pressed.SOURCE]}}
     good = {"one": 500, "two": 500}
     disabled = Disruption(at=0.0, kind="queue_disabled", for_s=60.0, what="three", size=0.5)
     alone_s = among_s = 0.0
-    for seed in (1, 2, 3):
+    for seed in range(1, 7):
         alone_s += _through(pressed.simulate(pressed.scenario(seed, good, settings=settings)))
         among = pressed.simulate(
             pressed.scenario(seed, {**good, "three": 200}, disruptions=[disabled], settings=settings),
