@@ -8,6 +8,7 @@ durable and when.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -31,6 +32,7 @@ from controller.config import Settings, routes
 from controller.core.errors import StoreLocked, StoreMismatch, StoreUnavailable
 from controller.core.limits import REQUEST_ID_TAG
 from controller.core.request import batch_job_name
+from controller.deleter import REFUSED_PAUSE_S
 from controller.health import Health
 from controller.loop import StageLoop
 from controller.metrics import Metrics
@@ -568,8 +570,10 @@ def _kept(application: Application) -> Iterator[str]:
     for ingest in application.ingests:
         if ingest._buffer:
             yield "memory is bounded: messages are still in the buffer"
-        if ingest._deleter._left:
-            yield "memory is bounded: messages are still to be deleted"
+        # A pause that began while deleting was refused may still go on.
+        late_s = ingest._deleter._clock.monotonic() - min(ingest._deleter._left.values(), default=math.inf)
+        if late_s > REFUSED_PAUSE_S:
+            yield f"memory is bounded: messages are still to be deleted, {late_s:.0f} s after they should be given up"
 
 
 async def _stop(world: SimWorld) -> None:
