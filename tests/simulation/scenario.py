@@ -202,7 +202,9 @@ def forgetful(scenario: Scenario) -> Scenario:
 
     A clock that jumps by more than that time would end it: with the default of 15 days none does.
     """
-    final_s = 100.0
+    settle_s = scenario.settings["submit"]["settle_s"]
+    # A backlog of requests in doubt keeps intake closed for as long; a duplicate that waits in SQS must be known still.
+    final_s = 100.0 if settle_s < 100.0 else settle_s + 100.0
     prune_s = 60.0 * scenario.interval_factor
     settings = {**scenario.settings, "retention": {"final_s": final_s}}
     steady = tuple(each for each in scenario.disruptions if each.kind != "clock_jump")
