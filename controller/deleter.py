@@ -124,17 +124,12 @@ class Deleter:
     async def _try(self, handles: Sequence[str]) -> tuple[Sequence[str], bool]:
         """One call for at most ten: those that are left, and whether SQS answered."""
         try:
-            left = await self._source.delete(handles)
-        except (BadCredentials, NotAllowed) as error:
-            is_permission = isinstance(error, NotAllowed)
-            self._health.refused(DELETE, str(error), subject=self._source.url, is_permission=is_permission)
-            self._is_refused = True
-            self._problem = str(error)
-            return handles, False
+            with self._health.watched(DELETE, subject=self._source.url):
+                left = await self._source.delete(handles)
         except OutwardError as error:
+            self._is_refused |= isinstance(error, (BadCredentials, NotAllowed))
             self._problem = str(error)
             return handles, False
-        self._health.worked(DELETE, subject=self._source.url)
         self._is_refused = False
         if left:
             self._problem = "SQS did not delete all of a call"

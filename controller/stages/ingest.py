@@ -165,10 +165,9 @@ class Ingest:
 
     async def _poll(self, backoff: Backoff, most: int) -> None:
         try:
-            messages, pause_s = await self._receiver.receive(most)
-        except (BadCredentials, NotAllowed) as error:
-            is_permission = isinstance(error, NotAllowed)
-            self._health.refused(RECEIVE, str(error), subject=self._source.url, is_permission=is_permission)
+            with self._health.watched(RECEIVE, subject=self._source.url):
+                messages, pause_s = await self._receiver.receive(most)
+        except (BadCredentials, NotAllowed):
             await self._drain.sleep(REFUSED_PAUSE_S)
         except OutwardError as error:
             pause_s = backoff.failed()
@@ -181,7 +180,6 @@ class Ingest:
             if backoff.failures:
                 self._log.info("receive works again", failures=backoff.failures)
             backoff.worked()
-            self._health.worked(RECEIVE, subject=self._source.url)
             hold_until = self._clock.monotonic() + self._visibility_timeout_s / 2
             self._buffer.extend(_Held(message, hold_until, _memory(message)) for message in messages)
             if messages:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from tests.simulation.ablation_worlds import calm, with_disruptions, with_settings
-from tests.simulation.scenario import QUEUE_URL, Disruption, Scenario, Sent
+from tests.simulation.scenario import MIB, QUEUE_URL, Disruption, Scenario, Sent, invalid_message
 
 FLOOD = 150
 """Requests of the one that floods; the others have a tenth of it together."""
@@ -16,7 +16,6 @@ MADE_UP = 300
 """Job queues that there are not, twenty a second."""
 BACKLOG = 120
 """Requests for the one that there is."""
-MIB = 1024 * 1024
 FLOODING = "source-0"
 MODEST = "source-1"
 
@@ -200,18 +199,7 @@ def dead_letters_pile_up(scenario: Scenario) -> Scenario:
     made = _cramped(scenario, size_mib=60, free_mib_min=36, intake={"receivers": 1})
     source = made.sources[0]
     text = "x" * 900_000
-    junk = [
-        Sent(
-            at=1.0 + number / 2,
-            source=source,
-            body=text,
-            kind="invalid",
-            request_id=None,
-            is_valid=False,
-            is_rejected=True,
-        )
-        for number in range(90)
-    ]
+    junk = [invalid_message(1.0 + number / 2, source, text) for number in range(90)]
     return replace(
         made,
         requests=tuple(sorted((*made.requests, *junk), key=lambda each: each.at)),

@@ -61,6 +61,11 @@ class Sent:
     """The message attribute of this name."""
 
 
+def invalid_message(at: float, source: str, body: str) -> Sent:
+    """What is no request, and is rejected at intake."""
+    return Sent(at=at, source=source, body=body, kind="invalid", request_id=None, is_valid=False, is_rejected=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disruption:
     """Something that begins at ``at`` and is over ``for_s`` seconds later."""
@@ -157,15 +162,7 @@ def cramped(scenario: Scenario, rng: random.Random) -> Scenario:
     size = int(MIB * (2 + CRAMPED_MIB[0] + (CRAMPED_MIB[1] - CRAMPED_MIB[0]) * rng.random()))
     down = Disruption(at=0.0, kind="stdout_down", for_s=scenario.faults_end_s)
     junk = [
-        Sent(
-            at=scenario.faults_end_s * rng.random(),
-            source=rng.choice(scenario.sources),
-            body=CANARY * 6_000,
-            kind="invalid",
-            request_id=None,
-            is_valid=False,
-            is_rejected=True,
-        )
+        invalid_message(scenario.faults_end_s * rng.random(), rng.choice(scenario.sources), CANARY * 6_000)
         for _ in range(20)
     ]
     return replace(
@@ -566,12 +563,4 @@ class _Draw:
                 "",
             )
         )
-        return Sent(
-            at=at,
-            source=source,
-            body=text or " ",
-            kind="invalid",
-            request_id=None,
-            is_valid=False,
-            is_rejected=True,
-        )
+        return invalid_message(at, source, text or " ")
