@@ -34,8 +34,7 @@ class StoreRoom:
         self._look_at = 0.0
         """Monotonic."""
         self._taken = 0
-        self._take_max = 0.0
-        """Bytes, since the last look and until the next."""
+        """Bytes, since the last look."""
         self._usable: int | None = None
         """Bytes that were left beside what is kept, at the last look; None: there is no bound."""
         self.space: DiskSpace | None = None
@@ -52,10 +51,13 @@ class StoreRoom:
             return sys.maxsize
         return max(1, (self._usable - self._taken) // (STORED_BYTES_MAX * queues))
 
+    def _was_much_taken(self) -> bool:
+        return self._usable is not None and self._taken >= max(MIB, LOOK_SHARE * self._usable)
+
     async def look(self) -> None:
         """Look, if the last time is a while ago or much was stored since. Raises StoreUnavailable."""
         now = self._clock.monotonic()
-        if now < self._look_at and (self.space is None or self._taken < self._take_max):
+        if now < self._look_at and not self._was_much_taken():
             return
         self._taken = 0
         self.space = space = await self._store.space()
@@ -63,5 +65,4 @@ class StoreRoom:
         kept = 0 if space is None else kept_free(space.size, self._free_mib_min)
         self._usable = space.free - kept if space is not None and kept else None
         self.is_short = space is not None and is_short(space, kept, was_short=self.is_short)
-        self._take_max = 0.0 if space is None else max(MIB, LOOK_SHARE * (space.free - kept))
         self._health.store_short(shortage(space, kept) if space is not None and self.is_short else None)
