@@ -50,6 +50,7 @@ from controller.ports import (
 )
 from controller.room import StoreRoom
 from controller.stages.admit import Admit
+from controller.stages.depend import Depend
 from controller.stages.diagnose import Diagnose
 from controller.stages.discover import Discover
 from controller.stages.expire import Expire
@@ -59,7 +60,7 @@ from controller.stages.prune import Prune
 from controller.stages.publish import Publish
 from controller.stages.release import Release
 from controller.stages.rescue import Rescue
-from controller.stages.submit import Submit
+from controller.stages.submit import JobIds, Submit
 from controller.stages.terminate import Terminate
 from controller.stages.track import Track
 
@@ -203,6 +204,7 @@ class Application:
             clock=clock,
             settle_s=settings.submit.settle_s,
         )
+        self.depend = Depend(store=store, ledger=ledger, clock=clock, wait_s=settings.retention.final_s)
         self.expire = Expire(store=store, ledger=ledger, look_up=look_up, clock=clock)
         self.track = Track(
             store=store,
@@ -294,9 +296,15 @@ class Application:
             tag_request_id=self.settings.submit.tag_request_id,
         )
 
-    def _arguments(self, body: str, job: Job) -> dict[str, Any]:
+    def _arguments(self, body: str, job: Job, job_ids: JobIds) -> dict[str, Any]:
         submit = self.settings.submit
-        return submit_arguments(body, job=job, default_tags=submit.default_tags, tag_request_id=submit.tag_request_id)
+        return submit_arguments(
+            body,
+            job=job,
+            job_ids=job_ids,
+            default_tags=submit.default_tags,
+            tag_request_id=submit.tag_request_id,
+        )
 
     def _look_s(self, waited_s: float) -> float:
         """Within what time a job that has been RUNNABLE for so long is described again."""
@@ -407,6 +415,7 @@ class Application:
             tasks.start_soon(self._admit_and_submit)
             tasks.start_soon(self._loop("rescue", 30.0, self._wakes.rescue).run, self.rescue.turn)
             tasks.start_soon(self._loop("expire", 1.0).run, self.expire.turn)
+            tasks.start_soon(self._loop("depend", 1.0, self._wakes.depend).run, self.depend.turn)
             tasks.start_soon(self._track)
             if self.hints is not None:
                 for _ in range(RECEIVERS):

@@ -24,6 +24,8 @@ Where is it?
 
 | what you see | what it means | look at |
 | --- | --- | --- |
+| `backlog_dependent_jobs` counts it | It waits until the requests in its `dependsOn` are submitted. | `depends_on` of \
+its `request.accepted`, and the events of those requests; one that never comes is waited for for `retention.final_s` |
 | `backlog_jobs` counts it, no `job.submitted` | It is not submitted yet: limits, a pause, a hold, or others before \
 it. | `queue_held`, `inflight_jobs`, `rate_limit_per_second`, the event `job_queue.held` |
 | `submission.in_doubt` | The answer of SubmitJob was lost; it is looked for before it is sent again. | \

@@ -68,8 +68,13 @@ class IntakeGate:
         self._queued = queued
 
     def _counts(self, row: UsageRow) -> bool:
-        """Rows of held or paused Batch queues wait for something else than for us."""
-        return not self._holds.is_queue_held(row.job_queue) and not self._limits_of(row.job_queue).paused
+        """Rows of held or paused Batch queues wait for something else than for us; so do those that wait for another
+        request, which may be the next message."""
+        return (
+            not row.is_unmet
+            and not self._holds.is_queue_held(row.job_queue)
+            and not self._limits_of(row.job_queue).paused
+        )
 
     def claim(self, source: str, messages: int) -> None:
         """So many are asked for, or received and not committed yet."""

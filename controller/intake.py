@@ -16,7 +16,7 @@ import anyio.lowlevel
 
 from controller.core import lifecycle
 from controller.core.events import FINAL, Event, iso
-from controller.core.job import Job, JobState
+from controller.core.job import Dependencies, Job, JobState
 from controller.core.lifecycle import CancelAsked
 from controller.core.request import CancelRequest, Rejection, Rules, SubmitRequest, batch_job_name, parse
 from controller.core.tenants import TENANT_FROM_DEFAULT, NamedBy, Naming, tenant_of
@@ -204,14 +204,14 @@ class _Group:
                 return Verdict(message=message, outcome="duplicate")
             return self._conflict(message, request)
         job = self._job(message, request)
-        accepted = lifecycle.accepted(job, self._now)
+        accepted = lifecycle.accepted(job, self._now, depends_on=request.depends_on)
         cancel = self._cancels.get((request.request_id, self._source))
         if cancel is None or (lives and cancel.sent_at < self._sent_at(message)):
             # A cancel that is older than what is sent again was for what was rejected.
             return Verdict(
                 message=message,
                 outcome="accepted",
-                write=InsertJob(job=job, body=message.body, events=accepted.events),
+                write=InsertJob(job=job, body=message.body, depends_on=request.depends_on, events=accepted.events),
             )
         ended = lifecycle.apply(job, CancelAsked(reason=cancel.reason), self._now)
         return Verdict(
@@ -241,6 +241,7 @@ class _Group:
             tenant=self._tenant(message, request),
             priority=request.priority,
             array_size=request.array_size,
+            dependencies=Dependencies.UNMET if request.depends_on else Dependencies.NONE,
             received_at=self._now,
             expires_at=request.expires_at,
             traceparent=traceparent,

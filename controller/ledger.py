@@ -37,6 +37,7 @@ OUTCOMES: Final[Mapping[JobState, str]] = {
 class Wakes:
     """Who is woken by which change; a wake-up is a hint, each stage looks by itself at its interval too."""
 
+    depend: Wake = field(default_factory=Wake)
     admit: Wake = field(default_factory=Wake)
     submit: Wake = field(default_factory=Wake)
     rescue: Wake = field(default_factory=Wake)
@@ -142,6 +143,8 @@ class Ledger:
         self.on_changed(before, after)
         if before.state is not after.state:
             self._state_changed(after)
+        if before.dependencies is not after.dependencies:
+            self._wakes.admit.set()
         if after.is_in_doubt:
             self._wakes.rescue.set()
             if not before.is_in_doubt:  # its call is over: another may be under way in its place
@@ -166,6 +169,8 @@ class Ledger:
         elif job.state.is_final:
             self.count_finished(job)
         self._wakes.admit.set()
+        if self._store.has_dependents and job.state not in (JobState.QUEUED, JobState.SUBMITTING):
+            self._wakes.depend.set()
 
     def _tracked(self, job: Job) -> None:
         self.on_tracked(job)

@@ -119,7 +119,18 @@ _SPECS: Final = (
         (Label("outcome", ("accepted", "duplicate", "rejected", "conflict", "cancel")),),
     ),
     MetricSpec("backlog_jobs", Kind.GAUGE, "Requests stored and not yet submitted (QUEUED).", (_QUEUE,)),
-    MetricSpec("backlog_oldest_seconds", Kind.GAUGE, "Age of the oldest request of the backlog.", (_QUEUE,)),
+    MetricSpec(
+        "backlog_dependent_jobs",
+        Kind.GAUGE,
+        "Of `backlog_jobs`, those that wait until another request is submitted (`dependsOn[].requestId`).",
+        (_QUEUE,),
+    ),
+    MetricSpec(
+        "backlog_oldest_seconds",
+        Kind.GAUGE,
+        "Age of the oldest request of the backlog that waits for no other.",
+        (_QUEUE,),
+    ),
     MetricSpec("backlog_tenants", Kind.GAUGE, "Tenants that have requests in the backlog and take turns.", (_QUEUE,)),
     MetricSpec(
         "inflight_jobs",

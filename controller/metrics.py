@@ -300,6 +300,7 @@ def _gauges(
     """Known queues and sinks are shown with 0, so that a series does not end when nothing is left to count."""
     statuses = METRICS["inflight_jobs"].labels[1].values
     backlog: _Series = defaultdict(float, {(queue,): 0.0 for queue in known_queues})
+    dependent: _Series = defaultdict(float, {(queue,): 0.0 for queue in known_queues})
     in_flight: _Series = defaultdict(float, {(queue, status): 0.0 for queue in known_queues for status in statuses})
     arrays: _Series = defaultdict(float, {(queue,): 0.0 for queue in known_queues})
     in_doubt = 0
@@ -307,6 +308,7 @@ def _gauges(
         queue = queue_label(row.job_queue)
         if row.state is JobState.QUEUED:
             backlog[queue,] += row.count
+            dependent[queue,] += row.count if row.is_unmet else 0
         else:
             status = UNSUBMITTED if row.batch_status is None else row.batch_status.value
             in_flight[queue, status] += row.count
@@ -323,6 +325,7 @@ def _gauges(
     held.update({(queue_label(hold.job_queue), hold.reason): 1.0 for hold in snapshot.holds})
 
     yield _family("backlog_jobs", backlog)
+    yield _family("backlog_dependent_jobs", dependent)
     yield _family("backlog_oldest_seconds", oldest)
     yield _family("backlog_tenants", tenants)
     yield _family("inflight_jobs", in_flight)

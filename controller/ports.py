@@ -203,6 +203,8 @@ class InsertJob:
     job: Job
     body: str
     """The raw SQS body; not stored if the job is already final."""
+    depends_on: tuple[str, ...] = ()
+    """Ids of other requests, each once; ``job.dependencies`` is UNMET if there are any."""
     events: tuple[Event, ...] = ()
     dead_letter: DeadLetter | None = None
 
@@ -243,6 +245,30 @@ class RememberCancel:
     sent_at: float
     """By SQS's clock, where it tells."""
     received_at: float
+
+
+class Dependency(NamedTuple):
+    """A request that another one depends on."""
+
+    request_id: str
+    due: int
+    """How often it has changed since it was last considered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependent:
+    """A row, and what it depends on."""
+
+    job: Job
+    dependencies: tuple[Dependency, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Considered:
+    """What a row depends on, as it was read, means nothing more for it. Those that have changed since stay due."""
+
+    key: RowKey
+    dependencies: tuple[Dependency, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,11 +338,15 @@ LIVES_MAX: Final = 100
 """REJECTED lives that are found of one request id. A producer that repeats what AWS refuses makes one each time, and
 all are kept for the dedupe window: to read them all for every further message of that id would hold up the others."""
 
+CIRCLE_MAX: Final = 1_000
+"""Requests through which one is followed to find out whether it waits for itself."""
+
 Write = (
     InsertJob
     | UpdateJob
     | InsertRejection
     | RememberCancel
+    | Considered
     | PutHold
     | ReleaseHold
     | PutBlock
@@ -338,6 +368,8 @@ class UsageRow:
     is_in_doubt: bool
     """SUBMITTING rows only."""
     is_array: bool
+    is_unmet: bool = False
+    """QUEUED rows only: they wait for another request to be submitted."""
     count: int
 
 
@@ -418,7 +450,7 @@ class JobStore(Protocol):
         """How many tenants have QUEUED rows without a cancel request, per job queue; queues without one are missing."""
 
     async def oldest_backlog(self) -> Mapping[str, float]:
-        """``received_at`` of the oldest QUEUED row per job queue."""
+        """``received_at`` of the oldest QUEUED row per job queue, but for those that wait for another request."""
 
     async def set_aging(self, aging_s: Mapping[str, float], default_s: float) -> None:
         """Seconds of waiting that weigh as much as one step of priority, per job queue. Re-ranks what is stored."""
@@ -434,6 +466,21 @@ class JobStore(Protocol):
 
     async def submitting(self) -> Sequence[Job]:
         """Every SUBMITTING row, in doubt or not (bounded by concurrency and the doubt limit)."""
+
+    # dependencies
+    @property
+    def has_dependents(self) -> bool:
+        """False: no row depends on another request, so there is nothing to look for."""
+
+    async def dependents(self, *, received_by: float, limit: int) -> Sequence[Dependent]:
+        """Rows that are to be considered: something that they depend on has changed, or they are new; and UNMET rows
+        received at or before ``received_by``."""
+
+    async def circular(self, keys: Sequence[RowKey]) -> frozenset[RowKey]:
+        """Those of UNMET rows that wait for themselves through at most ``CIRCLE_MAX`` others."""
+
+    async def depended_on(self, keys: Sequence[RowKey]) -> Mapping[RowKey, Sequence[Job]]:
+        """The requests that each of these rows depends on; rows that depend on none are missing."""
 
     async def closing(self, now: float, *, limit: int) -> Sequence[Job]:
         """QUEUED rows that have a cancel request or whose ``expires_at`` is at or before ``now``."""

@@ -66,6 +66,7 @@ class QueueCounts:
     pending: int = 0
     """Of ``waiting``, what waits for another job and not for compute: PENDING in Batch, without array parents."""
     queued: int = 0
+    """Without those that wait for another request."""
     running: int = 0
     """TRACKED and STARTING or RUNNING in Batch."""
 
@@ -85,6 +86,8 @@ class UsageLine(Protocol):
     def is_in_doubt(self) -> bool: ...
     @property
     def is_array(self) -> bool: ...
+    @property
+    def is_unmet(self) -> bool: ...
     @property
     def count(self) -> int: ...
 
@@ -124,7 +127,7 @@ def queue_counts(usage: Iterable[UsageLine]) -> dict[str, QueueCounts]:
         if is_counted_waiting(line):
             counts[1] += line.count
             counts[4] += line.count if line.batch_status is BatchStatus.PENDING else 0
-        if line.state is JobState.QUEUED:
+        if line.state is JobState.QUEUED and not line.is_unmet:
             counts[2] += line.count
         if line.state is JobState.TRACKED and line.batch_status in (BatchStatus.STARTING, BatchStatus.RUNNING):
             counts[3] += line.count

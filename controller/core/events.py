@@ -266,6 +266,11 @@ CATALOGUE: Final[Mapping[str, EventSpec]] = {
                 *IDENTITY_FIELDS,
                 FieldSpec("priority", _INTEGER, "The request's priority."),
                 FieldSpec("tenant", _STRING, "Whose request it is: tenants of a job queue take turns."),
+                FieldSpec(
+                    "depends_on",
+                    {"type": "array", "items": _STRING},
+                    "Ids of other requests: it is sent once each of them is submitted.",
+                ),
                 _TIMES[0],
             ),
             ("request_id", "message_id", "job_name", "job_queue", "job_definition", "received_at"),

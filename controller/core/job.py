@@ -54,6 +54,15 @@ class BatchStatus(StrEnum):
         return self in (BatchStatus.SUBMITTED, BatchStatus.PENDING, BatchStatus.RUNNABLE)
 
 
+class Dependencies(StrEnum):
+    """Where a request stands with the requests it depends on."""
+
+    NONE = "NONE"
+    UNMET = "UNMET"
+    """It waits for one of them to be submitted."""
+    MET = "MET"
+
+
 class Outcome(StrEnum):
     """How a request ended: the ``outcome`` of final events and metrics."""
 
@@ -103,6 +112,8 @@ class Job:
 
     # Where it stands
     state: JobState = JobState.QUEUED
+    dependencies: Dependencies = Dependencies.NONE
+    """On other requests: not those that are named by their job ids."""
     first_intent_at: float | None = None
     """When the intent of its first send was committed; kept for life."""
     doubted_at: float | None = None

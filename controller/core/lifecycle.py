@@ -13,13 +13,13 @@ a look-up, says ``NeverFound``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.core import reasons
 from controller.core.events import FINAL, JSON, Event, iso
-from controller.core.job import Attempt, BatchStatus, Job, JobState, Observation, Outcome, replace
+from controller.core.job import Attempt, BatchStatus, Dependencies, Job, JobState, Observation, Outcome, replace
 
 # --- facts ----------------------------------------------------------------------------------------------
 
@@ -83,6 +83,18 @@ class CancelAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class DependenciesMet:
+    """Every request that it depends on has a job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DependencyEnded:
+    """A request that it depends on will never have a job, or has one that ended badly."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Expired:
     """``expiresAt`` has passed and surely nothing was submitted."""
 
@@ -131,6 +143,8 @@ Fact = (
     | FoundByName
     | NotFound
     | CancelAsked
+    | DependenciesMet
+    | DependencyEnded
     | Expired
     | NeverFound
     | Described
@@ -162,12 +176,13 @@ def apply(job: Job, fact: Fact, now: float) -> Transition:
     return step(job, fact, now)
 
 
-def accepted(job: Job, now: float) -> Transition:
-    """The first transition: a valid request becomes a QUEUED row."""
+def accepted(job: Job, now: float, *, depends_on: Sequence[str] = ()) -> Transition:
+    """The first transition: a valid request becomes a QUEUED row. ``depends_on`` are the request ids it names."""
     data = {
         **identity(job),
         "priority": job.priority,
         "tenant": job.tenant or None,
+        "depends_on": list(depends_on) or None,
         "received_at": iso(job.received_at),
     }
     return Transition(job, (Event(name="request.accepted", time=now, data=data, serial="0"),))
@@ -177,6 +192,7 @@ def accepted(job: Job, now: float) -> Transition:
 
 
 def _admit(job: Job, _: Admitted, now: float) -> Transition:
+    assert job.dependencies is not Dependencies.UNMET, "what waits for another request is no part of the backlog"
     if job.cancel_requested_at is not None:
         # Asked for between the plan and its commit. A marked row stays QUEUED until it has been looked up.
         return Transition(job, is_changed=False)
@@ -273,6 +289,18 @@ def _ask_cancel(job: Job, fact: CancelAsked, now: float) -> Transition:
 
 def _cancel(job: Job, now: float) -> Transition:
     return _end_unsubmitted(job, now, job.cancel_reason or "Cancelled by request", "cancelled")
+
+
+def _meet_dependencies(job: Job, _: DependenciesMet, now: float) -> Transition:
+    if job.dependencies is not Dependencies.UNMET:
+        return Transition(job, is_changed=False)
+    return Transition(replace(job, dependencies=Dependencies.MET))
+
+
+def _end_dependent(job: Job, fact: DependencyEnded, now: float) -> Transition:
+    if job.is_marked:
+        return Transition(job, is_changed=False)
+    return _end_unsubmitted(job, now, fact.reason, "dependency_failed")
 
 
 def _expire(job: Job, _: Expired, now: float) -> Transition:
@@ -470,6 +498,8 @@ Step = Callable[[Job, Any, float], Transition]
 TABLE: Final[Mapping[tuple[JobState, type], Step]] = {
     (JobState.QUEUED, Admitted): _admit,
     (JobState.QUEUED, CancelAsked): _ask_cancel,
+    (JobState.QUEUED, DependenciesMet): _meet_dependencies,
+    (JobState.QUEUED, DependencyEnded): _end_dependent,
     (JobState.QUEUED, Expired): _expire,
     (JobState.QUEUED, NeverFound): _never_found,
     (JobState.QUEUED, FoundByName): _adopt,
@@ -493,6 +523,8 @@ _Q, _S, _T, _C, _R = JobState.QUEUED, JobState.SUBMITTING, JobState.TRACKED, Job
 LEADS_TO: Final[Mapping[tuple[JobState, type], tuple[JobState, ...]]] = {
     (_Q, Admitted): (_S, _Q),
     (_Q, CancelAsked): (_C, _Q),
+    (_Q, DependenciesMet): (_Q,),
+    (_Q, DependencyEnded): (_C, _Q),
     (_Q, Expired): (_C,),
     (_Q, NeverFound): (_C,),
     (_Q, FoundByName): (_T,),

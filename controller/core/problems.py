@@ -31,7 +31,6 @@ class ErrorCode(StrEnum):
     INVALID_REQUEST = "invalid_request"
     TOO_LARGE = "too_large"
     WRONG_SCOPE = "wrong_scope"
-    NOT_BUILT = "not_built"
     NOT_ALLOWED = "not_allowed"
 
 

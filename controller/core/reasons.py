@@ -85,7 +85,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "array_child_failed": "An array job of which at least one child failed; `failed_children` says which, and why.",
     "cancelled": "Cancelled by a message of ours, before or after it was submitted.",
     "conflict": "Another request with this id and other content was there first.",
-    "dependency_failed": "A job that it depends on failed.",
+    "dependency_failed": "A job or request that it depends on failed, or will never be submitted.",
     "expired": "`expiresAt` passed before it was submitted.",
     "host_lost": "The host went away, or its agent: stopped, shut down, evicted, disconnected. Retry it.",
     "image_pull": "The image could not be pulled: name, tag, permission, or network.",

@@ -29,6 +29,7 @@ from controller.core.request_policy import (
     name_of,
 )
 from controller.core.request_rules import (
+    DEPENDENCY_REQUEST_ID,
     MEMBER_RULES,
     PRIORITY_RULE,
     REASON_RULE,
@@ -101,6 +102,8 @@ class SubmitRequest:
     expires_at: float | None
     """Seconds since the epoch."""
     share_identifier: str | None = None
+    depends_on: tuple[str, ...] = ()
+    """Ids of other requests, each once."""
     content_hash: bytes
     """SHA-256, 32 bytes."""
 
@@ -232,6 +235,9 @@ def _parse_submit(
     members = {name: value for name, value in message.items() if name not in SUBMIT_MEMBERS}
     request_id = given_id if given_id is not None or "requestId" in message else message_id
     _check_members(body, members, request_id, rules, problems)
+    depends_on = _depends_on(members)
+    if request_id in depends_on:
+        problems.add("dependsOn", "must not name the request's own requestId")
     if problems or request_id is None:
         return _rejection(problems, given_id)
     array = members.get("arrayProperties")
@@ -245,8 +251,20 @@ def _parse_submit(
         array_size=array.get("size") if array is not None else None,
         expires_at=expires_at,
         share_identifier=members.get("shareIdentifier"),
+        depends_on=depends_on,
         content_hash=_content_hash(message),
     )
+
+
+def _depends_on(members: dict[str, JSON]) -> tuple[str, ...]:
+    """The request ids that a request depends on, each once."""
+    named = (entry.get(DEPENDENCY_REQUEST_ID) for entry in _entries_of(members) if isinstance(entry, dict))
+    return tuple(dict.fromkeys(request_id for request_id in named if type(request_id) is str))
+
+
+def _entries_of(members: Mapping[str, JSON]) -> list[JSON]:
+    entries = members.get("dependsOn")
+    return entries if isinstance(entries, list) else []
 
 
 def _check_members(
@@ -289,6 +307,8 @@ _COMPACT: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, de
 _SENT: Final = json.JSONEncoder(default=lambda _: 0)
 """As the SDK writes a body: with blanks after commas and colons, and ASCII only."""
 
+_ANY_JOB_ID: Final = "-" * 36
+"""As long as a job's id."""
 _GROWTH_MAX: Final = 12
 """Most bytes that one character of a body can become on its way: two escapes of six."""
 
@@ -307,7 +327,10 @@ def _check_payload(
     name = members.get("jobName")
     sent_name = batch_job_name(name, store_id="", request_id="") if type(name) is str else ""
     own_value = (request_id or "") if rules.tag_request_id else None
-    size = len(_SENT.encode(_arguments(members, sent_name, members.get("jobQueue"), rules.default_tags, own_value)))
+    sent = {**members}
+    if depends_on := _depends_on(members):
+        sent["dependsOn"] = _resolved(_entries_of(members), dict.fromkeys(depends_on, _ANY_JOB_ID))
+    size = len(_SENT.encode(_arguments(sent, sent_name, members.get("jobQueue"), rules.default_tags, own_value)))
     if size > limits.PAYLOAD_BYTES_MAX:
         text = f"{size:,} bytes as SubmitJob with the tags that are added; AWS Batch takes at most"
         problems.add("", f"the request is {text} {limits.PAYLOAD_BYTES_MAX:,}", ErrorCode.TOO_LARGE)
@@ -316,14 +339,38 @@ def _check_payload(
 # --- what is sent -----------------------------------------------------------------------------------------
 
 
-def submit_arguments(body: str, *, job: Job, default_tags: Mapping[str, str], tag_request_id: bool) -> dict[str, Any]:
-    """SubmitJob's arguments for a body that ``parse`` accepted, with the name and queue stored with the intent."""
+def submit_arguments(
+    body: str, *, job: Job, job_ids: Mapping[str, str | None], default_tags: Mapping[str, str], tag_request_id: bool
+) -> dict[str, Any]:
+    """SubmitJob's arguments for a body that ``parse`` accepted, with the name and queue stored with the intent.
+
+    ``job_ids`` has the job of each request that it depends on; a dependency whose job is None is left out.
+    """
     problems = Problems()
     message = decode(body, problems)
     assert message is not None, problems.texts()
     members = {name: value for name, value in message.items() if name not in SUBMIT_MEMBERS}
+    if _depends_on(members):
+        members["dependsOn"] = _resolved(_entries_of(members), job_ids)
+        if not members["dependsOn"]:
+            del members["dependsOn"]
     own_value = job.request_id if tag_request_id else None
     return _arguments(members, job.batch_job_name, job.job_queue_ref, default_tags, own_value)
+
+
+def _resolved(entries: list[JSON], job_ids: Mapping[str, str | None]) -> list[JSON]:
+    """Dependencies as Batch takes them: job ids in place of request ids."""
+    resolved: list[JSON] = []
+    for entry in entries:
+        if DEPENDENCY_REQUEST_ID not in entry:
+            resolved.append(entry)
+        elif (job_id := job_ids[entry[DEPENDENCY_REQUEST_ID]]) is not None:
+            resolved.append({**_without_request_id(entry), "jobId": job_id})
+    return resolved
+
+
+def _without_request_id(entry: Mapping[str, JSON]) -> dict[str, JSON]:
+    return {name: value for name, value in entry.items() if name != DEPENDENCY_REQUEST_ID}
 
 
 def _arguments(

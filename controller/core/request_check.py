@@ -10,9 +10,9 @@ import math
 from collections.abc import Collection
 from typing import Final
 
-from controller.core.problems import ErrorCode, Problems, key_path
+from controller.core.problems import Problems, key_path
 from controller.core.request_json import JSON, RepeatedMembers, kind_of
-from controller.core.request_rules import MEMBER_RULES, NO_RULES, STRUCTURE_RULES, UNBUILT_MEMBERS, MemberRule
+from controller.core.request_rules import MEMBER_RULES, NO_RULES, OWN_MEMBERS, STRUCTURE_RULES, MemberRule
 from controller.core.shapes import Kind, Shape
 from controller.core.timestamps import instant
 
@@ -61,13 +61,13 @@ def _check_structure(
     if type(value) is not dict:
         check_repeated(value, path, problems)
     members, prefix = shape.members, f"{path}." if path else ""
+    if own := OWN_MEMBERS.get(shape.name):
+        members = {**members, **own}
     rules = MEMBER_RULES.get(shape.name, NO_RULES)
     for name, member in value.items():
         member_shape = members.get(name)
         if member_shape is not None:
             check(member, member_shape, prefix + name, problems, rules.get(name))
-        elif (unbuilt := UNBUILT_MEMBERS.get((shape.name, name))) is not None:
-            problems.add(prefix + name, unbuilt, ErrorCode.NOT_BUILT)
         else:
             problems.add_unknown_member(path, name, (*members, *also_known), of=path or "the message")
         if problems.is_full:

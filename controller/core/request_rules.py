@@ -17,6 +17,7 @@ from typing import Final
 from controller.core import limits
 from controller.core.problems import ErrorCode, Problems
 from controller.core.request_json import JSON
+from controller.core.shapes import Kind, Shape
 
 RESERVED_ENVIRONMENT_PREFIX: Final = "AWS_BATCH"
 RESERVED_TAG_PREFIX: Final = "aws:"
@@ -52,6 +53,12 @@ _VARIABLE: Final = _matches(
 )
 _GLOB: Final = _matches(r"[^*]{1,512}|[^*]{0,511}\*", "be 1 to 512 characters with * only at the end")
 
+REQUEST_ID_RULE: Final = _matches(
+    limits.REQUEST_ID_PATTERN, f"be 1 to {limits.REQUEST_ID_LENGTH_MAX} of letters, digits and _ . : / = + @ -"
+)
+DEPENDENCY_REQUEST_ID: Final = "requestId"
+"""Our own member of a dependency: another request, which may not be submitted yet."""
+
 MEMBER_RULES: Final[Mapping[str, Mapping[str, MemberRule]]] = {
     "SubmitJobRequest": {
         "jobName": _matches(
@@ -82,7 +89,10 @@ MEMBER_RULES: Final[Mapping[str, Mapping[str, MemberRule]]] = {
             says=f"be from {limits.ARRAY_SIZE_MIN} to {limits.ARRAY_SIZE_MAX:,}",
         ),
     },
-    "JobDependency": {"jobId": MemberRule(min=1, says="not be empty")},
+    "JobDependency": {
+        "jobId": MemberRule(min=1, says="not be empty"),
+        DEPENDENCY_REQUEST_ID: REQUEST_ID_RULE,
+    },
     "JobTimeout": {
         "attemptDurationSeconds": MemberRule(min=limits.TIMEOUT_S_MIN, says=f"be at least {limits.TIMEOUT_S_MIN}"),
     },
@@ -113,9 +123,6 @@ MEMBER_RULES: Final[Mapping[str, Mapping[str, MemberRule]]] = {
     },
 }
 
-REQUEST_ID_RULE: Final = _matches(
-    limits.REQUEST_ID_PATTERN, f"be 1 to {limits.REQUEST_ID_LENGTH_MAX} of letters, digits and _ . : / = + @ -"
-)
 PRIORITY_RULE: Final = MemberRule(
     min=limits.PRIORITY_MIN, max=limits.PRIORITY_MAX, says=f"be from {limits.PRIORITY_MIN:,} to {limits.PRIORITY_MAX:,}"
 )
@@ -123,6 +130,11 @@ REASON_RULE: Final = MemberRule(
     max=limits.TERMINATE_REASON_LENGTH_MAX, says=f"be at most {limits.TERMINATE_REASON_LENGTH_MAX:,} characters"
 )
 """Our own members' rules."""
+
+OWN_MEMBERS: Final[Mapping[str, Mapping[str, Shape]]] = {
+    "JobDependency": {DEPENDENCY_REQUEST_ID: Shape(name="RequestId", kind=Kind.STRING)},
+}
+"""By shape of SubmitJob: members that the message has beside the model's."""
 
 NO_RULES: Final[Mapping[str, MemberRule]] = {}
 
@@ -136,29 +148,22 @@ def _check_retry_strategy(value: Mapping[str, JSON], path: str, problems: Proble
 
 
 def _check_dependency(value: Mapping[str, JSON], path: str, problems: Problems) -> None:
-    if "requestId" in value:
-        return
+    named = [name for name in ("jobId", DEPENDENCY_REQUEST_ID) if name in value]
     if value.get("type") == "SEQUENTIAL":
-        if "jobId" in value:
+        for name in named:
             problems.add(
-                f"{path}.jobId", "must be left out with type SEQUENTIAL, which orders the array's own children"
+                f"{path}.{name}", "must be left out with type SEQUENTIAL, which orders the array's own children"
             )
-    elif "jobId" not in value:
-        problems.add(f"{path}.jobId", "required, unless type is SEQUENTIAL")
+    elif not named:
+        problems.add(f"{path}.jobId", f"required, or {DEPENDENCY_REQUEST_ID}, unless type is SEQUENTIAL")
+    elif len(named) > 1:
+        problems.add(f"{path}.{DEPENDENCY_REQUEST_ID}", "must be left out beside jobId: give one of the two")
 
 
 STRUCTURE_RULES: Final[Mapping[str, Callable[[Mapping[str, JSON], str, Problems], None]]] = {
     "RetryStrategy": _check_retry_strategy,
     "JobDependency": _check_dependency,
 }
-
-UNBUILT_MEMBERS: Final[Mapping[tuple[str, str], str]] = {
-    (
-        "JobDependency",
-        "requestId",
-    ): "dependencies on other requests are not built yet; give the jobId of a submitted job",
-}
-"""(shape, member) that the message will have: named as such instead of as unknown."""
 
 
 # --- rules of the request as a whole that need no configuration -------------------------------------------

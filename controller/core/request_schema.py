@@ -13,6 +13,7 @@ from controller.core.request_check import INTEGER_RANGES
 from controller.core.request_rules import (
     MEMBER_RULES,
     NO_RULES,
+    OWN_MEMBERS,
     PRIORITY_RULE,
     REASON_RULE,
     REQUEST_ID_RULE,
@@ -109,9 +110,10 @@ def _schema(shape: Shape, rule: MemberRule | None, definitions: dict[str, Schema
 
 def _structure(shape: Shape, definitions: dict[str, Schema]) -> Schema:
     rules = MEMBER_RULES.get(shape.name, NO_RULES)
+    members = {**shape.members, **OWN_MEMBERS.get(shape.name, {})}
     schema: Schema = {
         "type": "object",
-        "properties": {name: _schema(member, rules.get(name), definitions) for name, member in shape.members.items()},
+        "properties": {name: _schema(member, rules.get(name), definitions) for name, member in members.items()},
         "required": list(shape.required),
         "additionalProperties": False,
         **_RELATIONS.get(shape.name, {}),
@@ -126,8 +128,8 @@ _RELATIONS: Final[dict[str, Schema]] = {
     "RetryStrategy": {"dependentRequired": {"evaluateOnExit": ["attempts"]}},
     "JobDependency": {
         "if": {"properties": {"type": {"const": "SEQUENTIAL"}}, "required": ["type"]},
-        "then": {"properties": {"jobId": False}},
-        "else": {"required": ["jobId"]},
+        "then": {"properties": {"jobId": False, "requestId": False}},
+        "else": {"oneOf": [{"required": ["jobId"]}, {"required": ["requestId"]}]},
     },
 }
 """What ``request_rules.STRUCTURE_RULES`` says, in JSON Schema's words."""

@@ -285,6 +285,8 @@ class Ingest:
         if writes := [verdict.write for verdict in verdicts if verdict.write is not None]:
             self._wakes.admit.set()
             self._wakes.terminate.set()
+            if self._store.has_dependents:
+                self._wakes.depend.set()
             self._wakes.published_soon(writes)
         with suppress(StoreUnavailable):  # what is committed is deleted all the same; the gate's own loop asks again
             await self._gate.refresh()

@@ -16,6 +16,7 @@ import anyio.abc
 import structlog
 
 from controller.budgets import Budgets, Purpose
+from controller.core.dependencies import job_ids
 from controller.core.errors import (
     BadCredentials,
     InDoubt,
@@ -27,7 +28,7 @@ from controller.core.errors import (
     Unavailable,
     Unexpected,
 )
-from controller.core.job import Job, RowKey
+from controller.core.job import Dependencies, Job, RowKey
 from controller.core.lifecycle import (
     Accepted,
     Fact,
@@ -51,8 +52,9 @@ slower rate): the wait for the submit budget lies between the two."""
 QUEUE_PAUSE_S: Final = 5.0
 """No admission to a queue whose refusal could not be sorted out, for so long."""
 
-Arguments = Callable[[str, Job], dict[str, Any]]
-"""(stored body, job) → SubmitJob's arguments."""
+JobIds = Mapping[str, str | None]
+Arguments = Callable[[str, Job, JobIds], dict[str, Any]]
+"""(stored body, job, jobs of the requests that it depends on) → SubmitJob's arguments."""
 
 
 class Submit:
@@ -101,12 +103,15 @@ class Submit:
         if not rows:
             return None
         bodies = await self._store.bodies([job.key for job in rows])
+        dependent = [job.key for job in rows if job.dependencies is Dependencies.MET]
+        depended_on = await self._store.depended_on(dependent) if dependent else {}
         for job in rows:
             self._in_hand.add(job.key)
-            tasks.start_soon(self._carry, job, bodies[job.key], name=f"submit row {job.key}")
+            ids = job_ids(depended_on.get(job.key, ()))
+            tasks.start_soon(self._carry, job, bodies[job.key], ids, name=f"submit row {job.key}")
         return None
 
-    async def _carry(self, job: Job, body: str) -> None:
+    async def _carry(self, job: Job, body: str, ids: JobIds) -> None:
         """One row from intent to recorded outcome. A mistake of ours on the way leaves it in doubt, which is safe."""
 
         async def doubt(error: Exception) -> None:
@@ -115,13 +120,13 @@ class Submit:
             )
 
         try:
-            await guarded(lambda: self._carry_on(job, body), stage="submit", on_error=doubt)
+            await guarded(lambda: self._carry_on(job, body, ids), stage="submit", on_error=doubt)
         finally:
             self._in_hand.discard(job.key)
 
-    async def _carry_on(self, job: Job, body: str) -> None:
+    async def _carry_on(self, job: Job, body: str, ids: JobIds) -> None:
         was_probe = self._holds.is_probe(job.job_queue, job.job_definition)
-        fact = await self._outcome(job, body)
+        fact = await self._outcome(job, body, ids)
         judged = _judged(fact)
         if judged is not None:
             self._holds.answered(job.job_queue, job.job_definition)
@@ -153,9 +158,9 @@ class Submit:
 
     # --- before the send ------------------------------------------------------------------------------
 
-    async def _outcome(self, job: Job, body: str) -> Fact:
+    async def _outcome(self, job: Job, body: str, ids: JobIds) -> Fact:
         """What became of the row."""
-        arguments = self._arguments(body, job)
+        arguments = self._arguments(body, job, ids)
         if self._goes_back(job):
             return NotAccepted()
         if not job.is_marked:

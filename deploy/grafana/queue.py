@@ -129,8 +129,14 @@ def _waiting(board: Dashboard) -> None:
             Spec(
                 width=8,
                 title="Backlog",
-                description="Requests that are stored and not yet submitted.",
-                queries=[Query(f"max by (job_queue) ({P}backlog_jobs{{{Q}}})", "{{job_queue}}")],
+                description="Requests that are stored and not yet submitted, and those of them that wait for another.",
+                queries=[
+                    Query(f"max by (job_queue) ({P}backlog_jobs{{{Q}}})", "{{job_queue}}"),
+                    Query(
+                        f"max by (job_queue) ({P}backlog_dependent_jobs{{{Q}}}) > 0",
+                        "{{job_queue}}, for another request",
+                    ),
+                ],
                 runbooks=["BatchControllerBacklogOld"],
             )
         )

@@ -25,6 +25,7 @@ from controller.core.request import (
     parse,
     submit_arguments,
 )
+from controller.core.request_rules import REQUEST_ID_RULE
 
 RULES = Rules(shapes=submit_job_shape(), policy=Policy(), scope=Scope(region="eu-west-1", account="123456789012"))
 MESSAGE_ID = "5fea7756-0ea4-451a-a703-a558b933e274"
@@ -74,6 +75,7 @@ def sent(rules: Rules = RULES, **more: Any) -> dict[str, Any]:
     return submit_arguments(
         json.dumps({**BASE, **more}),
         job=job_of(request),
+        job_ids={},
         default_tags=rules.default_tags,
         tag_request_id=rules.tag_request_id,
     )
@@ -246,13 +248,45 @@ def test_missing_members_and_all_other_problems_are_reported_at_once() -> None:
     assert rejection.request_id == "r-1"
 
 
-def test_dependency_on_a_request_is_recognised_and_said_not_to_be_built() -> None:
-    """``dependsOn[].requestId`` is no unknown member, but one that does not work yet."""
-    rejection = rejected(dependsOn=[{"jobId": "j"}, {"requestId": "r-1"}])
-    assert rejection.error_code == "not_built"
-    assert rejection.problems == (
-        "dependsOn[1].requestId: dependencies on other requests are not built yet; give the jobId of a submitted job",
-    )
+def test_requests_that_a_request_depends_on_are_named_once_each() -> None:
+    """``dependsOn[].requestId`` stands beside ``jobId``; the same one may be named with and without a type."""
+    named = accepted(dependsOn=[{"jobId": "j"}, {"requestId": "r-2"}, {"requestId": "r-2", "type": "N_TO_N"}])
+    assert named.depends_on == ("r-2",)
+    assert accepted(dependsOn=[{"jobId": "j"}]).depends_on == ()
+
+
+@pytest.mark.parametrize(
+    ("depends_on", "problem"),
+    [
+        ([{"requestId": MESSAGE_ID}], "dependsOn: must not name the request's own requestId"),
+        ([{"requestId": ""}], f"dependsOn[0].requestId: must {REQUEST_ID_RULE.says}"),
+        ([{"requestId": 3}], "dependsOn[0].requestId: must be a string, not a number: write it in quotes"),
+        ([{"requestID": "r-2"}], "dependsOn[0].requestID: not a member of dependsOn[0]; the nearest is requestId"),
+        (
+            [{"requestId": "r-2", "jobId": "j"}],
+            "dependsOn[0].requestId: must be left out beside jobId: give one of the two",
+        ),
+        ([{"type": "N_TO_N"}], "dependsOn[0].jobId: required, or requestId, unless type is SEQUENTIAL"),
+        ([{"requestId": f"r-{n}"} for n in range(2, 23)], "dependsOn: must name at most 20 jobs"),
+    ],
+)
+def test_what_a_dependency_on_a_request_must_be(depends_on: list[dict[str, Any]], problem: str) -> None:
+    """Each broken rule names the entry and what would be right."""
+    assert problem in rejected(dependsOn=depends_on).problems
+
+
+def test_job_ids_take_the_place_of_request_ids() -> None:
+    """Batch gets job ids; what has SUCCEEDED already is left out, and with it a list that would be empty."""
+    entries = [{"requestId": "r-2", "type": "N_TO_N"}, {"jobId": "j-1"}, {"requestId": "r-3"}]
+
+    def resolved(depends_on: list[dict[str, str]]) -> dict[str, Any]:
+        request = accepted(dependsOn=depends_on)
+        body = json.dumps({**BASE, "dependsOn": depends_on})
+        ids = {"r-2": "j-2", "r-3": None}
+        return submit_arguments(body, job=job_of(request), job_ids=ids, default_tags={}, tag_request_id=False)
+
+    assert resolved(entries)["dependsOn"] == [{"type": "N_TO_N", "jobId": "j-2"}, {"jobId": "j-1"}]
+    assert "dependsOn" not in resolved([{"requestId": "r-3"}])
 
 
 def test_reason_is_cut_at_one_kibibyte_and_counts_what_is_left_out() -> None:
@@ -510,5 +544,5 @@ def test_request_id_tag_gives_way_if_the_configuration_changed_since_intake() ->
     tags = {f"k{n}": "v" for n in range(50)}
     request = accepted(replace(RULES, tag_request_id=False), tags=tags)
     body = json.dumps({**BASE, "tags": tags})
-    arguments = submit_arguments(body, job=job_of(request), default_tags={"d": "v"}, tag_request_id=True)
+    arguments = submit_arguments(body, job=job_of(request), job_ids={}, default_tags={"d": "v"}, tag_request_id=True)
     assert arguments["tags"] == tags

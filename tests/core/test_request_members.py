@@ -70,9 +70,9 @@ INVALID = [
     ({"tags": {"k": None}}, "tags.k: must not be null: give a string"),
     ({"parameters": {"k": 5}}, "parameters.k: must be a string, not a number: write it in quotes"),
     ({"dependsOn": [{"jobId": f"id-{n}"} for n in range(21)]}, "dependsOn: must name at most 20 jobs"),
-    ({"dependsOn": [{}]}, "dependsOn[0].jobId: required, unless type is SEQUENTIAL"),
+    ({"dependsOn": [{}]}, "dependsOn[0].jobId: required, or requestId, unless type is SEQUENTIAL"),
     ({"dependsOn": [{"jobId": ""}]}, "dependsOn[0].jobId: must not be empty"),
-    ({"dependsOn": [{"type": "N_TO_N"}]}, "dependsOn[0].jobId: required, unless type is SEQUENTIAL"),
+    ({"dependsOn": [{"type": "N_TO_N"}]}, "dependsOn[0].jobId: required, or requestId, unless type is SEQUENTIAL"),
     ({"dependsOn": [{"type": "n_to_n", "jobId": "j"}]}, "dependsOn[0].type: must be N_TO_N or SEQUENTIAL"),
     ({"dependsOn": [{"type": "SEQUENTIAL"}]}, "dependsOn[0].type: SEQUENTIAL needs arrayProperties.size"),
     (

@@ -100,6 +100,7 @@ WAIT_CAUSES = (
 METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     "requests_received_total": {"outcome": ("accepted", "duplicate", "rejected", "conflict", "cancel")},
     "backlog_jobs": {"job_queue": ()},
+    "backlog_dependent_jobs": {"job_queue": ()},
     "backlog_oldest_seconds": {"job_queue": ()},
     "backlog_tenants": {"job_queue": ()},
     "inflight_jobs": {

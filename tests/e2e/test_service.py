@@ -78,6 +78,36 @@ def test_sigkill_at_random_moments_neither_loses_nor_doubles_a_request(service: 
     assert_one_job_each(sim, [f"r{n}" for n in range(count)])
 
 
+def test_requests_wait_for_those_that_they_depend_on(service: Make, sim: SimProcess) -> None:
+    """Sent last link first, and killed meanwhile: each job names the one before it, and what depends on a request that
+    can't run ends with the reason."""
+    controller = service(SUBMIT__SETTLE_S="1", INTAKE__VISIBILITY_TIMEOUT_S="2")
+    count = 12
+    chain = [request(n, dependsOn=[{"requestId": f"r{n - 1}"}]) for n in range(count - 1, 0, -1)]
+    controller.send(map(json.dumps, chain))
+    wait_for(lambda: _accepted(controller) == count - 1, what="all but the first link are accepted")
+    assert f'backlog_dependent_jobs{{job_queue="high"}} {count - 1}.0' in _metrics(controller).replace(
+        "unknown", "high"
+    )
+    controller.kill()
+    controller.start()
+    bad = [request(20, jobQueue="missing"), request(21, dependsOn=[{"requestId": "r20"}])]
+    controller.send(map(json.dumps, [request(0), *bad]))
+    finals = controller.wait_finals(count + 2)
+    by_request = {event["request_id"]: event for event in finals.values()}
+    assert {by_request[f"r{n}"]["outcome"] for n in range(count)} == {"succeeded"}
+    assert by_request["r21"]["reason"] == "request r20, which it depends on, ended REJECTED"
+    assert by_request["r21"]["reason_class"] == "dependency_failed"
+    assert_one_job_each(sim, [f"r{n}" for n in range(count)])
+    started = [by_request[f"r{n}"]["started_at"] for n in range(count)]
+    stopped = [by_request[f"r{n}"]["stopped_at"] for n in range(count)]
+    assert all(after >= before for before, after in zip(stopped, started[1:], strict=False))
+
+
+def _accepted(controller: Service) -> int:
+    return len({event["request_id"] for event in controller.events() if event["event"] == "request.accepted"})
+
+
 def test_sigterm_in_the_middle_of_work_leaves_nothing_in_doubt(service: Make, sim: SimProcess) -> None:
     """What was not sent goes back, what was sent is answered: the next start has nothing to settle."""
     controller = service()

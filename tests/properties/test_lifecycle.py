@@ -9,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.events import FINAL
-from controller.core.job import Attempt, BatchStatus, Job, JobState, Observation
+from controller.core.job import Attempt, BatchStatus, Dependencies, Job, JobState, Observation
 from controller.core.lifecycle import (
     LEADS_TO,
     TABLE,
     Accepted,
     Admitted,
     CancelAsked,
+    DependenciesMet,
+    DependencyEnded,
     Described,
     Expired,
     Forgotten,
@@ -40,6 +42,8 @@ FACTS: st.SearchStrategy[Any] = st.one_of(
     st.just(FoundByName(job_id="j", job_arn=None, created_at=1.0)),
     st.just(NotFound()),
     st.just(CancelAsked(reason=None)),
+    st.just(DependenciesMet()),
+    st.just(DependencyEnded(reason="r")),
     st.just(Expired()),
     st.just(NeverFound()),
     st.just(Missed()),
@@ -53,19 +57,26 @@ FACTS: st.SearchStrategy[Any] = st.one_of(
 
 
 def is_possible(job: Job, fact: Any) -> bool:
-    """What the callers see to: adoption and its like only for marked rows, expiry only for the others."""
+    """What the callers see to: adoption and its like only for marked rows, expiry only for the others, and no admission
+    of what waits for another request."""
     if (job.state, type(fact)) not in TABLE:
         return False
+    if isinstance(fact, Admitted):
+        return job.dependencies is not Dependencies.UNMET
     if isinstance(fact, FoundByName):
         return job.is_marked
     return not (isinstance(fact, Expired) and job.is_marked)
 
 
 @settings(max_examples=400)
-@given(st.lists(FACTS, max_size=30), st.lists(st.floats(0, 2e9), min_size=31, max_size=31))
-def test_no_sequence_of_facts_leaves_the_table(facts: list[Any], times: list[float]) -> None:
+@given(
+    st.sampled_from(Dependencies), st.lists(FACTS, max_size=30), st.lists(st.floats(0, 2e9), min_size=31, max_size=31)
+)
+def test_no_sequence_of_facts_leaves_the_table(
+    dependencies: Dependencies, facts: list[Any], times: list[float]
+) -> None:
     """Only declared states are reached; one final event at most; the mark and what was asked are never lost."""
-    job, finals = queued(), 0
+    job, finals = replace(queued(), dependencies=dependencies), 0
     for fact, now in zip(facts, times, strict=False):
         if not is_possible(job, fact):
             continue
@@ -76,6 +87,9 @@ def test_no_sequence_of_facts_leaves_the_table(facts: list[Any], times: list[flo
         assert (step.job.request_id, step.job.batch_job_name) == (job.request_id, job.batch_job_name)
         assert not step.job.is_in_doubt or (step.job.state is JobState.SUBMITTING and step.job.is_marked)
         assert (step.job.state is JobState.TRACKED) <= (step.job.batch_job_id is not None)
+        assert (
+            step.job.state in (JobState.QUEUED, JobState.CANCELLED) or step.job.dependencies is not Dependencies.UNMET
+        )
         assert step.job.state.is_final == (step.job.finished_at is not None)
         ends = [event for event in step.events if event.serial == FINAL]
         assert len(ends) == (step.job.state.is_final and not job.state.is_final)
@@ -101,6 +115,8 @@ def _facts() -> list[Any]:
         FoundByName(job_id="j", job_arn=None, created_at=1.0),
         NotFound(),
         CancelAsked(reason=None),
+        DependenciesMet(),
+        DependencyEnded(reason="r"),
         Expired(),
         NeverFound(),
         Missed(),
@@ -121,13 +137,15 @@ def _kind(job: Job) -> tuple[Any, ...]:
         job.attempts,
         job.first_missed_at is None,
         min(job.refusals, 1),
+        job.dependencies,
     )
 
 
 def test_the_declared_results_are_exactly_those_that_can_be_reached() -> None:
     """All kinds of jobs that any facts lead to, found by walking on from each: LEADS_TO says no more and no less."""
     reached: set[tuple[JobState, type, JobState]] = set()
-    found = {_kind(queued()): queued()}
+    starts = [replace(queued(), dependencies=each) for each in Dependencies]
+    found = {_kind(job): job for job in starts}
     open_ends = list(found.values())
     while open_ends:
         job = open_ends.pop()

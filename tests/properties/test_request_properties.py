@@ -29,7 +29,7 @@ from controller.core.request import (
     parse,
     submit_arguments,
 )
-from controller.core.request_rules import MEMBER_RULES, NO_RULES, MemberRule
+from controller.core.request_rules import MEMBER_RULES, NO_RULES, OWN_MEMBERS, REQUEST_ID_RULE, MemberRule
 from controller.core.shapes import Kind, Shape
 
 SHAPE = submit_job_shape()
@@ -63,7 +63,13 @@ def arguments_of(body: str, request: SubmitRequest) -> dict[str, Any]:
         job_definition=request.job_definition,
         received_at=0.0,
     )
-    return submit_arguments(body, job=job, default_tags=RULES.default_tags, tag_request_id=True)
+    return submit_arguments(
+        body,
+        job=job,
+        job_ids=dict.fromkeys(request.depends_on, "j"),
+        default_tags=RULES.default_tags,
+        tag_request_id=True,
+    )
 
 
 # --- messages ----------------------------------------------------------------------------------------------
@@ -73,7 +79,8 @@ def values(shape: Shape, rule: MemberRule | None = None) -> st.SearchStrategy[An
     """Values of a shape that keep its rules."""
     if shape.kind is Kind.STRUCTURE:
         rules = MEMBER_RULES.get(shape.name, NO_RULES)
-        members = {name: values(member, rules.get(name)) for name, member in shape.members.items()}
+        own = OWN_MEMBERS.get(shape.name, {})
+        members = {name: values(member, rules.get(name)) for name, member in {**shape.members, **own}.items()}
         required = {name: members.pop(name) for name in shape.required}
         return st.fixed_dictionaries(required, optional=members)
     if shape.kind is Kind.LIST:
@@ -109,7 +116,9 @@ def _examples() -> dict[str, st.SearchStrategy[str]]:
     assert nodes is not None
     assert glob is not None
     assert code is not None
+    assert REQUEST_ID_RULE.pattern is not None
     return {
+        REQUEST_ID_RULE.pattern.pattern: st.from_regex("[A-Za-z0-9_.:/=+@-]{20,24}", fullmatch=True),
         of["jobName"]: st.from_regex("[A-Za-z0-9][A-Za-z0-9_-]{0,127}", fullmatch=True),
         of["jobQueue"]: st.sampled_from(["high", "0_low", f"{arn}:job-queue/high"]),
         of["jobDefinition"]: st.sampled_from(["d", "d:1", f"{arn}:job-definition/d", f"{arn}:job-definition/d:9"]),
@@ -138,7 +147,10 @@ def valid_messages(draw: st.DrawFn) -> dict[str, Any]:
     """Messages that keep every rule."""
     message = draw(values(SHAPE)) | draw(EXTRAS)
     for dependency in message.get("dependsOn", ()):
-        dependency["jobId"] = "id"
+        if "requestId" in dependency:
+            dependency.pop("jobId", None)
+        else:
+            dependency["jobId"] = "id"
         if dependency.get("type") == "SEQUENTIAL":
             del dependency["type"]
     retry = message.get("retryStrategy", {})

@@ -159,8 +159,8 @@ no_mark = both(
 _OUTCOME = submit.Submit._outcome
 
 
-async def sent_unseen(self: submit.Submit, job: Job, body: str) -> Any:
-    return await _OUTCOME(self, replace(job, doubted_at=None), body)
+async def sent_unseen(self: submit.Submit, job: Job, body: str, ids: submit.JobIds) -> Any:
+    return await _OUTCOME(self, replace(job, doubted_at=None), body, ids)
 
 
 async def ended_unseen(self: expire.Expire, job: Job) -> Any:

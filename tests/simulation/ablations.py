@@ -34,12 +34,15 @@ from controller.stages.rescue import Rescue
 from controller.stages.submit import Submit
 from controller.stages.track import Track
 from tests.simulation import ablation_switches as off
+from tests.simulation import ablation_switches_dependencies as dependencies_off
 from tests.simulation import ablation_switches_events as events_off
 from tests.simulation import ablation_switches_pressure as pressure_off
 from tests.simulation import ablation_worlds as worlds
+from tests.simulation import ablation_worlds_dependencies as depending
 from tests.simulation import ablation_worlds_pressure as pressure
 from tests.simulation import (
     checkers,
+    checkers_dependencies,
     checkers_events,
     checkers_extra,
     checkers_pressure,
@@ -71,6 +74,7 @@ NUMBERS: Final[Mapping[str, str]] = {
     checkers.EXACTLY_ONE: "2",
     ACCOUNT: "2",
     checkers_extra.EXPIRED: "2",
+    checkers_dependencies.IN_ORDER: "2",
     checkers.RATES: "3",
     checkers.SLOTS: "3",
     checkers_extra.LEFT_ALONE: "3",
@@ -802,6 +806,60 @@ ABLATIONS: Final = (
         off=pressure_off.first_come,
         bend=pressure.flooding_source,
         seed=2,
+    ),
+    Ablation(
+        name="dependencies",
+        safeguard="A request waits until those that it depends on have jobs, and names these",
+        where="core/dependencies.py, stages/depend.py",
+        without="it is sent at once, with those that have",
+        promise=checkers_dependencies.IN_ORDER,
+        off=dependencies_off.never_waits,
+        bend=depending.dependents(),
+    ),
+    Ablation(
+        name="dependency-due",
+        safeguard="A request's change makes those due that depend on it, in the same transaction",
+        where="adapters/store/writes.py",
+        without="they are considered when they come, and never again",
+        promise=ENDS,
+        off=dependencies_off.never_due,
+        bend=depending.dependents(),
+    ),
+    Ablation(
+        name="dependency-as-read",
+        safeguard="What has changed since it was read is considered again",
+        where="adapters/store/writes.py",
+        without="a change during the judgement is missed",
+        promise=ENDS,
+        off=dependencies_off.considered_anyway,
+        bend=depending.cancelled_meanwhile,
+    ),
+    Ablation(
+        name="dependency-circle",
+        safeguard="A request that closes a circle is ended",
+        where="stages/depend.py",
+        without="all of the circle wait",
+        promise=ENDS,
+        off=dependencies_off.no_circles,
+        bend=depending.circle,
+    ),
+    Ablation(
+        name="dependency-succeeded",
+        safeguard="A dependency that has SUCCEEDED is left out of the call",
+        where="core/dependencies.py",
+        without="it is named, and Batch has forgotten it",
+        promise=checkers.NOTHING_LOST,
+        off=dependencies_off.named_though_succeeded,
+        bend=depending.late_dependent,
+    ),
+    Ablation(
+        name="dependency-kept",
+        safeguard="A request is remembered for as long as another that is not sent depends on it",
+        where="adapters/store/sqlite.py",
+        without="it is pruned",
+        promise=checkers.SOUND,
+        off=dependencies_off.pruned_though_needed,
+        bend=depending.long_wait,
     ),
 )
 """By promise."""

@@ -17,7 +17,7 @@ import orjson
 from controller.core.limits import IN_DOUBT_MAX, REQUEST_ID_TAG
 from controller.simaws.batch_timeline import FINAL, PENDING, RUNNABLE, SUBMITTED
 from controller.simaws.history import BATCH_OPERATIONS
-from tests.simulation import checkers_events, checkers_pressure, checkers_tenants, checkers_why
+from tests.simulation import checkers_dependencies, checkers_events, checkers_pressure, checkers_tenants, checkers_why
 from tests.simulation.scenario import CANARY, EPOCH
 from tests.simulation.world import DEAD_QUEUE, EVENTS_QUEUE, Line, SimWorld
 
@@ -49,7 +49,12 @@ def check(world: SimWorld) -> list[str]:
     found = list(world.problems)
     for checker in CHECKERS:
         found.extend(checker(view))
-    for judged in (*checkers_events.CHECKERS, *checkers_pressure.CHECKERS, *checkers_tenants.CHECKERS):
+    for judged in (
+        *checkers_dependencies.CHECKERS,
+        *checkers_events.CHECKERS,
+        *checkers_pressure.CHECKERS,
+        *checkers_tenants.CHECKERS,
+    ):
         found.extend(judged(world))
     return found
 
@@ -61,6 +66,7 @@ class _View:
         self.world = world
         self.jobs = {job.id: job for job in world.sim.batch.jobs.values()}
         self.jobs.update({job_id: job for job_id, (_, job) in world.forgotten.items()})
+        self.depends_on = checkers_dependencies.dependencies_of(world)
         self.by_request: dict[str, list[str]] = defaultdict(list)
         for accepted in world.sim.history.jobs:
             self.by_request[accepted.tags[REQUEST_ID_TAG]].append(accepted.job_id)
@@ -112,8 +118,15 @@ def every_request_ends(view: _View) -> Iterator[str]:
         elif sent.kind not in ("cancel", "duplicate", "conflict"):
             ended = by_request.get(request_id, [])
             yield from _request_ended(view, request_id, ended, request_id in cancelled)
-            if sent.kind == "submit" and any(line.event["event"] == "request.rejected" for line in ended):
+            is_rejected = any(line.event["event"] == "request.rejected" for line in ended)
+            if sent.kind == "submit" and is_rejected and not _names_a_forgotten_job(view, request_id):
                 yield f"{NOTHING_LOST}: valid request {request_id} was rejected: {ended[0].event['reason']}"
+
+
+def _names_a_forgotten_job(view: _View, request_id: str) -> bool:
+    """Batch refuses a request that depends on a job which it has forgotten, before the controller knows that it has."""
+    others = view.depends_on.get(request_id, ())
+    return any(job_id in view.world.forgotten for other in others for job_id in view.by_request[other])
 
 
 def _request_ended(view: _View, request_id: str, lines: list[Line], is_cancelled: bool) -> Iterator[str]:

@@ -16,6 +16,7 @@ import orjson
 
 from controller.core.request import batch_job_name
 from controller.stages.admit import AHEAD_S
+from tests.simulation.checkers_dependencies import dependencies_of
 from tests.simulation.scenario import EPOCH, QUEUE_URL, Sent
 from tests.simulation.world import SimWorld
 
@@ -47,11 +48,12 @@ def tenants_take_turns(world: SimWorld) -> Iterator[str]:
     submit = world.settings.submit
     on_its_way = min(submit.concurrency, max(1, math.ceil(submit.rate_per_s * AHEAD_S)))
     accepted_at = _accepted_at(world)
+    dependents = dependencies_of(world)
     for turns in _turns(world).values():
         times = [turn.at for turn in turns]
         for number, turn in enumerate(turns):
             begin = accepted_at.get(turn.request_id)
-            if begin is None:
+            if begin is None or turn.request_id in dependents:  # its turn comes once others are submitted
                 continue
             meanwhile = Counter(other.tenant for other in turns[bisect_right(times, begin) : number])
             own = meanwhile.pop(turn.tenant, 0)

@@ -141,6 +141,32 @@ SMALL_WORLDS: Final = (
         shows=("job.finished",),
     ),
     SmallWorld(
+        stage="depend",
+        what="a request comes before the one that it depends on, another one's is refused by AWS Batch",
+        scenario=replace(
+            _BASE,
+            requests=(
+                _request("second", dependsOn=[{"requestId": "first"}]),
+                _request("first", 0.4),
+                _request("other", 0.5, dependsOn=[{"requestId": "refused"}]),
+                replace(_request("refused", 0.4, jobQueue="no-such-queue"), kind="no_queue"),
+            ),
+        ),
+        shows=("request.rejected", "job.cancelled", "job.finished"),
+    ),
+    SmallWorld(
+        stage="depend, circle",
+        what="two requests that depend on each other",
+        scenario=replace(
+            _BASE,
+            requests=(
+                _request("one", dependsOn=[{"requestId": "two"}]),
+                _request("two", 0.4, dependsOn=[{"requestId": "one"}]),
+            ),
+        ),
+        shows=("job.cancelled",),
+    ),
+    SmallWorld(
         stage="submit",
         what="SubmitJob is throttled, then answered; the store takes its time",
         scenario=replace(

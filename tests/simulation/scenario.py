@@ -18,6 +18,7 @@ import orjson
 from controller.simaws.profile import Profile
 from tests.simulation.batch_events import QUEUE as BATCH_EVENTS
 from tests.simulation.batch_events import with_events
+from tests.simulation.dependents import with_dependents
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -28,6 +29,8 @@ CANARY = "c4n4ry"
 REQUESTS_MEAN = 50
 EVENTS_SHARE = 0.4
 """Of the seeds: the controller listens to EventBridge."""
+DEPENDENTS_SHARE = 0.35
+"""Of the seeds: requests depend on other requests."""
 TENANTS_SHARE = 0.5
 """Of the seeds: producers name tenants."""
 CRAMPED_SHARE = 0.03
@@ -151,6 +154,9 @@ def draw(seed: int) -> Scenario:
     room = random.Random(f"{seed}/room")
     if room.random() < CRAMPED_SHARE:
         drawn = cramped(drawn, room)
+    dependents = random.Random(f"{seed}/dependents")
+    if dependents.random() < DEPENDENTS_SHARE:
+        drawn = with_dependents(drawn, dependents)
     tenants = random.Random(f"{seed}/tenants")
     return with_tenants(drawn, tenants) if tenants.random() < TENANTS_SHARE else drawn
 

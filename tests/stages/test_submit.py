@@ -88,7 +88,7 @@ class Bench:
             health=health,
             metrics=metrics,
             chance=lambda: 0.0,
-            arguments=lambda body, job: {"jobName": job.batch_job_name},
+            arguments=lambda body, job, job_ids: {"jobName": job.batch_job_name},
             timeout_s=10.0,
         )
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.core.job import BatchStatus, Job, JobState, RowKey
-from controller.ports import InsertJob, UpdateJob, UsageRow, Write
+from controller.core.job import BatchStatus, Dependencies, Job, JobState, RowKey
+from controller.ports import Considered, InsertJob, UpdateJob, UsageRow, Write
 from tests.store.engines import (
     BODY,
     ENGINES,
@@ -30,6 +30,8 @@ from tests.store.engines import (
     uid,
 )
 
+UNSENT = (JobState.QUEUED, JobState.SUBMITTING)
+
 
 @dataclasses.dataclass(frozen=True)
 class Step:
@@ -41,7 +43,20 @@ class Step:
     is_stale: bool = False
 
 
-KINDS = ("insert", "insert", "admit", "doubt", "requeue", "track", "observe", "cancel", "reject", "end", "close")
+KINDS = (
+    "insert",
+    "insert",
+    "meet",
+    "admit",
+    "doubt",
+    "requeue",
+    "track",
+    "observe",
+    "cancel",
+    "reject",
+    "end",
+    "close",
+)
 STEPS = st.builds(
     Step, st.sampled_from(KINDS), st.integers(0, 50), st.integers(0, 6), st.sampled_from([False, False, False, True])
 )
@@ -51,8 +66,16 @@ HISTORIES = st.lists(st.lists(st.lists(STEPS, min_size=1, max_size=4), min_size=
 
 def changed(job: Job, step: Step) -> Job:
     """A legal change of a row, or the row itself if the step does not fit its state."""
+    is_unmet = job.dependencies is Dependencies.UNMET
     fits = {
-        "admit": (JobState.QUEUED, lambda: submitting(job, first_intent_at=job.first_intent_at or NOON)),
+        "meet": (
+            JobState.QUEUED if is_unmet else None,
+            lambda: dataclasses.replace(job, dependencies=Dependencies.MET),
+        ),
+        "admit": (
+            None if is_unmet else JobState.QUEUED,
+            lambda: submitting(job, first_intent_at=job.first_intent_at or NOON),
+        ),
         "doubt": (JobState.SUBMITTING, lambda: doubted(job)),
         "requeue": (JobState.SUBMITTING, lambda: dataclasses.replace(job, state=JobState.QUEUED, is_in_doubt=False)),
         "track": (JobState.SUBMITTING, lambda: tracked(job)),
@@ -79,11 +102,17 @@ class Model:
         self.rows: dict[RowKey, Job] = {}
         self.new: list[Job] = []
         self.events = 0
+        self.depends_on: dict[str, tuple[str, ...]] = {}
+        """By request id, which decides about it."""
+        self.due: set[tuple[RowKey, str]] = set()
 
     def write(self, step: Step) -> Write:
         if step.kind == "insert" or not self.rows:
+            depends_on = tuple(uid((step.number + n) % 7) for n in (1, 3))[: step.number % 3]
+            self.depends_on[uid(step.number)] = depends_on
             job = queued(
                 step.number,
+                dependencies=Dependencies.UNMET if depends_on else Dependencies.NONE,
                 received_at=NOON + step.pick,
                 priority=step.pick % 3,
                 job_queue=f"q{step.pick % 2}",
@@ -93,7 +122,7 @@ class Model:
                 array_size=5 if step.pick % 5 == 0 else None,
                 expires_at=NOON + step.pick if step.pick % 4 == 0 else None,
             )
-            return InsertJob(job=job, body=BODY, events=(ended(),))
+            return InsertJob(job=job, body=BODY, depends_on=depends_on, events=(ended(),))
         job = list(self.rows.values())[step.pick % len(self.rows)]
         row = changed(job, step)
         return UpdateJob(job=dataclasses.replace(row, version=job.version - step.is_stale), events=(ended(),))
@@ -114,7 +143,14 @@ class Model:
         assert isinstance(write, UpdateJob)
         if self.rows[write.job.key].version != write.job.version:
             return False
+        before = self.rows[write.job.key]
         self.rows[write.job.key] = dataclasses.replace(write.job, version=write.job.version + 1)
+        if before.state is not write.job.state and write.job.state not in (*UNSENT, JobState.SUCCEEDED):
+            self.due |= {
+                (row.key, before.request_id)
+                for row in self.rows.values()
+                if before.request_id in self.depends_on[row.request_id]
+            }
         return True
 
     def learn_keys(self, stored: dict[str, list[Job]]) -> None:
@@ -126,8 +162,12 @@ class Model:
         for job in self.new:
             life = stored[job.request_id][-1]
             self.rows[life.key] = life
+            self.due |= {(life.key, request_id) for request_id in self.depends_on[life.request_id]}
         self.rows = dict(sorted(self.rows.items()))
         self.new.clear()
+
+    def dependents(self) -> set[RowKey]:
+        return {key for key, _ in self.due if self.rows[key].state in UNSENT}
 
     def usage(self) -> Counter[UsageRow]:
         return Counter(
@@ -138,6 +178,7 @@ class Model:
                 batch_status=row.batch_status if row.state is JobState.TRACKED else None,
                 is_in_doubt=row.is_in_doubt,
                 is_array=row.is_array,
+                is_unmet=row.dependencies is Dependencies.UNMET and row.state is JobState.QUEUED,
                 count=0,
             )
             for row in self.rows.values()
@@ -156,7 +197,8 @@ async def compare(store: AuditedStore, model: Model) -> None:
     for job_queue in ("q0", "q1"):
         here = [row for row in waiting if row.job_queue == job_queue]
         ranked = sorted(here, key=lambda row: (row.received_at - row.priority * 7.0, row.key))
-        open_rows = [row for row in ranked if row.cancel_requested_at is None]
+        here = [row for row in here if row.dependencies is not Dependencies.UNMET]
+        open_rows = [row for row in ranked if row in here and row.cancel_requested_at is None]
         offered = await head(store, job_queue)
         assert sorted(offered, key=ranked.index) == open_rows
         for held in (["d0"], ["d0", "d1"], ["d1"]):
@@ -174,6 +216,12 @@ async def compare(store: AuditedStore, model: Model) -> None:
     assert await store.terminating(after=RowKey(0), limit=99) == [
         row for row in tracked_rows if row.cancel_requested_at is not None
     ]
+    dependents = await store.dependents(received_by=NOON + 20, limit=99)
+    old = {row.key for row in waiting if row.dependencies is Dependencies.UNMET and row.received_at <= NOON + 20}
+    assert {each.job.key for each in dependents} == model.dependents() | old
+    for each in dependents:
+        assert each.job == model.rows[each.job.key]
+        assert {named.request_id for named in each.dependencies} == set(model.depends_on[each.job.request_id])
     due = NOON + 20
     assert sorted(row.key for row in await store.closing(due, limit=99)) == [
         row.key
@@ -193,6 +241,10 @@ async def play(name: str, history: list[list[list[Step]]]) -> None:
             assert [list(answer) for answer in answers] == [[model.apply(write) for write in group] for group in writes]
             model.learn_keys(dict(await store.find_requests([uid(number) for number in range(7)])))
             await compare(store, model)
+            some = (await store.dependents(received_by=0.0, limit=99))[::2]
+            await store.commit([Considered(key=each.job.key, dependencies=each.dependencies) for each in some])
+            for each in some:
+                model.due -= {(each.job.key, named.request_id) for named in each.dependencies}
         await store.close()
         store = await engine.open(report=pytest.fail)
         await store.set_aging({}, 7.0)

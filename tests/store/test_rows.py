@@ -13,7 +13,7 @@ from controller.adapters.runner import InlineRunner
 from controller.adapters.store.names import Vocabulary
 from controller.adapters.store.rows import decode_job, encode_asked, encode_keyed, encode_plain, pack_id, unpack_id
 from controller.adapters.store.sqlite_file import connect_sqlite, migrate, migrations
-from controller.core.job import BatchStatus, Job, JobState, RowKey
+from controller.core.job import BatchStatus, Dependencies, Job, JobState, RowKey
 from controller.ports import InsertJob
 from tests.store.engines import SqliteEngine, queued, uid
 
@@ -57,6 +57,7 @@ def jobs(draw: st.DrawFn) -> Job:
         batch_job_arn=draw(st.sampled_from([None, arn, arn + "x", job_id])),
         batch_status=draw(st.none() | st.sampled_from(BatchStatus)),
         is_in_doubt=draw(st.booleans()),
+        dependencies=draw(st.sampled_from(Dependencies)),
         reason=draw(st.none() | texts),
         misses=draw(st.integers(0, 9)),
     )
@@ -68,9 +69,8 @@ def test_rows_come_back(job: Job) -> None:
     connection = connect_sqlite(":memory:")
     migrate(connection, ":memory:", migrations())
     names = Vocabulary(connection)
-    state, _, _, cancel_requested_at, batch_job_id, finished_at = encode_keyed(job, job.key, names)
-    kept = (state, cancel_requested_at, batch_job_id, finished_at)
-    row = (job.key, *encode_asked(job, names), *kept, *encode_plain(job, job.version, names))
+    state, _, _, *kept = encode_keyed(job, job.key, names)
+    row = (job.key, *encode_asked(job, names), state, *kept, *encode_plain(job, job.version, names))
     assert decode_job(row, names) == job
     connection.close()
 

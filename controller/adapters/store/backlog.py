@@ -15,7 +15,10 @@ from typing import Any, Final
 
 from controller.adapters.store.rows import JOB_COLUMNS
 
-_PLACE: Final = "FROM jobs INDEXED BY jobs_backlog WHERE job_queue = ? AND state = 0 AND cancel_requested_at IS NULL "
+_PLACE: Final = (
+    "FROM jobs INDEXED BY jobs_backlog "
+    "WHERE job_queue = ? AND state = 0 AND cancel_requested_at IS NULL AND dependencies <> 1 "
+)
 NEXT_TENANT: Final = f"SELECT tenant {_PLACE} AND tenant < ? ORDER BY tenant DESC LIMIT 1"
 ROWS: Final = (
     f"SELECT {JOB_COLUMNS} {_PLACE} AND tenant = ? "
@@ -28,7 +31,7 @@ ROWS_BUT: Final = ROWS.replace("AND (expires", "AND rank >= ? AND (expires").rep
 TENANTS: Final = f"""
     WITH RECURSIVE waiting (queue, tenant) AS (
         SELECT queue, (SELECT tenant FROM jobs INDEXED BY jobs_backlog WHERE job_queue = queue AND state = 0
-            AND cancel_requested_at IS NULL ORDER BY tenant DESC LIMIT 1)
+            AND cancel_requested_at IS NULL AND dependencies <> 1 ORDER BY tenant DESC LIMIT 1)
             FROM (SELECT DISTINCT job_queue AS queue FROM usage WHERE state = 0)
         UNION ALL
         SELECT queue, ({NEXT_TENANT.replace("job_queue = ?", "job_queue = queue").replace("< ?", "< waiting.tenant")})

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from controller.adapters.store.names import Vocabulary
-from controller.core.job import BatchStatus, Job, JobState, RowKey
+from controller.core.job import BatchStatus, Dependencies, Job, JobState, RowKey
 from controller.core.limits import JOB_NAME_HASH_LENGTH, JOB_NAME_KEPT
 
 STATES: Final = (
@@ -33,14 +33,18 @@ STATUSES: Final = (
     BatchStatus.SUCCEEDED,
     BatchStatus.FAILED,
 )
+DEPENDENCIES: Final = (Dependencies.NONE, Dependencies.UNMET, Dependencies.MET)
 STATE_CODES: Final[Mapping[JobState, int]] = {state: code for code, state in enumerate(STATES)}
 STATUS_CODES: Final[Mapping[BatchStatus, int]] = {status: code for code, status in enumerate(STATUSES)}
+DEPENDENCY_CODES: Final[Mapping[Dependencies, int]] = {each: code for code, each in enumerate(DEPENDENCIES)}
+UNMET: Final = DEPENDENCY_CODES[Dependencies.UNMET]
 QUEUED: Final = STATE_CODES[JobState.QUEUED]
 SUBMITTING: Final = STATE_CODES[JobState.SUBMITTING]
 TRACKED: Final = STATE_CODES[JobState.TRACKED]
 REJECTED: Final = STATE_CODES[JobState.REJECTED]
 
 assert set(STATES) == set(JobState)
+assert set(DEPENDENCIES) == set(Dependencies)
 assert set(STATUSES) == set(BatchStatus)
 assert all(state.is_final == (code > TRACKED) for state, code in STATE_CODES.items()), "CHECKs rely on this order"
 
@@ -63,7 +67,7 @@ ASKED: Final = (
     "tracestate",
 )
 """Columns that never change."""
-KEYED: Final = ("state", "life", "rank", "cancel_requested_at", "batch_job_id", "finished_at")
+KEYED: Final = ("state", "life", "rank", "cancel_requested_at", "dependencies", "batch_job_id", "finished_at")
 """Columns that indexes or their predicates name. An UPDATE names only those that change: SQLite rewrites every
 index of a named column, changed or not, which made a status change twice as dear."""
 PLAIN: Final = (
@@ -88,7 +92,7 @@ PLAIN: Final = (
 )
 """Columns that change and that no index knows."""
 
-_READ: Final = ("key", *ASKED, "state", "cancel_requested_at", "batch_job_id", "finished_at", *PLAIN)
+_READ: Final = ("key", *ASKED, "state", "cancel_requested_at", "dependencies", "batch_job_id", "finished_at", *PLAIN)
 JOB_COLUMNS: Final = ", ".join(_READ)
 """What a SELECT lists for ``decode_job``."""
 
@@ -142,6 +146,7 @@ def encode_keyed(job: Job, key: int, names: Vocabulary) -> tuple[Value, ...]:
         key if state == REJECTED else 0,
         names.job_queues.rank(job.job_queue, job.received_at, job.priority) if state == QUEUED else None,
         job.cancel_requested_at,
+        DEPENDENCY_CODES[job.dependencies],
         None if job.batch_job_id is None else pack_id(job.batch_job_id),
         job.finished_at,
     )
@@ -188,6 +193,7 @@ def decode_job(row: Sequence[Any], names: Vocabulary) -> Job:
         job_definition=names.job_definitions.name_of(values["job_definition"]),
         tenant=names.tenants.name_of(values["tenant"]),
         state=STATES[values["state"]],
+        dependencies=DEPENDENCIES[values["dependencies"]],
         is_in_doubt=bool(values["is_in_doubt"]),
         batch_job_id=batch_job_id,
         batch_job_arn=_unpack_arn(values["batch_job_arn"], batch_job_id, names),

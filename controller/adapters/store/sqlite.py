@@ -30,13 +30,16 @@ from controller.adapters.store.sqlite_file import (
     read_mounts,
 )
 from controller.adapters.store.usage import audit, correct_usage
-from controller.adapters.store.writes import Changes, Context, Sequences, rows_in
+from controller.adapters.store.writes import Changes, Context, Dependents, Sequences, rows_in
 from controller.core.errors import StoreMismatch, StoreUnavailable
 from controller.core.job import Job, RowKey
 from controller.core.room import DiskSpace
 from controller.ports import (
+    CIRCLE_MAX,
     LIVES_MAX,
     Block,
+    Dependency,
+    Dependent,
     HeadOf,
     Hold,
     OutboxRow,
@@ -88,6 +91,31 @@ _CANCELLED: Final = _select(
     "INDEXED BY jobs_cancelled WHERE state = ? AND cancel_requested_at IS NOT NULL AND finished_at IS NULL "
     "AND key > ? ORDER BY key LIMIT ?"
 )
+_DUE: Final = (
+    "SELECT DISTINCT row_key FROM dependencies INDEXED BY dependencies_due WHERE due > 0 ORDER BY row_key LIMIT ?"
+)
+_UNMET: Final = (
+    "SELECT key FROM jobs INDEXED BY jobs_unmet WHERE state = 0 AND dependencies = 1 AND received_at <= ? "
+    "ORDER BY received_at LIMIT ?"
+)
+_DEPENDENCIES: Final = "SELECT row_key, request_id, due FROM dependencies WHERE row_key IN (:these)"
+_CIRCULAR: Final = f"""
+    WITH RECURSIVE above (key) AS (
+        SELECT jobs.key FROM dependencies CROSS JOIN jobs INDEXED BY jobs_lives
+            ON jobs.request_id = dependencies.request_id AND life = 0 AND state = 0 AND dependencies = 1
+            WHERE row_key = ?1
+        UNION
+        SELECT jobs.key FROM above CROSS JOIN dependencies ON row_key = above.key CROSS JOIN jobs INDEXED BY jobs_lives
+            ON jobs.request_id = dependencies.request_id AND life = 0 AND state = 0 AND dependencies = 1
+        LIMIT {CIRCLE_MAX}
+    )
+    SELECT 1 FROM above WHERE key = ?1
+"""  # noqa: S608 - constants of this module
+_DEPENDED_ON: Final = f"""
+    SELECT row_key, {", ".join(f"jobs.{name}" for name in JOB_COLUMNS.split(", "))}
+        FROM dependencies CROSS JOIN jobs INDEXED BY jobs_lives
+        ON jobs.request_id = dependencies.request_id AND life = 0 WHERE row_key IN (:these)
+"""  # noqa: S608 - constants of this module
 _EXPIRED: Final = _select(
     "INDEXED BY jobs_expiring WHERE state = 0 AND expires_at IS NOT NULL AND expires_at <= ? "
     "AND cancel_requested_at IS NULL ORDER BY expires_at LIMIT ?"
@@ -101,11 +129,14 @@ _ANY_ARN: Final = _select(
 )
 _OLDEST: Final = (
     "SELECT queue, (SELECT min(received_at) FROM jobs INDEXED BY jobs_waiting "
-    "WHERE job_queue = queue AND state = 0) FROM (SELECT DISTINCT job_queue AS queue FROM usage WHERE state = 0)"
+    "WHERE job_queue = queue AND (dependencies = 1) = 0 AND state = 0) "
+    "FROM (SELECT DISTINCT job_queue AS queue FROM usage WHERE state = 0)"
 )
 _PRUNABLE: Final = (
     "SELECT key FROM jobs INDEXED BY jobs_finished WHERE finished_at IS NOT NULL AND finished_at < ? "
-    "AND NOT EXISTS (SELECT 1 FROM outbox WHERE row_key = jobs.key) ORDER BY finished_at LIMIT ?"
+    "AND NOT EXISTS (SELECT 1 FROM outbox WHERE row_key = jobs.key) "
+    "AND NOT EXISTS (SELECT 1 FROM dependencies INDEXED BY dependencies_on WHERE request_id = jobs.request_id) "
+    "ORDER BY finished_at LIMIT ?"
 )
 _PRUNABLE_REJECTIONS: Final = (
     "SELECT key FROM rejections WHERE received_at < ? "
@@ -179,7 +210,9 @@ def _prepare(
                 report(correction)
     store_id, row, outbox = connection.execute("SELECT store_id, next_key, next_outbox_key FROM store").fetchone()
     names = Vocabulary(connection)
-    return names, Context(store_id, names, Sequences(row, outbox), Passed(), sinks_of, dead_letters)
+    (any_dependents,) = connection.execute("SELECT EXISTS (SELECT 1 FROM dependencies)").fetchone()
+    dependents = Dependents(bool(any_dependents))
+    return names, Context(store_id, names, Sequences(row, outbox), Passed(), dependents, sinks_of, dead_letters)
 
 
 @contextmanager
@@ -344,7 +377,10 @@ class SqliteStore:
     # --- admission
 
     async def usage(self) -> Sequence[UsageRow]:
-        sql = "SELECT source, job_queue, state, batch_status, is_in_doubt, is_array, count FROM usage WHERE count > 0"
+        sql = (
+            "SELECT source, job_queue, state, batch_status, is_in_doubt, is_array, is_unmet, count FROM usage "
+            "WHERE count > 0"
+        )
         return [
             UsageRow(
                 source=self._names.sources.name_of(source),
@@ -353,9 +389,10 @@ class SqliteStore:
                 batch_status=None if status < 0 else STATUSES[status],
                 is_in_doubt=bool(is_in_doubt),
                 is_array=bool(is_array),
+                is_unmet=bool(is_unmet),
                 count=count,
             )
-            for source, job_queue, state, status, is_in_doubt, is_array, count in await self._rows(sql)
+            for source, job_queue, state, status, is_in_doubt, is_array, is_unmet, count in await self._rows(sql)
         ]
 
     async def heads(self, asked: Sequence[HeadOf], *, now: float) -> Sequence[Sequence[Job]]:
@@ -420,6 +457,41 @@ class SqliteStore:
 
     async def submitting(self) -> Sequence[Job]:
         return await self._jobs(_SUBMITTING)
+
+    # --- dependencies
+
+    @property
+    def has_dependents(self) -> bool:
+        return self._context.dependents.any
+
+    async def dependents(self, *, received_by: float, limit: int) -> Sequence[Dependent]:
+        def read() -> list[Dependent]:
+            due = self._connection.execute(_DUE, (limit,)).fetchall()
+            old = self._connection.execute(_UNMET, (received_by, limit - len(due))).fetchall()
+            keys = list(dict.fromkeys(key for (key,) in (*due, *old)))
+            found: dict[int, list[Dependency]] = {}
+            for key, request_id, times in rows_in(self._connection, _DEPENDENCIES, keys):
+                found.setdefault(key, []).append(Dependency(unpack_id(request_id), times))
+            if not keys and self._connection.execute("SELECT 1 FROM dependencies LIMIT 1").fetchone() is None:
+                self._context.dependents.any = False
+            return [
+                Dependent(job=job, dependencies=tuple(found[job.key]))
+                for job in self._decoded(rows_in(self._connection, _LOAD, keys))
+            ]
+
+        return await self._run(read)
+
+    async def circular(self, keys: Sequence[RowKey]) -> frozenset[RowKey]:
+        def read() -> frozenset[RowKey]:
+            return frozenset(key for key in keys if self._connection.execute(_CIRCULAR, (key,)).fetchone())
+
+        return await self._run(read)
+
+    async def depended_on(self, keys: Sequence[RowKey]) -> Mapping[RowKey, Sequence[Job]]:
+        found: dict[RowKey, list[Job]] = {}
+        for key, *row in await self._rows_in(_DEPENDED_ON, list(keys)):
+            found.setdefault(RowKey(key), []).append(decode_job(row, self._names))
+        return found
 
     async def closing(self, now: float, *, limit: int) -> Sequence[Job]:
         def read() -> list[Job]:

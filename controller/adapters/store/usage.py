@@ -12,17 +12,17 @@ from typing import Final
 from controller.adapters.store.rows import STATES, STATUSES
 
 _RECOUNT: Final = """
-    SELECT source, job_queue, 0, -1, 0, array_size IS NOT NULL AS is_array, count(*)
-        FROM jobs INDEXED BY jobs_waiting WHERE state = 0 GROUP BY source, job_queue, is_array
+    SELECT source, job_queue, 0, -1, 0, array_size IS NOT NULL AS is_array, dependencies = 1 AS is_unmet, count(*)
+        FROM jobs INDEXED BY jobs_waiting WHERE state = 0 GROUP BY source, job_queue, is_array, is_unmet
     UNION ALL
-    SELECT source, job_queue, 1, -1, is_in_doubt, array_size IS NOT NULL AS is_array, count(*)
+    SELECT source, job_queue, 1, -1, is_in_doubt, array_size IS NOT NULL AS is_array, 0, count(*)
         FROM jobs INDEXED BY jobs_in_flight WHERE state = 1 GROUP BY source, job_queue, is_in_doubt, is_array
     UNION ALL
-    SELECT source, job_queue, 2, ifnull(batch_status, -1) AS status, 0, array_size IS NOT NULL AS is_array, count(*)
+    SELECT source, job_queue, 2, ifnull(batch_status, -1) AS status, 0, array_size IS NOT NULL AS is_array, 0, count(*)
         FROM jobs INDEXED BY jobs_in_flight WHERE state = 2 GROUP BY source, job_queue, status, is_array
 """
 _STORED: Final = (
-    "SELECT source, job_queue, state, batch_status, is_in_doubt, is_array, count FROM usage WHERE count <> 0"
+    "SELECT source, job_queue, state, batch_status, is_in_doubt, is_array, is_unmet, count FROM usage WHERE count <> 0"
 )
 
 Counts = dict[tuple[int, ...], int]
@@ -35,8 +35,8 @@ def correct_usage(connection: sqlite3.Connection) -> list[str]:
         return []
     connection.execute("DELETE FROM usage")
     connection.executemany(
-        "INSERT INTO usage (source, job_queue, state, batch_status, is_in_doubt, is_array, count) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO usage (source, job_queue, state, batch_status, is_in_doubt, is_array, is_unmet, count) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [(*place, count) for place, count in counted.items()],
     )
     return _differences(counted, stored)
@@ -51,6 +51,15 @@ def audit(connection: sqlite3.Connection) -> list[str]:
             "SELECT jobs.key, bodies.key IS NULL FROM jobs LEFT JOIN bodies USING (key) "
             "WHERE (jobs.state < 2) = (bodies.key IS NULL) "
             "UNION ALL SELECT key, 0 FROM bodies WHERE key NOT IN (SELECT key FROM jobs)"
+        )
+    ]
+    findings += [
+        f"row {key}: what it depends on is {'missing' if is_missing else 'not erased'}"
+        for key, is_missing in connection.execute(
+            "SELECT key, 1 FROM jobs WHERE state < 2 AND dependencies > 0 "
+            "AND key NOT IN (SELECT row_key FROM dependencies) "
+            "UNION ALL SELECT row_key, 0 FROM dependencies "
+            "WHERE row_key NOT IN (SELECT key FROM jobs WHERE state < 2 AND dependencies > 0)"
         )
     ]
     findings += [
@@ -74,9 +83,9 @@ def _differences(counted: Counts, stored: Counts) -> list[str]:
 
 
 def _shown(place: tuple[int, ...]) -> str:
-    source, job_queue, state, status, is_in_doubt, is_array = place
+    source, job_queue, state, status, is_in_doubt, is_array, is_unmet = place
     return (
         f"source {source}, job queue {job_queue}, {STATES[state]}"
         f"{f' {STATUSES[status]}' if status >= 0 else ''}{' in doubt' if is_in_doubt else ''}"
-        f"{' array' if is_array else ''}"
+        f"{' array' if is_array else ''}{' that waits for another request' if is_unmet else ''}"
     )

@@ -29,6 +29,7 @@ from controller.adapters.store.rows import (
     STATUS_CODES,
     SUBMITTING,
     TRACKED,
+    UNMET,
     Value,
     encode_asked,
     encode_keyed,
@@ -37,9 +38,10 @@ from controller.adapters.store.rows import (
     storable,
 )
 from controller.core.events import Event, event_id, flat
-from controller.core.job import Job
+from controller.core.job import Dependencies, Job, JobState
 from controller.ports import (
     DEAD_LETTER,
+    Considered,
     DeadLetter,
     DeleteOutbox,
     EndBlock,
@@ -63,27 +65,33 @@ _INSERT_JOB: Final = "INSERT INTO jobs ({}) VALUES ({})".format(  # noqa: S608 -
 )
 _STANDING: Final = (
     "SELECT key, version, source, job_queue, array_size IS NOT NULL, request_id, batch_status, is_in_doubt, "
-    "state, life, rank, cancel_requested_at, batch_job_id, finished_at FROM jobs WHERE key IN (:these)"
+    "state, life, rank, cancel_requested_at, dependencies, batch_job_id, finished_at FROM jobs WHERE key IN (:these)"
 )
 _INSERT_OUTBOX: Final = "INSERT INTO outbox (key, sink, row_key, event_id, name, body) VALUES (?, ?, ?, ?, ?, ?)"
 _ADD_USAGE: Final = (
-    "INSERT INTO usage (source, job_queue, state, batch_status, is_in_doubt, is_array, count) "
-    "VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING"
+    "INSERT INTO usage (source, job_queue, state, batch_status, is_in_doubt, is_array, is_unmet, count) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING"
 )
 _COUNT_USAGE: Final = (
     "UPDATE usage SET count = count + ? WHERE source = ? AND job_queue = ? AND state = ? AND batch_status = ? "
-    "AND is_in_doubt = ? AND is_array = ?"
+    "AND is_in_doubt = ? AND is_array = ? AND is_unmet = ?"
 )
+_DEPENDENT: Final = "INSERT INTO dependencies (row_key, request_id, due) VALUES (?, ?, 1)"
+_CONSIDERED: Final = "UPDATE dependencies SET due = 0 WHERE row_key = ? AND request_id = ? AND due = ?"
+_DEPENDENTS_DUE: Final = "UPDATE dependencies INDEXED BY dependencies_on SET due = due + 1 WHERE request_id IN (:these)"
 _REMEMBER_CANCEL: Final = (
     "INSERT INTO cancels (request_id, source, reason, sent_at, received_at) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (request_id, source) DO UPDATE SET reason = excluded.reason, sent_at = excluded.sent_at, "
     "received_at = excluded.received_at WHERE excluded.sent_at > cancels.sent_at"
 )
 
+_SAYS_NOTHING: Final = frozenset({QUEUED, SUBMITTING, STATE_CODES[JobState.SUCCEEDED]})
+"""States of a request from which nothing follows for those that depend on it: what SUCCEEDED was TRACKED before."""
 _RANK: Final = KEYED.index("rank")
+_DEPENDENCIES: Final = KEYED.index("dependencies")
 
-Place = tuple[int, int, int, int, int, int]
-"""A line of ``usage``: source, job queue, state, batch status or −1, in doubt, array."""
+Place = tuple[int, int, int, int, int, int, int]
+"""A line of ``usage``: source, job queue, state, batch status or −1, in doubt, array, waits for another request."""
 
 
 @dataclass(slots=True)
@@ -94,6 +102,13 @@ class Sequences:
     outbox: int
 
 
+@dataclass(slots=True)
+class Dependents:
+    """Whether there are rows that depend on other requests. Without them nobody needs to look for any."""
+
+    any: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What every transaction of a store shares."""
@@ -102,6 +117,7 @@ class Context:
     names: Vocabulary
     sequences: Sequences
     passed: Passed
+    dependents: Dependents
     sinks_of: Callable[[str], Sequence[str]]
     dead_letters: bool
 
@@ -140,6 +156,11 @@ class Changes:
         self._runs: list[tuple[str, list[tuple[Value, ...]]]] = []
         self._bodies: dict[int, bytes] = {}
         self._erased: list[tuple[int]] = []
+        self._depend: list[tuple[int, str | bytes]] = []
+        self._independent: list[tuple[int]] = []
+        """Rows that depend on nobody any more."""
+        self._told: dict[str | bytes, None] = {}
+        """Requests that have become what others may wait for."""
         self._outbox: list[tuple[Value, ...]] = []
         self._usage: Counter[Place] = Counter()
         self._first = (context.sequences.row, context.sequences.outbox)
@@ -158,6 +179,8 @@ class Changes:
             return self._insert_rejection(write)
         if isinstance(write, RememberCancel):
             return self._remember_cancel(write)
+        if isinstance(write, Considered):
+            return self._considered(write)
         if isinstance(write, PutHold):
             return self._put_hold(write)
         if isinstance(write, PutBlock):
@@ -176,6 +199,13 @@ class Changes:
             execute_many("INSERT INTO bodies (key, body) VALUES (?, ?)", self._bodies.items())
         if self._erased:
             execute_many("DELETE FROM bodies WHERE key = ?", self._erased)
+        if self._independent:
+            execute_many("DELETE FROM dependencies WHERE row_key = ?", self._independent)
+        if self._depend:
+            execute_many(_DEPENDENT, self._depend)
+        if self._told and self._context.dependents.any:
+            for _ in rows_in(self._connection, _DEPENDENTS_DUE, list(self._told)):
+                pass
         if self._outbox:
             execute_many(_INSERT_OUTBOX, self._outbox)
         self._flush_usage()
@@ -201,6 +231,11 @@ class Changes:
             self._live.add(request_id)
         if state in (QUEUED, SUBMITTING):
             self._bodies[key] = write.body.encode("utf-8", "surrogatepass")
+            self._depend.extend((key, pack_id(each)) for each in write.depends_on)
+        else:
+            self._told[request_id] = None
+        if write.depends_on:
+            self._context.dependents.any = True
         source, job_queue = self._names.sources.id_of(job.source), self._names.job_queues.id_of(job.job_queue)
         self._count(None, _place(job, source, job_queue, int(job.is_array)))
         self._report(write.events, key)
@@ -228,6 +263,10 @@ class Changes:
             self._bury(write.dead_letter, job.key, self._stored_body(job.key) if had_body else "")
         if had_body and not keeps_body:
             self._erased.append((job.key,))
+            if keyed[_DEPENDENCIES]:
+                self._independent.append((job.key,))
+        if keyed[0] != was.keyed[0] and keyed[0] not in _SAYS_NOTHING:
+            self._told[was.request_id] = None
         was.version, was.keyed, was.place = version, keyed, place
         return True
 
@@ -271,6 +310,10 @@ class Changes:
             ),
         )
         return done.rowcount == 1
+
+    def _considered(self, write: Considered) -> bool:
+        values = [(write.key, pack_id(each.request_id), each.due) for each in write.dependencies]
+        return self._connection.executemany(_CONSIDERED, values).rowcount == len(values)
 
     def _put_hold(self, write: PutHold) -> bool:
         hold = write.hold
@@ -374,7 +417,8 @@ class Changes:
         standing: dict[int, _Standing] = {}
         for row in rows_in(self._connection, _STANDING, keys):
             key, version, source, job_queue, is_array, request_id, status, is_in_doubt, *keyed = row
-            place = _line(source, job_queue, keyed[0], status, is_in_doubt, is_array)
+            is_unmet = keyed[_DEPENDENCIES] == UNMET
+            place = _line(source, job_queue, keyed[0], status, is_in_doubt, is_array, is_unmet)
             standing[key] = _Standing(version, source, job_queue, is_array, request_id, place, tuple(keyed))
         return standing
 
@@ -393,15 +437,18 @@ def _update_statement(changed: tuple[bool, ...]) -> str:
 
 def _place(job: Job, source: int, job_queue: int, is_array: int) -> Place | None:
     status = None if job.batch_status is None else STATUS_CODES[job.batch_status]
-    return _line(source, job_queue, STATE_CODES[job.state], status, int(job.is_in_doubt), is_array)
+    is_unmet = job.dependencies is Dependencies.UNMET
+    return _line(source, job_queue, STATE_CODES[job.state], status, int(job.is_in_doubt), is_array, is_unmet)
 
 
-def _line(source: int, job_queue: int, state: int, status: int | None, is_in_doubt: int, is_array: int) -> Place | None:
+def _line(
+    source: int, job_queue: int, state: int, status: int | None, is_in_doubt: int, is_array: int, is_unmet: bool
+) -> Place | None:
     """Where a row counts; final rows count nowhere."""
     if state > TRACKED:
         return None
     shown = status if state == TRACKED and status is not None else -1
-    return (source, job_queue, state, shown, is_in_doubt if state == SUBMITTING else 0, is_array)
+    return (source, job_queue, state, shown, is_in_doubt if state == SUBMITTING else 0, is_array, int(is_unmet))
 
 
 def _encoded(record: dict[str, Any]) -> bytes:
