@@ -79,7 +79,7 @@ async def _send_and_write(app: application.Application) -> float | None:
     for job in admission.plan_admission(await app.admit._snapshot()).admit:
         body = (await store.bodies([job.key]))[job.key]
         await app.budgets.acquire(Purpose.SUBMIT)
-        answer = await calls.submit_job(app._arguments(body, job), timeout_s=app.settings.submit.timeout_s)
+        answer = await calls.submit_job(app._arguments(body, job, {}), timeout_s=app.settings.submit.timeout_s)
         (sent,) = await app.ledger.record([(job, Admitted())])
         await app.ledger.record([(sent, Accepted(job_id=answer.job_id, job_arn=answer.job_arn))])
     return None
@@ -217,7 +217,7 @@ async def in_hand_after_the_read(self: submit.Submit, tasks: Any) -> float | Non
     for job in rows:
         if job.key in bodies:
             self._in_hand.add(job.key)
-            tasks.start_soon(self._carry, job, bodies[job.key])
+            tasks.start_soon(self._carry, job, bodies[job.key], {})
     return None
 
 

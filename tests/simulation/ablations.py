@@ -366,7 +366,7 @@ ABLATIONS: Final = (
         off=put(Submit, "turn", off.in_hand_after_the_read),
         bend=called(throttle=0.4),
         inside=off.late_answers,
-        seed=20,
+        seed=10,
         note="the store's answers come late, in any order",
     ),
     Ablation(
@@ -443,7 +443,7 @@ ABLATIONS: Final = (
         promise=checkers.NOTHING_LOST,
         off=put(Submit, "_refused", off.refused_the_first_time),
         bend=disrupted("queue_disabled", *(1.0 + 0.5 * n for n in range(24)), for_s=0.15),
-        seed=4,
+        seed=8,
     ),
     Ablation(
         name="hold",

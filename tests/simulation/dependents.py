@@ -21,12 +21,14 @@ def with_dependents(scenario: Scenario, rng: random.Random) -> Scenario:
     """Some requests name others that come before or after them; some of those are refused, are cancelled or fail. There
     may be a circle, and, where requests are forgotten soon, an id that nobody sends.
 
-    Fewer wait than the backlog may hold, since what they wait for has to come in beside them.
+    Fewer wait than the backlog may hold, since what they wait for has to come in beside them. None does where SQS may
+    give up a message that is waited for, and the wait would take days.
     """
     named = [sent for sent in scenario.requests if sent.request_id is not None and sent.kind in SUBMITS]
     ids = sorted({sent.request_id for sent in named if sent.request_id is not None})
     most = min(int(len(ids) * DEPENDENT_SHARE), scenario.settings["intake"]["backlog_high"] // 2)
-    if most < 2:
+    is_lossy = scenario.redrive_after is not None and "retention" not in scenario.settings
+    if most < 2 or is_lossy:
         return scenario
     chosen = rng.sample(ids, rng.randint(2, most))
     depends_on = {request_id: _others(request_id, ids, rng) for request_id in chosen}
