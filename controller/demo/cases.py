@@ -15,6 +15,7 @@ from typing import Final
 class Case(StrEnum):
     PLAIN = "plain"
     ARRAY = "array"
+    DEPENDENT = "dependent"
     RETRIED = "retried"
     RECLAIMED = "reclaimed"
     EXIT_CODE = "exit_code"
@@ -22,6 +23,7 @@ class Case(StrEnum):
     CANCELLED_RUNNING = "cancelled_running"
     CANCELLED_QUEUED = "cancelled_queued"
     EXPIRED = "expired"
+    ORPHANED = "orphaned"
     INVALID = "invalid"
     NOT_ALLOWED = "not_allowed"
     CONFLICT = "conflict"
@@ -46,6 +48,7 @@ class CaseSpec:
 CASES: Final[Mapping[Case, CaseSpec]] = {
     Case.PLAIN: CaseSpec(title="plain jobs", outcome="succeeded", has_job=True),
     Case.ARRAY: CaseSpec(title="array jobs of 20 children", outcome="succeeded", has_job=True, share=0.007),
+    Case.DEPENDENT: CaseSpec(title="depends on another request", outcome="succeeded", has_job=True, share=0.03),
     Case.RETRIED: CaseSpec(title="fail once, succeed when retried", outcome="succeeded", has_job=True, share=0.03),
     Case.RECLAIMED: CaseSpec(title="spot host reclaimed, retried", outcome="succeeded", has_job=True, share=0.03),
     Case.EXIT_CODE: CaseSpec(title="exit code other than 0", outcome="failed", has_job=True, share=0.05),
@@ -53,6 +56,7 @@ CASES: Final[Mapping[Case, CaseSpec]] = {
     Case.CANCELLED_RUNNING: CaseSpec(title="cancelled while running", outcome="failed", has_job=True, share=0.007),
     Case.CANCELLED_QUEUED: CaseSpec(title="cancelled while queued", outcome="cancelled", has_job=False, share=0.007),
     Case.EXPIRED: CaseSpec(title="expired before submission", outcome="cancelled", has_job=False, share=0.01),
+    Case.ORPHANED: CaseSpec(title="depends on a refused request", outcome="cancelled", has_job=False, share=0.007),
     Case.INVALID: CaseSpec(title="invalid: not JSON, wrong type, …", outcome="rejected", has_job=False, share=0.05),
     Case.NOT_ALLOWED: CaseSpec(title="not allowed by policy", outcome="rejected", has_job=False, share=0.007),
     Case.CONFLICT: CaseSpec(title="known id, other content", outcome="rejected", has_job=False, share=0.01),

@@ -89,6 +89,11 @@ def plan(count: int, *, seed: int, now: float) -> list[Planned]:
     for case, make in makers.by_case.items():
         rest += [make() for _ in range(numbers_of[case])]
     makers.random.shuffle(rest)
+    named = [message for message in rest if message.case in (Case.PLAIN, Case.ARRAY) and message.request_id is not None]
+    for case, others in ((Case.DEPENDENT, named), (Case.ORPHANED, first)):
+        for _ in range(numbers_of[case]):
+            dependent = makers.dependent(case, makers.random.choice(others)) if others else makers.plain()
+            rest.insert(makers.random.randrange(len(rest) + 1), dependent)
     plain = [message for message in rest if message.case is Case.PLAIN and message.request_id is not None]
     followers = [makers.duplicate(plain[n % len(plain)], n) for n in range(numbers_of[Case.DUPLICATE])]
     followers += [makers.conflict(plain[-1 - n % len(plain)]) for n in range(numbers_of[Case.CONFLICT])]
@@ -179,6 +184,15 @@ class _Makers:
     def cancelled_running(self) -> Planned:
         body = self._body(jobQueue=HIGH, **_environment({"SIM_SECONDS": str(RUNS_UNTIL_CANCELLED_S)}))
         return _planned(Case.CANCELLED_RUNNING, body, Ending(outcome="failed", reason_class="cancelled"))
+
+    def dependent(self, case: Case, of: Planned) -> Planned:
+        """Depends on another request, which may come before or after it."""
+        ending = (
+            Ending(outcome="succeeded", exit_code=0, attempts=1)
+            if case is Case.DEPENDENT
+            else Ending(outcome="cancelled", reason_class="dependency_failed")
+        )
+        return _planned(case, self._body(dependsOn=[{"requestId": of.request_id}]), ending)
 
     # --- requests that never become a job -----------------------------------------------------------------
 

@@ -65,6 +65,18 @@ def test_a_message_is_what_its_kind_says(message: Planned) -> None:
         assert parsed.request_id == (message.request_id or "m")
 
 
+def test_dependents_name_requests_that_end_as_they_need() -> None:
+    """What is to succeed depends on what succeeds, what is to be cancelled on what AWS Batch refuses."""
+    messages = plan(300, seed=1, now=NOW)
+    outcomes = {message.request_id: message.ending.outcome for message in messages if message.ending is not None}
+    wanted = {Case.DEPENDENT: "succeeded", Case.ORPHANED: "rejected"}
+    dependents = [message for message in messages if message.case in wanted]
+    assert len(dependents) > 5
+    for message in dependents:
+        (named,) = json.loads(message.body)["dependsOn"]
+        assert outcomes[named["requestId"]] == wanted[message.case]
+
+
 def test_a_conflict_differs_and_a_duplicate_does_not() -> None:
     """A duplicate repeats the body of the request that it waits for, a conflict changes it."""
     messages = plan(300, seed=1, now=NOW)
