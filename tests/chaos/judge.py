@@ -49,6 +49,7 @@ def judge(record: Record) -> list[Check]:
     checks: list[tuple[str, Callable[[], tuple[str, list[Finding]]]]] = [
         ("everything ended", lambda: _drained(record)),
         ("one request, one job", lambda: _one_job_each(record, requests)),
+        ("dependencies kept", lambda: _dependencies(record, requests)),
         ("one final event each", lambda: _one_final_each(record, requests)),
         ("ends as AWS Batch says", lambda: _true_ends(record, requests)),
         ("both sinks got everything", lambda: _same_events(record)),
@@ -144,6 +145,24 @@ def _one_job_each(record: Record, requests: Sequence[_Request]) -> tuple[str, li
     names = Counter(job["job_name"] for job in record.jobs)
     findings += [Finding(what=f"{count} jobs are named {name}") for name, count in names.items() if count > 1]
     return f"{len(requests)} requests, {len(record.jobs)} jobs", findings
+
+
+def _dependencies(record: Record, requests: Sequence[_Request]) -> tuple[str, list[Finding]]:
+    """A job waits in AWS Batch for that of the request it depends on, unless that one had SUCCEEDED before."""
+    of_id = {request.family.request_id: request for request in requests}
+    dependents = [request for request in requests if request.family.depends_on is not None and request.jobs]
+    findings = []
+    for request in dependents:
+        own = record.details.get(request.jobs[0]["job_id"], {})
+        named = {each.get("jobId") for each in own.get("dependsOn", ())}
+        others = of_id[request.family.depends_on].jobs
+        if not others:
+            findings.append(request.wrong("has a job, and the request that it depends on has none"))
+        elif others[0]["job_id"] not in named:
+            other = record.details.get(others[0]["job_id"], {})
+            if other.get("status") != "SUCCEEDED" or other.get("stoppedAt", 0) > own.get("createdAt", 0):
+                findings.append(request.wrong("its job does not wait for that of the request it depends on"))
+    return f"{len(dependents)} jobs of requests that depend on another", findings
 
 
 def _one_final_each(record: Record, requests: Sequence[_Request]) -> tuple[str, list[Finding]]:

@@ -37,6 +37,8 @@ class Family:
     endings: frozenset[str]
     """Outcomes that its final event may have."""
     exit_code: int | None = None
+    depends_on: str | None = None
+    """Id of another request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,14 @@ def canary_of(seed: int) -> str:
 def planned_messages(count: int, *, seed: int, lasts_s: float, now: float) -> list[Planned]:
     """Messages of ``count`` requests, in the order of sending, over ``lasts_s``. ``now``: seconds since the epoch."""
     makers = _Makers(Random(f"{seed}/requests"), canary_of(seed), lasts_s, now)
-    messages = [message for _ in range(count) for message in makers.family()]
+    messages: list[Planned] = []
+    left = count
+    while left:
+        made = list(makers.family())
+        requests = len({id(message.family) for message in made})
+        if requests <= left:
+            messages += made
+            left -= requests
     return sorted(messages, key=lambda message: message.at_s)
 
 
@@ -95,6 +104,8 @@ class _Makers:
             (4, self._cancelled_racing),
             (3, self._cancelled_running),
             (2, self._without_id),
+            (4, self._linked),
+            (2, self._orphaned),
         ]
 
     def family(self) -> Iterator[Planned]:
@@ -176,6 +187,23 @@ class _Makers:
         del body["requestId"]
         family = Family(kind="without id", request_id=None, endings=SUCCEEDED)
         yield Planned(at_s=self._when(), body=json.dumps(body), family=family)
+
+    def _linked(self) -> Iterator[Planned]:
+        """A request and one that depends on it, in either order."""
+        yield from self._dependent(self._one("depended on", SUCCEEDED, self._body()), "dependent", SUCCEEDED)
+
+    def _orphaned(self) -> Iterator[Planned]:
+        """A request that AWS Batch refuses and one that depends on it, in either order."""
+        refused = self._one("refused", REJECTED, self._body(jobQueue="missing"))
+        yield from self._dependent(refused, "orphaned", CANCELLED)
+
+    def _dependent(self, first: Planned, kind: str, endings: frozenset[str]) -> Iterator[Planned]:
+        other_id = first.family.request_id
+        body = self._body(dependsOn=[{"requestId": other_id}])
+        family = Family(kind=kind, request_id=body["requestId"], endings=endings, depends_on=other_id)
+        at_s = max(0.0, first.at_s + self._random.uniform(-10, 10))
+        yield first
+        yield Planned(at_s=at_s, body=json.dumps(body), family=family)
 
     # --- parts --------------------------------------------------------------------------------------------
 

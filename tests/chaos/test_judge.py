@@ -56,6 +56,7 @@ DETAIL: Json = {
 }
 PLAIN = Family(kind="plain", request_id="r1", endings=SUCCEEDED)
 CONFLICTING = Family(kind="conflicting", request_id="r2", endings=SUCCEEDED)
+DEPENDENT = Family(kind="dependent", request_id="r7", endings=SUCCEEDED, depends_on="r1")
 INVALID = Family(kind="invalid", request_id=None, endings=REJECTED)
 EXPIRED = Family(kind="expired", request_id="r4", endings=CANCELLED)
 
@@ -76,6 +77,7 @@ def good() -> Record:
         (2, final("request.rejected", "m3", "rejected", error_code="conflict")),
         (2, final("request.rejected", "m5", "rejected", error_code="invalid_json")),
         (2, final("job.cancelled", "m6", "cancelled", request_id="r4")),
+        (2, finished("m8", "r7")),
     ]
     return Record(
         sent=[
@@ -85,12 +87,13 @@ def good() -> Record:
             message(CONFLICTING, "m3", "B"),
             message(INVALID, "m5"),
             message(EXPIRED, "m6"),
+            message(DEPENDENT, "m8"),
         ],
         events=events,
         sink=cloud_events(events),
         dead_letters=[letter("m3"), letter("m5")],
-        jobs=[job("r1"), job("r2")],
-        details={"job-r1": DETAIL, "job-r2": DETAIL},
+        jobs=[job("r1"), job("r2"), job("r7")],
+        details={"job-r1": DETAIL, "job-r2": DETAIL, "job-r7": {**DETAIL, "dependsOn": [{"jobId": "job-r1"}]}},
         calls=[{"at": 5.0, "operation": "SubmitJob", "outcome": "ok", "subject": "r1", "size": 1}],
         messages=[{"at": 1.0, "action": "sent", "queue": "requests", "message_id": "m1"}],
         left=0,
@@ -144,6 +147,11 @@ BREAKS: Mapping[str, tuple[Callable[[Record], Record], str]] = {
         lambda r: replace(r, jobs=[*r.jobs, job("r4")], details={**r.details, "job-r4": DETAIL}),
         "one request, one job",
     ),
+    "a dependency that was not named": (
+        lambda r: replace(r, details={**r.details, "job-r7": {**DETAIL, "createdAt": 1}}),
+        "dependencies kept",
+    ),
+    "a dependency that has no job": (lambda r: replace(r, jobs=[job("r2"), job("r7")]), "dependencies kept"),
     "no job": (lambda r: replace(r, jobs=[job("r2")]), "one request, one job"),
     "a lost request": (lambda r: without_event(r, "m1"), "one final event each"),
     "a lost rejection": (lambda r: without_event(r, "m5"), "one final event each"),
@@ -224,7 +232,7 @@ def test_the_same_seed_plans_the_same_messages_of_every_kind() -> None:
     assert [(m.at_s, m.body) for m in first] == [(m.at_s, m.body) for m in again]
     families = {id(message.family): message.family for message in first}
     assert len(families) == 2_000
-    assert len({family.kind for family in families.values()}) == 14
+    assert len({family.kind for family in families.values()}) == 17
     ids = [family.request_id for family in families.values() if family.request_id is not None]
     assert len(ids) == len(set(ids))
     assert all(json.dumps(message.body) for message in first)
