@@ -16,6 +16,7 @@ from typing import Any, Final
 import aiobotocore
 import botocore
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore import exceptions as sdk
 
@@ -203,6 +204,26 @@ def read_config(*, connections: int, read_timeout_s: float = READ_TIMEOUT_S) -> 
     )
 
 
+class _Transport(AIOHTTPSession):
+    """The SDK's own, but that a redirection is an answer, as it is to botocore.
+
+    aiohttp follows redirections by itself. One call would be several requests, whose bodies and tokens go wherever the
+    answer says; and what the last one meets (no connection, a 404 of an error page) would be taken for proof that the
+    first, which a gateway may have passed on to Batch, was not accepted.
+    """
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        return _Unredirected(await super()._get_session(proxy_url))  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unredirected:
+    session: Any
+
+    async def request(self, method: str, **arguments: Any) -> Any:
+        return await self.session.request(method, allow_redirects=False, **arguments)
+
+
 def _config(*, connections: int, connect_timeout_s: float, read_timeout_s: float, keepalive_s: float) -> AioConfig:
     return AioConfig(
         # "standard" only names the mode, so that AWS_RETRY_MODE and AWS_NEW_RETRIES_2026 have no say.
@@ -211,6 +232,7 @@ def _config(*, connections: int, connect_timeout_s: float, read_timeout_s: float
         read_timeout=read_timeout_s,
         max_pool_connections=connections,
         connector_args={"keepalive_timeout": keepalive_s},
+        http_session_cls=_Transport,
         # SubmitJob's arguments were validated at intake; those of other calls are made here, from typed values.
         parameter_validation=False,
         user_agent=_USER_AGENT,  # given whole: the SDK builds its own anew for every request

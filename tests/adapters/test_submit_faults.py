@@ -72,6 +72,9 @@ HTML = answer(200, b"<html>welcome</html>", content_type="text/html")
         pytest.param(answer(200, [1]), InDoubt, None, id="200 not an object"),
         pytest.param(answer(204, b""), InDoubt, "NoJobId", id="204"),
         pytest.param(answer(304, b""), InDoubt, None, id="304"),
+        pytest.param(answer(302, b"", Location="http://127.0.0.1:1/error"), InDoubt, "302", id="302 to nowhere"),
+        pytest.param(answer(302, b"", Location="/v1/submitjob"), InDoubt, "302", id="302 to itself"),
+        pytest.param(answer(307, b"", Location="/v1/submitjob"), InDoubt, "307", id="307 to itself"),
         pytest.param(fault(500, "ServerException"), InDoubt, "ServerException", id="500"),
         pytest.param(answer(502, b"<html/>", content_type="text/html"), InDoubt, "502", id="502"),
         pytest.param(answer(503, b""), InDoubt, "503", id="503"),
@@ -112,6 +115,16 @@ async def test_fault_is_one_request_and_its_kind(
         assert caught.value.code == code
     assert len(server.requests) == 1
     assert seen.calls == [("SubmitJob", outcome_of(caught.value))]
+
+
+async def test_a_redirection_to_an_error_page_leaves_the_submission_in_doubt(open_batch: OpenBatch) -> None:
+    """A gateway may pass SubmitJob on, lose patience and send us to a page of its own: what the page says is not
+    what Batch made of the job, and nothing is asked for it."""
+    page = fault(404, "NotFound")
+    async with faulty_server(answer(302, b"", Location="/error"), page) as server, open_batch(server.url) as batch:
+        with pytest.raises(InDoubt):
+            await batch.submit_job(ARGUMENTS, timeout_s=5)
+    assert [path for path, _, _ in server.requests] == ["/v1/submitjob"]
 
 
 async def test_accepted_job_has_its_id_and_arn(open_batch: OpenBatch, seen: Seen) -> None:
