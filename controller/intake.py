@@ -164,20 +164,26 @@ class _Group:
         self._tenant_from = tenant_from
         self._rejected = rejected
         self._lives = lives
-        self._cancels = cancels
+        self._cancels = dict(cancels)
         self._touched: set[str] = set()
-        """Ids (of requests and messages) that a write of this group concerns."""
+        """Ids (of requests and messages) that a write of this group concerns, and of cancels that it remembers."""
 
     def decide(self, message: Message, parsed: Parsed) -> Verdict:
         request_id = parsed.request_id
         own = {f"m:{message.message_id}"}
         touches = own if request_id is None else {*own, f"r:{request_id}"}
-        if touches & self._touched:
+        remembered = {f"c:{request_id}"}
+        if (touches | remembered if isinstance(parsed, SubmitRequest) else touches) & self._touched:
             return Verdict(message=message, outcome="duplicate", is_deferred=True)
         verdict = self._decide(message, parsed)
-        if verdict.write is not None:
-            # A rejection changes nothing for other messages of its id: any number of them is decided in one round.
-            self._touched |= own if isinstance(verdict.write, InsertRejection) else touches
+        # A rejection changes nothing for other messages of its id, and a remembered cancel only for requests: any
+        # number of either is decided in one round.
+        if isinstance(verdict.write, InsertRejection):
+            self._touched |= own
+        elif isinstance(verdict.write, RememberCancel):
+            self._touched |= own | remembered
+        elif verdict.write is not None:
+            self._touched |= touches
         return verdict
 
     def _decide(self, message: Message, parsed: Parsed) -> Verdict:
@@ -300,6 +306,7 @@ class _Group:
             sent_at=sent_at,
             received_at=self._now,
         )
+        self._cancels[remembered.request_id, remembered.source] = remembered
         return Verdict(message=message, outcome="cancel", write=remembered)
 
     def _sent_at(self, message: Message) -> float:

@@ -220,6 +220,17 @@ async def test_a_cancel_that_is_repeated_is_remembered_from_the_latest_on(intake
     assert [(await intake.job(name)).state for name in ("r1", "r2")] == [JobState.CANCELLED, JobState.QUEUED]
 
 
+async def test_any_number_of_cancels_of_an_unknown_request_is_decided_at_once(intake: Intake) -> None:
+    """A group takes a bounded number of rounds; a producer that cancels again and again costs one, and the latest
+    cancel is the one that is told."""
+    cancels = [later(message(f"c{n}", cancel(reason=f"reason {n}")), at=n) for n in range(50)]
+    verdicts = await intake.decider.decide([*cancels, message("m1", submit())], source=SOURCE)
+    assert [verdict.is_deferred for verdict in verdicts] == [False] * 50 + [True]
+    assert await intake.outcomes(*cancels, message("m1", submit())) == ["cancel"] * 50 + ["accepted"]
+    job = await intake.job()
+    assert (job.state, job.reason) == (JobState.CANCELLED, "reason 49")
+
+
 async def test_a_cancel_from_another_queue_is_not_honoured(intake: Intake) -> None:
     """Neither for a request that is known nor for one that comes later."""
     await intake.take(message("m1", submit("r1")))
