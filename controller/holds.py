@@ -26,6 +26,9 @@ PROBES_PER_S: Final = 2.0
 """Probes of all held pairs together: whoever has thousands of pairs denied takes no more of the submit rate."""
 PAIR_ANSWER_S: Final = 60.0
 """If what became of that request says nothing of the pair (a throttle, a drain), another is let through after this."""
+PAIR_IDLE_S: Final = 300.0
+"""A held pair is released if no request of it came for so long after one might be let through: those it was held for
+were cancelled or have expired, and nothing else would ever end the hold."""
 DENIED_PAIRS_MIN: Final = 3
 """So many pairs denied, and nothing accepted since the first: it is not one producer's mistake but the permissions."""
 DENIED_FOR_S: Final = 60.0
@@ -86,6 +89,8 @@ class HoldBook:
         self._paused_until: dict[str, float] = {}
         self._paused_by: dict[str, Pause] = {}
         self._stopped_by: Pause | None = None
+        self._goes_on_since = 0.0
+        """Monotonic; when submission was stopped last, its end."""
         self._denied: set[Pair] = set()
         """Since Batch answered a request otherwise; pairs that were held before count only by time."""
         self._denied_since: float | None = None
@@ -130,6 +135,17 @@ class HoldBook:
         """Whether a request in hand is the one that finds out if its pair may go on."""
         pair = (queue, definition)
         return bool(definition) and pair in self._holds and self._probe_at[pair] <= self._clock.monotonic()
+
+    def idle(self) -> tuple[Pair, ...]:
+        """Held pairs of which no request came, long after one might have been let through."""
+        if self._stopped_by is not None:
+            return ()
+        before = self._clock.monotonic() - PAIR_IDLE_S
+        return tuple(
+            pair
+            for pair in self._holds
+            if pair[1] and max(self._probe_at[pair], self._probed_until.get(pair, 0.0), self._goes_on_since) <= before
+        )
 
     def is_good(self, queue: str, definition: str) -> bool:
         """Whether Batch judged a request of this pair a while ago, so that it is allowed as far as anybody knows."""
@@ -267,6 +283,16 @@ class HoldBook:
         """Batch has judged a request of this pair, whatever it said: nothing stops submission as a whole (any more)."""
         self._remember_good((queue, definition))
         self._forget_denials()
+        self._go_on()
+
+    def nothing_waits(self) -> None:
+        """No request waits to be sent, so nothing stands still, and none would find out whether submission may go on.
+        The next one does."""
+        if self._stopped_by is not None:
+            self._forget_denials()
+            self._go_on()
+
+    def _go_on(self) -> None:
         if self._stopped_by is None:
             return
         self._log.info("submission goes on", reason=self._stopped_by.value)
@@ -277,6 +303,7 @@ class HoldBook:
                     self._probe_at[held] = now
                     self._probe_after_s.pop(held, None)
         self._stopped_by = None
+        self._goes_on_since = self._clock.monotonic()
         self._paused_until.pop("", None)
         self._on_commit([])
 

@@ -105,6 +105,8 @@ class Admit:
             return self._holds.pause_left_s()
         is_stopped = self._holds.stopped_by is not None
         snapshot = await self._snapshot(with_probes=not is_stopped)
+        if is_stopped and snapshot.is_empty:
+            self._holds.nothing_waits()
         plan = plan_admission(snapshot)
         if is_stopped and not plan.admit:  # only what is held already can tell whether submission may go on
             snapshot = await self._snapshot()

@@ -1,16 +1,22 @@
 """Held job queues: asked for with DescribeJobQueues, released by themselves.
 
 A queue that is ENABLED and VALID again is released; so is one that is gone, whose requests are then refused for good
-by ``stages/submit.py``, each with its reason.
+by ``stages/submit.py``, each with its reason. A held pair is released there, by a request of it that Batch has judged;
+and here, if no request of it comes any more.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from controller.budgets import Budgets, Purpose
 from controller.core.limits import DESCRIBE_QUEUES_MAX
 from controller.health import Health
 from controller.holds import HoldBook
 from controller.ports import BatchApi
+
+IDLE_MAX: Final = 100
+"""Idle pairs released in one turn, a commit each."""
 
 
 class Release:
@@ -24,6 +30,8 @@ class Release:
 
     async def turn(self) -> float | None:
         """Seconds until the next held queue is due; None: none is held."""
+        for queue, definition in self._holds.idle()[:IDLE_MAX]:
+            await self._holds.release(queue, definition, detail="no request came to find out with")
         queues = self._holds.queues_to_probe()[:DESCRIBE_QUEUES_MAX]
         if not queues:
             return self._holds.next_probe_s()

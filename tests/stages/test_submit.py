@@ -13,15 +13,16 @@ from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
 from controller.core.errors import BadCredentials, NotAllowed, Refused
 from controller.core.job import JobState, QueueStatus, replace
-from controller.core.lifecycle import Admitted
+from controller.core.lifecycle import Admitted, CancelAsked
 from controller.health import Health
-from controller.holds import PAIR_PROBE_S_MIN, STOPPED_PAUSE_S, HoldBook, Pause
+from controller.holds import PAIR_IDLE_S, PAIR_PROBE_S_MAX, PAIR_PROBE_S_MIN, STOPPED_PAUSE_S, HoldBook, Pause
 from controller.ledger import Ledger
 from controller.lookup import LookUp
 from controller.loop import Drain
 from controller.metrics import Metrics
 from controller.ports import HeadOf, InsertJob, SubmittedJob
 from controller.stages.admit import SERVED_MAX, Admit
+from controller.stages.release import Release
 from controller.stages.submit import Submit
 from tests.stages.conftest import ManualClock
 from tests.stages.test_long_turns import request
@@ -91,6 +92,7 @@ class Bench:
             arguments=lambda body, job, job_ids: {"jobName": job.batch_job_name},
             timeout_s=10.0,
         )
+        self.release = Release(holds=self.holds, batch=api, budgets=budgets, health=health)
 
     async def turn(self, *, admissions: int = 1) -> None:
         for _ in range(admissions):
@@ -233,6 +235,63 @@ async def test_the_next_probe_of_a_held_pair_is_another_request(
         await bench.turn()
         assert len(bench.batch.sent) == probe + 1
     assert all(first != second for first, second in zip(bench.batch.sent, bench.batch.sent[1:], strict=False))
+
+
+async def test_a_held_pair_of_which_no_request_is_left_is_released(
+    bench: Bench, store: SqliteStore, ledger: Ledger, clock: ManualClock
+) -> None:
+    """Nothing else would end the hold, nor the alert on it. As long as a request waits, it is tried again and again."""
+    await store.commit([InsertJob(job=request(1), body="{}")])
+    bench.batch.failure = NotAllowed("batch:SubmitJob: AccessDeniedException")
+    for _ in range(60):
+        bench.holds.answered("high", "star:1")
+        await bench.turn()
+        await bench.release.turn()
+        clock.move(PAIR_PROBE_S_MIN)
+        assert [hold.job_definition for hold in bench.holds.all()] == ["bwa:3"]
+    (job,) = (await store.find_requests(["r1"]))["r1"]
+    await ledger.record([(job, CancelAsked(reason=None))])
+    clock.move(PAIR_PROBE_S_MAX + PAIR_IDLE_S)
+    await bench.release.turn()
+    assert not list(bench.holds.all())
+    assert not await store.holds()
+
+
+async def test_while_everything_is_denied_no_pair_counts_as_without_requests(bench: Bench, clock: ManualClock) -> None:
+    """Few requests are tried then, and for long none of most pairs; each has its time again when it is over."""
+    for definition in ("bwa:1", "bwa:2", "bwa:3"):
+        await bench.holds.hold("high", definition, reason="access_denied", detail="no")
+    assert bench.holds.stopped_by is Pause.DENIED
+    clock.move(10 * PAIR_PROBE_S_MAX)
+    assert not bench.holds.idle()
+    bench.holds.answered("high", "bwa:4")
+    assert not bench.holds.idle()
+    clock.move(PAIR_IDLE_S)
+    assert len(bench.holds.idle()) == 3
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"), [(BadCredentials("expired"), "credentials"), (NotAllowed("denied"), "denied")]
+)
+async def test_submission_is_stopped_no_more_when_nothing_waits(
+    bench: Bench, store: SqliteStore, ledger: Ledger, clock: ManualClock, failure: Exception, reason: str
+) -> None:
+    """The last request is cancelled: none is left to find out with, and none stands still. The next one finds out."""
+    await store.commit([InsertJob(job=request(1), body="{}")])
+    bench.batch.failure = failure
+    for _ in range(3):
+        clock.move(PAIR_PROBE_S_MAX)
+        await bench.turn()
+        assert (await store.find_requests(["r1"]))["r1"][0].state is JobState.QUEUED
+    assert bench.holds.submission_paused()[reason]
+    (job,) = (await store.find_requests(["r1"]))["r1"]
+    await ledger.record([(job, CancelAsked(reason=None))])
+    clock.move(STOPPED_PAUSE_S)
+    await bench.turn()
+    assert not any(bench.holds.submission_paused().values())
+    await store.commit([InsertJob(job=request(2), body="{}")])
+    await bench.turn()
+    assert len(bench.batch.sent) == 4
 
 
 async def test_without_credentials_nothing_is_sent_and_nothing_is_rejected(
