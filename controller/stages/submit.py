@@ -281,7 +281,7 @@ class Submit:
             self._holds.pause(QUEUE_PAUSE_S, reason=Pause.UNSORTED, queue=job.job_queue)
             return NotAccepted()
         if queue is None:
-            reason = f"job queue {job.job_queue} does not exist"
+            reason = f"job queue {job.job_queue_ref} does not exist"
             return RefusedForGood(reason=reason, error_code="job_queue_not_found")
         if not queue.accepts_jobs:
             reason = "queue_disabled" if queue.state != "ENABLED" else "queue_invalid"

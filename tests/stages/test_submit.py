@@ -209,6 +209,16 @@ async def test_a_held_pair_goes_on_when_its_probe_is_refused_for_a_reason_of_its
     assert {job.state for jobs in lives.values() for job in jobs} == {JobState.REJECTED}
 
 
+async def test_a_job_queue_that_there_is_not_is_named_as_the_request_names_it(bench: Bench, store: SqliteStore) -> None:
+    """There may be one of that name: what is wrong with the ARN is not in it."""
+    arn = "arn:aws-cn:batch:eu-west-1:123456789012:job-queue/high"
+    await store.commit([InsertJob(job=replace(request(1), job_queue_ref=arn), body="{}")])
+    bench.batch.failure = Refused("batch:SubmitJob: ClientException: no")
+    await bench.turn()
+    (job,) = (await store.find_requests(["r1"]))["r1"]
+    assert (job.state, job.reason) == (JobState.REJECTED, f"job queue {arn} does not exist")
+
+
 async def test_a_row_in_hand_is_sent_once_however_often_the_stage_turns(
     bench: Bench, store: SqliteStore, ledger: Ledger
 ) -> None:
