@@ -31,9 +31,16 @@ PARALLEL: Final = 8
 drain) when calls hang and the budget is cut: that is when there are many to do."""
 
 
+def _sent(job: Job) -> int:
+    """Another number for each send of a row: its version, but for the one change that can come while it is in doubt, a
+    cancel."""
+    return job.version - (job.cancel_requested_at is not None)
+
+
 @dataclass(slots=True)
 class _Doubt:
-    version: int
+    sent: int
+    """As ``_sent`` tells it."""
     settled_at: float
     """Monotonic; from then on "not found" counts."""
     look_at: float
@@ -85,8 +92,8 @@ class Rescue:
         self._doubts = {}
         for job in rows:
             doubt = known.get(job.key)
-            if doubt is None or doubt.version != job.version:
-                doubt = _Doubt(job.version, now + self._settle_s, now + min(FIRST_LOOK_S, self._settle_s))
+            if doubt is None or doubt.sent != _sent(job):
+                doubt = _Doubt(_sent(job), now + self._settle_s, now + min(FIRST_LOOK_S, self._settle_s))
             self._doubts[job.key] = doubt
 
     async def _look(self, due: Sequence[Job]) -> None:
