@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from controller.core.events import Event
+from controller.core.job import RowKey
 from controller.core.limits import HOLD_PROBE_S
 from controller.ports import Clock, Hold, JobStore, PutHold, ReleaseHold, Write
 
@@ -86,6 +87,8 @@ class HoldBook:
         self._probe_after_s: dict[Pair, float] = {}
         self._probed_until: dict[Pair, float] = {}
         """Until when a request that was let through is waited for."""
+        self._refused: dict[Pair, RowKey] = {}
+        """Of held pairs: the request that was refused last."""
         self._paused_until: dict[str, float] = {}
         self._paused_by: dict[str, Pause] = {}
         self._stopped_by: Pause | None = None
@@ -136,6 +139,10 @@ class HoldBook:
         pair = (queue, definition)
         return bool(definition) and pair in self._holds and self._probe_at[pair] <= self._clock.monotonic()
 
+    def refused(self, queue: str, definition: str) -> RowKey | None:
+        """The request of a held pair that was refused last: it may be that one alone."""
+        return self._refused.get((queue, definition))
+
     def idle(self) -> tuple[Pair, ...]:
         """Held pairs of which no request came, long after one might have been let through."""
         if self._stopped_by is not None:
@@ -164,13 +171,16 @@ class HoldBook:
 
     # --- holds ----------------------------------------------------------------------------------------
 
-    async def hold(self, queue: str, definition: str, *, reason: str, detail: str) -> None:
-        """Hold a queue or a pair; if a probe of it was due, this was its answer. Raises StoreUnavailable."""
+    async def hold(
+        self, queue: str, definition: str, *, reason: str, detail: str, refused: RowKey | None = None
+    ) -> None:
+        """Hold a queue or a pair; if a probe of it was due, this was its answer. ``refused`` is the request of the pair
+        that was refused. Raises StoreUnavailable."""
         pair = (queue, definition)
         if reason == ACCESS_DENIED:
             self._deny(pair)
         if pair in self._holds:
-            self._probe_failed(pair)
+            self._probe_failed(pair, refused)
             return
         hold = Hold(job_queue=queue, job_definition=definition, reason=reason, held_at=self._clock.now())
         event = _event("job_queue.held", hold, hold.held_at, detail)
@@ -179,7 +189,7 @@ class HoldBook:
         if pair in self._holds:  # another refusal of the same moment was faster
             return
         self._remember(hold)
-        self._postpone(pair)
+        self._probe_failed(pair, refused)
         self._log.warning("held", job_queue=queue, job_definition=definition or None, reason=reason, detail=detail)
         self._counted(hold, "held")
         self._on_commit([write])
@@ -193,7 +203,7 @@ class HoldBook:
         event = _event("job_queue.released", hold, self._clock.now(), detail)
         write = ReleaseHold(job_queue=queue, job_definition=definition, events=(event,))
         await self._store.commit([write])
-        for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until):
+        for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until, self._refused):
             known.pop(pair, None)
         self._log.info("released", job_queue=queue, job_definition=definition or None, detail=detail)
         self._counted(hold, "released")
@@ -204,8 +214,10 @@ class HoldBook:
         self._holds[pair] = hold
         self._probe_at[pair] = self._clock.monotonic()
 
-    def _probe_failed(self, pair: Pair) -> None:
+    def _probe_failed(self, pair: Pair, refused: RowKey | None) -> None:
         """Answers to calls that were under way when the hold began say nothing new."""
+        if refused is not None:
+            self._refused[pair] = refused
         if self._probe_at[pair] <= self._clock.monotonic():
             self._postpone(pair)
             self._probed_until.pop(pair, None)

@@ -26,7 +26,7 @@ from controller.core.admission import (
     queue_counts,
     wanted,
 )
-from controller.core.job import Job, JobState, RowKey
+from controller.core.job import Job, JobState
 from controller.core.lifecycle import Admitted
 from controller.core.tenants import in_turns
 from controller.holds import HoldBook, Pair, Pause
@@ -89,8 +89,6 @@ class Admit:
         self._standing: frozenset[str] = frozenset()
         """What backlogs have been waiting for since ``_standing_since`` (monotonic)."""
         self._standing_since = 0.0
-        self._probed: dict[Pair, RowKey] = {}
-        """The request that was let through last, per held pair."""
         self._tried: dict[Pair, int] = {}
         """While submission is stopped: the number of the latest try of each pair."""
         self._tries = 0
@@ -230,19 +228,16 @@ class Admit:
         )
 
     def _one_per_probe(self, jobs: Sequence[Job]) -> list[Job]:
-        """Of a held pair whose probe is due, let one request through; another than last time, if the plan has one:
-        what was refused may be that one request alone."""
+        """Of a held pair whose probe is due, let one request through; another than was refused last, if the plan has
+        one: it may be that one request alone."""
         probing = self._holds.probing()
         if not probing:
             return list(jobs)
-        held = {(hold.job_queue, hold.job_definition) for hold in self._holds.all()}
-        self._probed = {pair: key for pair, key in self._probed.items() if pair in held}
         chosen: dict[Pair, Job] = {}
         for job in jobs:
             pair = _pair(job)
-            if pair in probing and (pair not in chosen or self._probed.get(pair) == chosen[pair].key):
+            if pair in probing and (pair not in chosen or self._holds.refused(*pair) == chosen[pair].key):
                 chosen[pair] = job
-        self._probed.update((pair, job.key) for pair, job in chosen.items())
         probes = {job.key for job in chosen.values()}
         return [job for job in jobs if job.key in probes or _pair(job) not in probing]
 

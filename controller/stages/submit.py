@@ -260,12 +260,14 @@ class Submit:
         return NotAccepted()
 
     async def _hold_pair(self, job: Job, reason: str, error: OutwardError) -> None:
-        await self._held(job.job_queue, job.job_definition, reason=reason, detail=str(error))
+        await self._held(job.job_queue, job.job_definition, reason=reason, detail=str(error), refused=job.key)
 
-    async def _held(self, queue: str, definition: str, *, reason: str, detail: str) -> None:
+    async def _held(
+        self, queue: str, definition: str, *, reason: str, detail: str, refused: RowKey | None = None
+    ) -> None:
         """Without the hold in the store the row still goes back; it is then refused, and held, once more."""
         try:
-            await self._holds.hold(queue, definition, reason=reason, detail=detail)
+            await self._holds.hold(queue, definition, reason=reason, detail=detail, refused=refused)
         except StoreUnavailable as error:
             self._log.warning("hold not stored", job_queue=queue, reason=str(error))
             self._holds.pause(QUEUE_PAUSE_S, reason=Pause.UNSORTED, queue=queue)

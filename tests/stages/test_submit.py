@@ -247,6 +247,22 @@ async def test_the_next_probe_of_a_held_pair_is_another_request(
     assert all(first != second for first, second in zip(bench.batch.sent, bench.batch.sent[1:], strict=False))
 
 
+async def test_the_first_probe_of_a_held_pair_is_not_the_request_that_was_refused(
+    bench: Bench, store: SqliteStore, clock: ManualClock
+) -> None:
+    """It may be that one alone, as with a policy that has a condition on tags or share identifiers. The others then
+    wait for the first probe and not for the second."""
+    bench.batch.denies = "job-0-"
+    await store.commit([InsertJob(job=request(0), body="{}")])
+    await bench.turn()
+    await store.commit([InsertJob(job=request(n), body="{}") for n in (1, 2)])
+    await bench.turn()
+    clock.move(PAIR_PROBE_S_MIN)
+    await bench.turn()
+    assert bench.batch.sent == [request(n).batch_job_name for n in (0, 1)]
+    assert not list(bench.holds.all())
+
+
 async def test_a_held_pair_of_which_no_request_is_left_is_released(
     bench: Bench, store: SqliteStore, ledger: Ledger, clock: ManualClock
 ) -> None:
