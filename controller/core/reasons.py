@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from controller.core.events import REASON_CLASSES
 from controller.core.job import BatchStatus, Job, Observation
+
+if TYPE_CHECKING:
+    from controller.core.children import FailedChildren
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +148,22 @@ def classify_texts(
 def _was_our_cancel(job: Job, seen: Observation) -> bool:
     """A cancel of ours counts only if the job was stopped: it may have ended by itself before the cancel got there.
 
-    TerminateJob's reason becomes the job's status reason; an array parent's speaks of its children only.
+    TerminateJob's reason becomes the job's status reason; an array parent's speaks of its children only, so it is
+    they that tell.
     """
     if job.cancel_requested_at is None:
         return False
     if seen.is_cancelled or seen.is_terminated or seen.status_reason == terminate_reason(job):
         return True
-    return job.is_array
+    return job.is_array and not _failed_by_themselves(seen.children)
+
+
+def _failed_by_themselves(children: FailedChildren | None) -> bool:
+    """Whether each failed child of an array has a reason of its own, as far as surely all are known. One that was
+    stopped has none, or says no more than the stop."""
+    if children is None or not children.groups or children.incomplete or children.other_groups:
+        return False
+    return not any(group.reason_class in ("terminated", "unknown") for group in children.groups)
 
 
 def terminate_reason(job: Job) -> str:

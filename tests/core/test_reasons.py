@@ -207,6 +207,33 @@ def test_a_job_stopped_by_a_cancel_of_ours_is_cancelled() -> None:
     assert classify(job, failed) == "application_exit_code"
 
 
+@pytest.mark.parametrize(
+    ("children", "wanted"),
+    [
+        pytest.param([FailedChild(index=0, exit_code=3, reason=EXITED)], "array_child_failed", id="by itself"),
+        pytest.param(
+            [FailedChild(index=0, exit_code=3), FailedChild(index=1, is_stopped=True)],
+            "cancelled",
+            id="one was stopped",
+        ),
+        pytest.param([FailedChild(index=0, status_reason="no longer wanted")], "cancelled", id="says the stop's text"),
+        pytest.param([], "cancelled", id="none is known"),
+    ],
+)
+def test_an_array_is_cancelled_unless_all_that_failed_of_it_failed_by_themselves(
+    children: list[FailedChild], wanted: str
+) -> None:
+    """The parent tells nothing of a stop; the cancel may have come too late, or TerminateJob is denied."""
+    job = queued(array_size=4, cancel_requested_at=1.0, cancel_reason="no longer wanted")
+    told: dict[str, Any] = {"status_reason": "Array Child Job failed", "array_summary": {"FAILED": len(children)}}
+    seen = Observation(job_id="j", status=BatchStatus.FAILED, children=summarise(children), **told)
+    assert classify(job, seen) == wanted
+    late = Observation(
+        job_id="j", status=BatchStatus.FAILED, children=summarise(children, incomplete="deadline"), **told
+    )
+    assert classify(job, late) == "cancelled"
+
+
 def test_a_success_has_no_class() -> None:
     """Whatever its texts say."""
     assert classify(queued(), Observation(job_id="j", status=BatchStatus.SUCCEEDED, status_reason="Host EC2")) is None
