@@ -483,7 +483,8 @@ class JobStore(Protocol):
         """The requests that each of these rows depends on; rows that depend on none are missing."""
 
     async def closing(self, now: float, *, limit: int) -> Sequence[Job]:
-        """QUEUED rows that have a cancel request or whose ``expires_at`` is at or before ``now``."""
+        """QUEUED rows that have a cancel request or whose ``expires_at`` is at or before ``now``; those that were never
+        in doubt, which can end at once, before those that must be looked up."""
 
     # tracking
     async def tracked(self, *, after: RowKey, limit: int) -> Sequence[TrackedRow]:

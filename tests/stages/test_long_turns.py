@@ -20,7 +20,7 @@ from controller.health import Health
 from controller.ledger import Ledger
 from controller.lookup import LookUp
 from controller.ports import InsertJob, ListPage
-from controller.stages.expire import RETRY_S, Expire
+from controller.stages.expire import CHUNK, RETRY_S, Expire
 from controller.stages.rescue import PARALLEL, Rescue
 from controller.stages.terminate import REPEAT_S, TURN_S, Terminate
 from controller.stages.terminate import RETRY_S as TERMINATE_RETRY_S
@@ -138,6 +138,17 @@ async def test_expiry_ends_its_turn_when_look_ups_are_slow_and_goes_on_with_the_
     clock.move(RETRY_S)
     assert await expire.turn() is None
     assert {job.state for job in (await store.load([RowKey(n) for n in range(1, 7)])).values()} == {JobState.CANCELLED}
+
+
+async def test_what_has_expired_does_not_stand_behind_look_ups_without_an_answer(
+    store: SqliteStore, ledger: Ledger, look_up: LookUp, clock: ManualClock, batch: Batch
+) -> None:
+    """A turn's worth of requests that were in doubt can't be ended while ListJobs fails; those that never were can."""
+    await stored(store, ledger, CHUNK, Admitted(), DOUBT, NotFound(), CancelAsked(reason=None))
+    await store.commit([InsertJob(job=request(CHUNK, expires_at=clock.now() - 1), body="{}")])
+    batch.failure = Unavailable("no answer")
+    await Expire(store=store, ledger=ledger, look_up=look_up, clock=clock).turn()
+    assert (await store.load([RowKey(CHUNK + 1)]))[RowKey(CHUNK + 1)].state is JobState.CANCELLED
 
 
 async def test_thousands_of_cancels_take_many_turns_and_each_job_its_turn(

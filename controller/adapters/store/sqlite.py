@@ -118,8 +118,9 @@ _DEPENDED_ON: Final = f"""
 """  # noqa: S608 - constants of this module
 _EXPIRED: Final = _select(
     "INDEXED BY jobs_expiring WHERE state = 0 AND expires_at IS NOT NULL AND expires_at <= ? "
-    "AND cancel_requested_at IS NULL ORDER BY expires_at LIMIT ?"
+    "AND cancel_requested_at IS NULL AND doubted_at IS NULL ORDER BY expires_at LIMIT ?"
 )
+_EXPIRED_MARKED: Final = _EXPIRED.replace("doubted_at IS NULL", "doubted_at IS NOT NULL")
 _TRACKED: Final = (
     "SELECT key, batch_job_id, ifnull(batch_status, 0), attempts, submitted_at, ifnull(observed_at, submitted_at), "
     "first_missed_at IS NOT NULL FROM jobs INDEXED BY jobs_in_flight WHERE state = 2 AND key > ? ORDER BY key LIMIT ?"
@@ -495,8 +496,9 @@ class SqliteStore:
 
     async def closing(self, now: float, *, limit: int) -> Sequence[Job]:
         def read() -> list[Job]:
-            jobs = self._decoded(self._connection.execute(_CANCELLED, (0, 0, limit)))
-            return jobs + self._decoded(self._connection.execute(_EXPIRED, (now, limit - len(jobs))))
+            jobs = self._decoded(self._connection.execute(_EXPIRED, (now, limit)))
+            jobs += self._decoded(self._connection.execute(_CANCELLED, (0, 0, limit - len(jobs))))
+            return jobs + self._decoded(self._connection.execute(_EXPIRED_MARKED, (now, limit - len(jobs))))
 
         return await self._run(read)
 
