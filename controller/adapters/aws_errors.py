@@ -182,7 +182,8 @@ _CREDENTIAL_FAULTS: Final = (
     sdk.ConfigParseError,
     sdk.InvalidConfigError,
 )
-"""What resolving or refreshing credentials raises; always before the call itself is sent."""
+"""What resolving or refreshing credentials raises; always before the call itself is sent. So does a file that can't be
+read (``_is_of_a_file``): the token of a web identity, of EKS Pod Identity, of SSO."""
 _MISSING_ANSWERS: Final = (
     sdk.HTTPClientError,
     sdk.ConnectionError,  # refused, reset, name not found, TLS, proxy: no HTTPClientError
@@ -221,7 +222,7 @@ def classify(error: Exception, *, call: str, redact: Sequence[str] = (), is_quot
     if isinstance(error, sdk.ClientError):
         kind = _kind_of_answer(error, call)
         return _made(kind, error, call=call, redact=redact, is_quoted=is_quoted)
-    if isinstance(error, _CREDENTIAL_FAULTS):
+    if isinstance(error, _CREDENTIAL_FAULTS) or _is_of_a_file(error):
         return _made(BadCredentials, error, call=call)
     if isinstance(error, sdk.ParamValidationError):
         return _made(Refused, error, call=call)
@@ -295,6 +296,12 @@ def _status(error: sdk.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
 
 
+def _is_of_a_file(error: Exception) -> bool:
+    """The system names the file in question, and never one for a connection; and the only files that are read for a
+    call are those that credentials come from."""
+    return isinstance(error, OSError) and isinstance(error.filename, str)
+
+
 def _never_connected(error: Exception) -> bool:
     """Whether there was never a connection to send on: refused, name not found, connect time-out, TLS or proxy.
 
@@ -322,7 +329,7 @@ def _made(
         said = _clean(str(error.response.get("Error", {}).get("Message") or ""), redact) if is_quoted else ""
         asked = "" if error.operation_name == call.partition(":")[2] else f"{error.operation_name}: "
         text = f"{call}: {asked}{code} (HTTP {_status(error)}){f': {said}' if said else ''}"
-    elif isinstance(error, _CREDENTIAL_FAULTS):
+    elif isinstance(error, _CREDENTIAL_FAULTS) or _is_of_a_file(error):
         text = f"{call}: {code}: {_clean(str(error), redact)}"
     elif isinstance(error, (sdk.EndpointConnectionError, sdk.SSLError)):
         # The name alone stands for a host that is not known, a port that is closed and a reset alike.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,24 @@ async def test_role_that_is_not_given_is_no_doubt(
             with pytest.raises(OutwardError) as caught:
                 await batch.submit_job(ARGUMENTS, timeout_s=20)
     assert type(caught.value) is kind, caught.value
+    assert batch_server.requests == []
+
+
+async def test_a_token_that_can_t_be_read_is_told_by_its_file(
+    open_batch: OpenBatch, credentials: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A web identity's token that is not mounted is a matter of credentials, for every call, and the file is named."""
+    async with faulty_server(ACCEPTED) as batch_server, faulty_server(never) as sts_server:
+        use_web_identity(credentials, tmp_path, sts_server.url)
+        missing = tmp_path / "not mounted"
+        credentials.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(missing))
+        async with open_batch(batch_server.url) as batch:
+            with pytest.raises(BadCredentials, match=re.escape(str(missing))):
+                await batch.submit_job(ARGUMENTS, timeout_s=5)
+            with pytest.raises(BadCredentials, match=re.escape(str(missing))):
+                await batch.describe_jobs(["j-1"])
+            with pytest.raises(BadCredentials, match=re.escape(str(missing))):
+                await batch.fetch_credentials()
     assert batch_server.requests == []
 
 
