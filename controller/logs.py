@@ -3,7 +3,8 @@
 ``__main__.py`` configures it once. Events are another stream (standard output, ``core/events.py``): no log line's
 ``event`` is a name of their catalogue, and no line carries a message body, a parameter or an environment value.
 Lines of libraries (aiohttp, the SDK) come through the standard library's logging, warnings and worse only: at lower
-levels the SDK writes whole requests.
+levels the SDK writes whole requests. What a library says again and again, as the SDK does with a traceback at every
+call for which it gets no credentials, is written once a minute.
 
 Texts may come from a producer or a service: control characters leave as escapes in both formats (``core/text.py``), and
 in the console format the lines of a traceback are indented, so that nothing in them can pass for a line of ours.
@@ -18,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Literal
 
 import orjson
@@ -32,6 +34,10 @@ LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 NEVER_LOGGED: Final = frozenset({"body", "environment", "parameters", "containerOverrides", "arguments"})
 """Members that hold, or may hold, what a request carries for its job alone."""
 LEFT_OUT: Final = "[left out]"
+LIBRARY_REPEAT_S: Final = 60.0
+"""Between two lines of a library that say the same; what came between is counted in the later one."""
+LIBRARY_LINES_KNOWN: Final = 100
+"""Different ones that are remembered for it."""
 
 
 def logger(stage: str, **bound: Any) -> FilteringBoundLogger:
@@ -114,6 +120,12 @@ def _shown(line: EventDict) -> EventDict:
 # --- libraries ----------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class _Written:
+    at: float
+    left_out: int = 0
+
+
 class _LibraryLines(logging.Handler):
     """Lines of the standard library's logging, in the same form and on the same stream."""
 
@@ -123,15 +135,22 @@ class _LibraryLines(logging.Handler):
         self._now = now
         self._rendered = _rendered(line_format)
         self._whole_lines = threading.Lock()
+        self._known: dict[tuple[str, str], _Written] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Never raises: logging must not end the process."""
+        now = self._now()
+        message = record.getMessage()
+        left_out = self._left_out(record.name, message, now)
+        if left_out is None:
+            return
         line = {
-            "time": iso(self._now()),
+            "time": iso(now),
             "level": record.levelname.lower(),
             "event": "library line",
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": message,
+            **({"left_out": left_out} if left_out else {}),
         }
         if record.exc_info:
             line["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
@@ -140,6 +159,19 @@ class _LibraryLines(logging.Handler):
         with self._whole_lines:
             self._out.write(rendered + b"\n")
             self._out.flush()
+
+
+    def _left_out(self, logger: str, message: str, now: float) -> int | None:
+        """How many such lines were left out since the latest one; None: this one is left out, too."""
+        with self._whole_lines:  # libraries write from threads of theirs
+            written = self._known.get((logger, message))
+            if written is not None and 0 <= now - written.at < LIBRARY_REPEAT_S:
+                written.left_out += 1
+                return None
+            if written is None and len(self._known) >= LIBRARY_LINES_KNOWN:
+                self._known.clear()
+            self._known[logger, message] = _Written(now)
+            return 0 if written is None else written.left_out
 
 
 def _configure_libraries(out: BinaryIO, *, line_format: Format, now: Callable[[], float]) -> None:

@@ -98,6 +98,35 @@ def test_libraries_write_warnings_in_the_same_form(stream: io.BytesIO) -> None:
     assert "ValueError: broken" in line["exception"]
 
 
+def test_what_a_library_says_again_and_again_is_written_once_a_minute(stream: io.BytesIO) -> None:
+    """The same line of a library within a minute is counted, and the next one tells how many were left out."""
+    now = [1_700_000_000.0]
+    logs.configure(stream=stream, now=lambda: now[0])
+    for _ in range(240):
+        logging.getLogger("sdk.credentials").warning("no %s", "credentials", exc_info=ValueError("x"))
+        now[0] += 1
+    logging.getLogger("sdk.credentials").warning("no %s", "region")
+    now[0] -= 3600
+    logging.getLogger("sdk.credentials").warning("no %s", "credentials")
+    written = [(line["message"], line.get("left_out", 0)) for line in lines(stream)]
+    assert written == [
+        ("no credentials", 0),
+        *[("no credentials", 59)] * 3,
+        ("no region", 0),
+        ("no credentials", 59),  # the clock was set back: it says nothing of when the latest one was
+    ]
+
+
+def test_different_lines_of_a_library_take_no_memory(stream: io.BytesIO) -> None:
+    """Lines that all differ are all written, and a bounded number of them is remembered."""
+    logs.configure(stream=stream)
+    for number in range(3 * logs.LIBRARY_LINES_KNOWN):
+        logging.getLogger("sdk").warning("connection %d", number)
+    assert len(lines(stream)) == 3 * logs.LIBRARY_LINES_KNOWN
+    (handler,) = (each for each in logging.getLogger().handlers if isinstance(each, logs._LibraryLines))
+    assert len(handler._known) <= logs.LIBRARY_LINES_KNOWN
+
+
 def test_console_format_is_for_people(stream: io.BytesIO) -> None:
     """With log.format console a line is text."""
     logs.configure(line_format="console", stream=stream, now=lambda: 0.0)
