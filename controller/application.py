@@ -37,7 +37,7 @@ from controller.identity import Identity
 from controller.intake import Decider
 from controller.ledger import Ledger, Wakes
 from controller.lookup import LookUp
-from controller.loop import Backoff, Drain, StageLoop, Wake
+from controller.loop import Backoff, Drain, Outage, StageLoop, Wake
 from controller.metrics import Metrics
 from controller.ports import (
     AccountApi,
@@ -149,7 +149,7 @@ class Application:
     def _build_stages(self) -> None:
         settings, ports = self.settings, self._ports
         clock, store, batch, ledger, budgets = ports.clock, ports.store, ports.batch, self.ledger, self.budgets
-        look_up = LookUp(batch=batch, budgets=budgets, health=self.health)
+        look_up = LookUp(batch=batch, budgets=budgets, clock=clock, health=self.health)
         decider = Decider(
             store=store, ledger=ledger, clock=clock, rules=self._rules, tenant_from=settings.intake.tenant_from
         )
@@ -418,8 +418,9 @@ class Application:
             tasks.start_soon(self._loop("depend", 1.0, self._wakes.depend).run, self.depend.turn)
             tasks.start_soon(self._track)
             if self.hints is not None:
+                outage = Outage(self._ports.clock)
                 for _ in range(RECEIVERS):
-                    tasks.start_soon(self._loop("hints", 1.0).run, self.hints.turn)
+                    tasks.start_soon(self._loop("hints", 1.0, outage=outage).run, self.hints.turn)
             tasks.start_soon(self._loop("terminate", 30.0, self._wakes.terminate).run, self.terminate.turn)
             tasks.start_soon(self._loop("release", 1.0).run, self.release.turn)
             tasks.start_soon(self._loop("prune", 60.0).run, self.prune.turn)
@@ -428,7 +429,14 @@ class Application:
             if not self.identity.is_known:
                 tasks.start_soon(self.identity.learn, lambda: self.track.any_job_arn)
 
-    def _loop(self, name: str, interval_s: float, wake: Wake | None = None, drain: Drain | None = None) -> StageLoop:
+    def _loop(
+        self,
+        name: str,
+        interval_s: float,
+        wake: Wake | None = None,
+        drain: Drain | None = None,
+        outage: Outage | None = None,
+    ) -> StageLoop:
         self.health.expect(name, self._live_s)
         return StageLoop(
             name,
@@ -438,6 +446,7 @@ class Application:
             chance=self._ports.chance,
             interval_s=interval_s,
             wake=wake,
+            outage=outage,
         )
 
     async def _gate_loop(self) -> None:

@@ -17,7 +17,7 @@ import structlog
 from controller.core.errors import BadCredentials, NotAllowed, OutwardError
 from controller.core.limits import SQS_BATCH_MAX
 from controller.health import DELETE, Health
-from controller.loop import Backoff, Drain, Wake, guarded
+from controller.loop import Backoff, Drain, Outage, Wake, guarded
 from controller.ports import Clock, MessageSource
 
 LEFT_MAX: Final = 1_000
@@ -53,6 +53,7 @@ class Deleter:
         """Of the latest call that failed."""
         self._is_refused = False
         self._backoff = Backoff(chance)
+        self._outage = Outage(clock)
         self._wake = Wake()
         drain.on_request(self._wake.set)
         self._log = structlog.get_logger(stage="ingest", queue_url=source.url)
@@ -104,11 +105,11 @@ class Deleter:
             if not is_answered:
                 break
         if count:
-            if self._backoff.failures > 1:
-                self._log.info("delete works again", failures=self._backoff.failures)
+            if failures := self._outage.worked():
+                self._log.info("delete works again", failures=failures)
             self._backoff.worked()
-        elif self._backoff.failures and self._backoff.is_news and not self._is_refused:
-            self._log.warning("delete failed", reason=self._problem, failures=self._backoff.failures)
+        elif self._backoff.failures and not self._is_refused and (failures := self._outage.failed()):
+            self._log.warning("delete failed", reason=self._problem, failures=failures)
         self._expire()
 
     def _expire(self) -> None:

@@ -3,7 +3,8 @@
 Stages report here: heartbeats, and for each outward call whether it worked last. *Live* means that every expected stage
 turns; waiting out a failure of AWS or the store is turning. *Ready* means that the store is open, no call is refused,
 every SQS queue was reached and the role (leader or standby) is known. Nothing here blocks. One log line says that a
-call is refused, and one that it works again, however many stages meet it and how often.
+call is refused, and one that it works again, however many stages meet it and how often; of refusals that come and go,
+one a minute is told.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from controller.ports import Clock
 REFUSAL_FRESH_S: Final = 300.0
 """A refusal that was not repeated for so long counts no more: a call that is still wanted is repeated far more often
 (the longest pause of a stage is some 15 s), and one that is no longer made can't report success."""
+
+REFUSALS_EVERY_S: Final = 60.0
+"""Between two lines of the log that tell of the same call's refusal."""
 
 INTAKE_WAITS_S: Final = 60.0
 """Intake waits for so long after the latest sign that the credentials are bad. Calls that are still wanted are repeated
@@ -54,6 +58,8 @@ class _Refusal:
     refused_at: float
     """Monotonic."""
     is_permission: bool
+    is_told: bool
+    """In the log."""
 
 
 @dataclass(slots=True)
@@ -71,6 +77,8 @@ class Health:
         self._stages: dict[str, _Stage] = {}
         self._turned_at: dict[str, float] = {}
         self._refusals: dict[tuple[str, str], _Refusal] = {}
+        self._refusal_told_at: dict[tuple[str, str], float] = {}
+        """Monotonic."""
         self._queues: dict[str, str | None] = {}
         """Why each was not reached; None: it was."""
         self._is_store_open = False
@@ -100,9 +108,15 @@ class Health:
         """An outward call (``service:Operation``) was refused. ``subject`` is what it was about, such as the
         URL of an SQS queue; ``is_permission`` tells that the caller is known but may not, so that only this is lacking.
         """
-        if (call, subject) not in self._fresh():
+        key, now = (call, subject), self._clock.monotonic()
+        known = self._fresh().get(key)
+        is_told = known is not None and known.is_told
+        told_at = self._refusal_told_at.get(key)
+        if not is_told and (told_at is None or now - told_at >= REFUSALS_EVERY_S):
             self._log.error("call refused", call=call, subject=subject or None, reason=message)
-        self._refusals[call, subject] = _Refusal(message, self._clock.monotonic(), is_permission)
+            self._refusal_told_at[key] = now
+            is_told = True
+        self._refusals[key] = _Refusal(message, now, is_permission, is_told)
         if call == RECEIVE:
             self._reached(subject, NOT_REACHED)
 
@@ -115,7 +129,8 @@ class Health:
                 is_same = other == call and its in (subject, "")
                 if is_same or (other.partition(":")[0] == service and _is_of_credentials(other, refusal)):
                     del self._refusals[other, its]
-                    self._log.info("call works again", call=other, subject=its or None)
+                    if refusal.is_told:
+                        self._log.info("call works again", call=other, subject=its or None)
         if call == RECEIVE:
             self._reached(subject, None)
 

@@ -160,7 +160,6 @@ class _LibraryLines(logging.Handler):
             self._out.write(rendered + b"\n")
             self._out.flush()
 
-
     def _left_out(self, logger: str, message: str, now: float) -> int | None:
         """How many such lines were left out since the latest one; None: this one is left out, too."""
         with self._whole_lines:  # libraries write from threads of theirs

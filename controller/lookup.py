@@ -11,11 +11,12 @@ from typing import Final
 import structlog
 
 from controller.budgets import Budgets, Purpose
-from controller.core.errors import Refused, Unavailable
+from controller.core.errors import OutwardError, Refused, Unavailable
 from controller.core.job import Job, ListedJob, Observation
 from controller.core.limits import ADOPTION_SKEW_S, DESCRIBE_JOBS_MAX, REQUEST_ID_TAG
 from controller.health import Health
-from controller.ports import BatchApi, ListPage
+from controller.loop import Outage
+from controller.ports import BatchApi, Clock, ListPage
 
 PAGES_MAX: Final = 100
 """A name of ours has one job; more than 10,000 of that name is not a state we can settle by paging on."""
@@ -24,14 +25,29 @@ PAGES_MAX: Final = 100
 class LookUp:
     """Finds the job of a request by its Batch job name. Spends the list (and one describe) budget."""
 
-    def __init__(self, *, batch: BatchApi, budgets: Budgets, health: Health) -> None:
+    def __init__(self, *, batch: BatchApi, budgets: Budgets, clock: Clock, health: Health) -> None:
         self._batch = batch
         self._budgets = budgets
         self._health = health
+        self._outage = Outage(clock)
+        """Hundreds of rows may be looked up again and again."""
         self._log = structlog.get_logger(stage="look_up")
 
     async def find(self, job: Job) -> ListedJob | None:
         """The job of this request, or None if Batch shows none. Raises every kind of OutwardError: no answer."""
+        try:
+            found = await self._find(job)
+        except OutwardError as error:
+            if failures := self._outage.failed():
+                self._log.warning(
+                    "look-up gave no answer", request_id=job.request_id, reason=str(error), failures=failures
+                )
+            raise
+        if failures := self._outage.worked():
+            self._log.info("look-ups are answered again", failures=failures)
+        return found
+
+    async def _find(self, job: Job) -> ListedJob | None:
         assert job.first_intent_at is not None
         earliest = job.first_intent_at - ADOPTION_SKEW_S
         candidates = [found for found in await self._listed(job) if found.created_at >= earliest]

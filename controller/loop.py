@@ -21,6 +21,8 @@ GIVE_UP_S: Final = 600.0
 """A stage that has failed by a mistake of ours at every turn for this long is given up."""
 BACKOFF_BASE_S: Final = 0.5
 BACKOFF_CAP_S: Final = 15.0
+OUTAGE_EVERY_S: Final = 60.0
+"""Of outages that come and go, the log tells one in so many seconds."""
 
 
 class StageGivenUp(Exception):
@@ -111,10 +113,47 @@ class Backoff:
     def worked(self) -> None:
         self.failures = 0
 
-    @property
-    def is_news(self) -> bool:
-        """Whether the latest failure is worth a line of the log: the first, second, fourth, eighth, … in a row."""
-        return self.failures & (self.failures - 1) == 0
+
+class Outage:
+    """What of an outage is worth a line of the log, for one kind of work, by however many hands.
+
+    It is told at the first failure, each time that they have doubled since, and once when it is over: when everybody
+    whose latest try failed has succeeded. Outages that come and go each second would be thousands of lines an hour; of
+    those one a minute is told, and its failures are counted with those of the ones that were not.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failing: set[object] = set()
+        self._failures = 0
+        """Since the log last said that it works."""
+        self._tell_next = 1
+        """Failures that are worth the next line."""
+        self._is_told = False
+        self._told_at: float | None = None
+        """Monotonic: of the latest outage's first line."""
+
+    def failed(self, who: object = None) -> int:
+        """How many failures to tell of now; 0: no line."""
+        self._failing.add(who)
+        self._failures += 1
+        if not self._is_told:
+            now = self._clock.monotonic()
+            if self._told_at is not None and now - self._told_at < OUTAGE_EVERY_S:
+                return 0
+            self._is_told, self._told_at, self._tell_next = True, now, self._failures
+        if self._failures < self._tell_next:
+            return 0
+        self._tell_next = 2 * self._failures
+        return self._failures
+
+    def worked(self, who: object = None) -> int:
+        """How many failures there were, if that it is over is to be told now; 0: no line."""
+        self._failing.discard(who)
+        if not self._is_told or self._failing:
+            return 0
+        failures, self._failures, self._is_told = self._failures, 0, False
+        return failures
 
 
 async def guarded(
@@ -153,7 +192,9 @@ class StageLoop:
         chance: Callable[[], float],
         interval_s: float,
         wake: Wake | None = None,
+        outage: Outage | None = None,
     ) -> None:
+        """Loops of one stage that turn side by side share their ``outage``."""
         self.name = name
         self.wake = wake or Wake()
         self._clock = clock
@@ -161,6 +202,7 @@ class StageLoop:
         self._drain = drain
         self._interval_s = interval_s
         self._backoff = Backoff(chance)
+        self._outage = outage or Outage(clock)
         self._failing_since: float | None = None
         self._log = structlog.get_logger(stage=name)
 
@@ -183,8 +225,8 @@ class StageLoop:
         except Exception as error:
             return await self._failed(error)
         self._failing_since = None
-        if self._backoff.failures:
-            self._log.info("stage goes on", failures=self._backoff.failures)
+        if failures := self._outage.worked(self):
+            self._log.info("stage goes on", failures=failures)
         self._backoff.worked()
         return due_s
 
@@ -199,7 +241,7 @@ class StageLoop:
 
     async def _pause(self, what: str, error: Exception) -> float:
         pause_s = self._backoff.failed()
-        if self._backoff.is_news:
-            self._log.warning(what, reason=str(error), failures=self._backoff.failures, pause_s=round(pause_s, 3))
+        if failures := self._outage.failed(self):
+            self._log.warning(what, reason=str(error), failures=failures, pause_s=round(pause_s, 3))
         await self._drain.sleep(pause_s)
         return 0.0

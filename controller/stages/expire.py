@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import structlog
-
 from controller.core.errors import OutwardError
 from controller.core.job import Job, RowKey
 from controller.core.lifecycle import Expired, Fact, FoundByName, NeverFound
@@ -34,7 +32,6 @@ class Expire:
         self._clock = clock
         self._look_at: dict[RowKey, float] = {}
         """Monotonic; of rows whose look-up gave no answer."""
-        self._log = structlog.get_logger(stage="expire")
 
     async def turn(self) -> float | None:
         began_at = self._clock.monotonic()
@@ -64,8 +61,7 @@ class Expire:
     async def _looked_up(self, job: Job) -> Fact | None:
         try:
             found = await self._look_up.find(job)
-        except OutwardError as error:
-            self._log.warning("look-up gave no answer", request_id=job.request_id, reason=str(error))
+        except OutwardError:
             return None
         if found is None:
             return NeverFound()

@@ -30,7 +30,7 @@ from controller.gate import IntakeGate
 from controller.health import RECEIVE, Health
 from controller.intake import Decider, Verdict
 from controller.ledger import Wakes
-from controller.loop import Backoff, Drain, Wake, guarded
+from controller.loop import Backoff, Drain, Outage, Wake, guarded
 from controller.metrics import Metrics
 from controller.ports import Clock, JobStore, Message, MessageSource
 from controller.receiver import Receiver
@@ -108,6 +108,9 @@ class Ingest:
             visibility_timeout_s=visibility_timeout_s,
         )
         self._receivers = receivers
+        self._outage = Outage(clock)
+        """Of the receivers together."""
+        self._unstored = Outage(clock)
         self._receiving = 0
         self._asked = 0
         """Messages that the polls under way may bring."""
@@ -171,14 +174,12 @@ class Ingest:
             await self._drain.sleep(REFUSED_PAUSE_S)
         except OutwardError as error:
             pause_s = backoff.failed()
-            if backoff.is_news:
-                self._log.warning(
-                    "receive failed", reason=str(error), failures=backoff.failures, pause_s=round(pause_s, 3)
-                )
+            if failures := self._outage.failed(backoff):
+                self._log.warning("receive failed", reason=str(error), failures=failures, pause_s=round(pause_s, 3))
             await self._drain.sleep(pause_s)
         else:
-            if backoff.failures:
-                self._log.info("receive works again", failures=backoff.failures)
+            if failures := self._outage.worked(backoff):
+                self._log.info("receive works again", failures=failures)
             backoff.worked()
             hold_until = self._clock.monotonic() + self._visibility_timeout_s / 2
             self._buffer.extend(_Held(message, hold_until, _memory(message)) for message in messages)
@@ -232,12 +233,15 @@ class Ingest:
             await self._commit_group(undecided)
         except StoreUnavailable as error:
             self._health.store_failed(str(error))
-            self._log.warning("messages not stored yet", reason=str(error))
+            if failures := self._unstored.failed():
+                self._log.warning("messages not stored yet", reason=str(error), failures=failures)
             self._buffer = self._still_held(undecided) + self._buffer
             self._deciding = 0
             await self._back_off(backoff)
         else:
             backoff.worked()
+            if failures := self._unstored.worked():
+                self._log.info("messages are stored again", failures=failures)
             self._health.store_ok()
 
     async def _left(self, backoff: Backoff, _: Exception) -> None:

@@ -119,8 +119,7 @@ class Rescue:
         began_at = self._clock.monotonic()
         try:
             found = await self._look_up.find(job)
-        except OutwardError as error:
-            self._log.warning("look-up gave no answer", request_id=job.request_id, reason=str(error))
+        except OutwardError:
             return
         if found is not None:
             await self._ledger.record(

@@ -41,7 +41,7 @@ from controller.health import Health
 from controller.holds import ACCESS_DENIED, STOPPED_PAUSE_S, HoldBook, Pause
 from controller.ledger import Ledger
 from controller.lookup import LookUp
-from controller.loop import Backoff, Drain, guarded
+from controller.loop import Backoff, Drain, Outage, guarded
 from controller.metrics import Metrics
 from controller.ports import BatchApi, Clock, JobStore
 from controller.queue_questions import QueueQuestions
@@ -92,6 +92,7 @@ class Submit:
         self._timeout_s = timeout_s
         self._in_hand: set[RowKey] = set()
         self._unreachable = Backoff(chance)
+        self._unstored = Outage(clock)
         self._queues = QueueQuestions(batch=batch, budgets=budgets, clock=clock, health=health)
         self._log = structlog.get_logger(stage="submit")
 
@@ -149,11 +150,16 @@ class Submit:
             try:
                 await self._ledger.record([(job, fact)])
             except StoreUnavailable as error:
-                self._log.warning("answer not stored yet", request_id=job.request_id, reason=str(error))
+                if failures := self._unstored.failed(job.key):
+                    self._log.warning(
+                        "answer not stored yet", request_id=job.request_id, reason=str(error), failures=failures
+                    )
                 pause_s = backoff.failed()
                 self._metrics.waited("store", pause_s)
                 await anyio.sleep(pause_s)
             else:
+                if failures := self._unstored.worked(job.key):
+                    self._log.info("answers are stored again", failures=failures)
                 return
 
     # --- before the send ------------------------------------------------------------------------------
@@ -167,8 +173,7 @@ class Submit:
             return await self._send_in_turn(job, arguments)
         try:
             found = await self._look_up.find(job)
-        except OutwardError as error:
-            self._log.warning("look-up before a repeated send failed", request_id=job.request_id, reason=str(error))
+        except OutwardError:
             self._holds.pause(QUEUE_PAUSE_S, reason=Pause.UNSORTED, queue=job.job_queue)
             return NotAccepted()
         if found is not None:

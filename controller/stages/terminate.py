@@ -14,6 +14,7 @@ from controller.core.errors import BadCredentials, NotAllowed, OutwardError, Thr
 from controller.core.job import Job, RowKey
 from controller.core.reasons import terminate_reason
 from controller.health import Health
+from controller.loop import Outage
 from controller.ports import BatchApi, Clock, JobStore
 
 REPEAT_S: Final = 30.0
@@ -38,6 +39,7 @@ class Terminate:
         """Monotonic; not of those whose call was throttled."""
         self._again_after = RowKey(0)
         """Up to this key each was told again already, if it was due."""
+        self._outage = Outage(clock)
         self._log = structlog.get_logger(stage="terminate")
 
     async def turn(self) -> float | None:
@@ -109,8 +111,13 @@ class Terminate:
         except (BadCredentials, NotAllowed) as error:
             self._health.refused("batch:TerminateJob", str(error), is_permission=isinstance(error, NotAllowed))
         except OutwardError as error:
-            self._log.warning("TerminateJob failed", request_id=job.request_id, reason=str(error))
+            if failures := self._outage.failed():
+                self._log.warning(
+                    "TerminateJob failed", request_id=job.request_id, reason=str(error), failures=failures
+                )
         else:
+            if failures := self._outage.worked():
+                self._log.info("TerminateJob works again", failures=failures)
             self._budgets.succeeded(Purpose.TERMINATE)
             self._health.worked("batch:TerminateJob")
             self._log.info("TerminateJob sent", request_id=job.request_id, job_id=job.batch_job_id)

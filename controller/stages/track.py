@@ -30,7 +30,7 @@ from controller.core.limits import DESCRIBE_JOBS_MAX, LOST_MISSES_MIN
 from controller.core.polling import Schedule, Tracked, is_lost
 from controller.health import Health
 from controller.ledger import Ledger
-from controller.loop import Backoff, Drain, guarded
+from controller.loop import Backoff, Drain, Outage, guarded
 from controller.metrics import Metrics
 from controller.ports import BatchApi, Clock, JobStore, TrackedRow
 
@@ -76,6 +76,8 @@ class Track:
         self._slots = anyio.Semaphore(concurrency)
         self._lost_after_s = lost_after_s
         self._backoff = Backoff(chance)
+        self._outage = Outage(clock)
+        self._unstored = Outage(clock)
         self._children = children
         self._drain = drain
         self._aside: set[RowKey] = set()
@@ -230,9 +232,12 @@ class Track:
         try:
             ended = await self._stored(changed, jobs, seen)
         except StoreUnavailable as error:
-            self._log.warning("observation not stored yet", reason=str(error))
+            if failures := self._unstored.failed():
+                self._log.warning("observations not stored yet", reason=str(error), failures=failures)
             self._give_back(chunk, self._backoff.failed())
             return
+        if failures := self._unstored.worked():
+            self._log.info("observations are stored again", failures=failures)
         now = self._clock.monotonic()
         stored = {row.key for row in changed}
         self._schedule.unchanged([row.key for row in chunk if row.key not in stored], now=now)
@@ -261,10 +266,15 @@ class Track:
             self._give_back(chunk, REFUSED_PAUSE_S)
         except OutwardError as error:
             pause_s = self._backoff.failed()
-            self._log.warning("DescribeJobs failed", reason=str(error), pause_s=round(pause_s, 3))
+            if failures := self._outage.failed():
+                self._log.warning(
+                    "DescribeJobs failed", reason=str(error), failures=failures, pause_s=round(pause_s, 3)
+                )
             self._give_back(chunk, pause_s)
         else:
             self._backoff.worked()
+            if failures := self._outage.worked():
+                self._log.info("DescribeJobs works again", failures=failures)
             self._budgets.succeeded(Purpose.DESCRIBE)
             self._health.worked("batch:DescribeJobs")
             return {job.job_id: job for job in answer}

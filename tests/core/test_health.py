@@ -120,6 +120,23 @@ def test_a_refused_call_is_logged_once_and_once_more_when_it_works() -> None:
     assert lines[0]["reason"] == "AccessDenied"
 
 
+def test_refusals_that_come_and_go_are_logged_once_a_minute() -> None:
+    """A permission that is there every other second is two lines a minute; one that stays away is told, too."""
+    with capture_logs() as lines:
+        health, clock = ready_one()
+        for _ in range(300):
+            health.refused("batch:DescribeJobs", "AccessDenied", is_permission=True)
+            clock.at += 1
+            health.worked("batch:DescribeJobs")
+            clock.at += 1
+    assert [line["event"] for line in lines] == ["call refused", "call works again"] * 10
+    with capture_logs() as lines:
+        for _ in range(8):
+            health.refused("batch:DescribeJobs", "AccessDenied", is_permission=True)
+            clock.at += 15
+    assert [line["event"] for line in lines] == ["call refused"]
+
+
 def test_refused_credentials_stop_receiving_and_a_missing_permission_does_not() -> None:
     """Expired credentials block intake; one denied call only makes it not ready."""
     health, _ = ready_one()

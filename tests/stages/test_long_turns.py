@@ -71,8 +71,8 @@ def health(clock: ManualClock) -> Health:
 
 
 @pytest.fixture
-def look_up(batch: Any, budgets: Budgets, health: Health) -> LookUp:
-    return LookUp(batch=batch, budgets=budgets, health=health)
+def look_up(batch: Any, budgets: Budgets, clock: ManualClock, health: Health) -> LookUp:
+    return LookUp(batch=batch, budgets=budgets, clock=clock, health=health)
 
 
 def request(number: int, **members: Any) -> Job:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from controller.budgets import Budgets, Purpose
 from controller.core.errors import Unavailable
@@ -45,7 +46,8 @@ class Batch:
 
 
 def look_up(batch: Any, clock: ManualClock) -> LookUp:
-    return LookUp(batch=batch, budgets=Budgets(clock, dict.fromkeys(Purpose, 10.0), 40.0), health=Health(clock))
+    budgets = Budgets(clock, dict.fromkeys(Purpose, 10.0), 40.0)
+    return LookUp(batch=batch, budgets=budgets, clock=clock, health=Health(clock))
 
 
 async def test_a_job_that_is_listed_twice_is_one(clock: ManualClock) -> None:
@@ -59,3 +61,19 @@ async def test_an_answer_about_another_job_is_no_answer(clock: ManualClock) -> N
     batch = Batch(["id-1"], described=["id-2"])
     with pytest.raises(Unavailable):
         await look_up(batch, clock).find(JOB)
+
+
+async def test_look_ups_without_an_answer_are_not_a_line_each(clock: ManualClock) -> None:
+    """An outage finds hundreds of requests in doubt, and each is looked up again and again."""
+    batch = Batch(["id-1"], described=[])
+    looking = look_up(batch, clock)
+    with capture_logs() as lines:
+        for _ in range(200):
+            with pytest.raises(Unavailable):
+                await looking.find(JOB)
+        batch.described = ["id-1"]
+        await looking.find(JOB)
+    assert [(line["event"], line["failures"]) for line in lines] == [
+        *(("look-up gave no answer", failures) for failures in (1, 2, 4, 8, 16, 32, 64, 128)),
+        ("look-ups are answered again", 200),
+    ]

@@ -83,7 +83,7 @@ class Bench:
             batch=api,
             budgets=budgets,
             holds=self.holds,
-            look_up=LookUp(batch=api, budgets=budgets, health=health),
+            look_up=LookUp(batch=api, budgets=budgets, clock=clock, health=health),
             clock=clock,
             drain=Drain(),
             health=health,
