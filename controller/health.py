@@ -84,6 +84,7 @@ class Health:
         self._is_store_open = False
         self._store_problem: str | None = None
         self._shortage: str | None = None
+        self._misplacement: str | None = None
         self._is_leader: bool | None = None
         self._log = structlog.get_logger(stage="health")
 
@@ -185,6 +186,14 @@ class Health:
             self._log.info("the disk has room again")
         self._shortage = message
 
+    def store_misplaced(self, message: str | None) -> None:
+        """What is written is not where the next start would look for it, and what to do about it; None: it is."""
+        if message is not None and self._misplacement is None:
+            self._log.error("the store's file is gone", reason=message)
+        elif message is None and self._misplacement is not None:
+            self._log.info("the store's file is there again")
+        self._misplacement = message
+
     def leads(self, *, is_leader: bool) -> None:
         """The role is known; a single process is the leader."""
         self._is_leader = is_leader
@@ -221,7 +230,7 @@ class Health:
     def is_ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether this can do its work now; and per check what is wrong and what to do."""
         checks = {
-            "store": _check(self._store_problem or self._shortage or (None if self._is_store_open else "not open yet")),
+            "store": _check(self._problem_of_store()),
             "credentials": _check(self._refusal_texts()),
             "queues": _check([f"{url}: {problem}" for url, problem in self._queues.items() if problem is not None]),
             "leader": _check("not known yet whether this is the leader" if self._is_leader is None else None),
@@ -229,10 +238,15 @@ class Health:
         is_ready = all(check["ok"] for check in checks.values())
         return is_ready, {"ready": is_ready, "leader": self._is_leader, "checks": checks}
 
+    def _problem_of_store(self) -> str | None:
+        if not self._is_store_open:
+            return self._store_problem or "not open yet"
+        return self._store_problem or self._misplacement or self._shortage
+
     def intake_blockers(self) -> Mapping[str, bool]:
         """Reasons not to receive, each with whether it holds now."""
         return {
-            "store": self._store_problem is not None,
+            "store": self._store_problem is not None or self._misplacement is not None,
             "disk": self._shortage is not None,
             "credentials": any(
                 _is_of_credentials(call, refusal) and self._clock.monotonic() - refusal.refused_at < INTAKE_WAITS_S

@@ -505,6 +505,9 @@ class JobStore(Protocol):
     async def space(self) -> DiskSpace | None:
         """Of the disk that the store lies on; None: it lies on none, or the disk does not tell."""
 
+    async def misplaced(self) -> str | None:
+        """What is wrong if what is written is not where the next start would look for it; None: it is there."""
+
     async def prune(self, *, before: float, limit: int) -> int:
         """Delete up to ``limit`` final rows, rejections and remembered cancels older than ``before`` that
         have no unpublished event; returns how many."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from controller.adapters.batch_model import submit_job_shape
 from controller.adapters.runner import InlineRunner
@@ -58,6 +60,10 @@ async def store(disk: Disk) -> AsyncIterator[SqliteStore]:
 
 @pytest.fixture
 def application(store: SqliteStore, clock: ManualClock, metrics: Metrics) -> Application:
+    return running(store, clock, metrics)
+
+
+def running(store: SqliteStore, clock: ManualClock, metrics: Metrics) -> Application:
     source: Any = SimpleNamespace(url=URL)
     batch: Any = Signing()
     application = Application(
@@ -141,6 +147,40 @@ async def test_a_shortage_is_shown(application: Application, clock: ManualClock,
     await look(application, clock)
     assert application.health.is_ready()[1]["checks"]["store"] == {"ok": True}
     assert b'batch_controller_intake_paused{reason="disk"} 0.0' in await application.exposition.render()
+
+
+async def test_a_file_that_is_gone_closes_intake_and_nothing_else(
+    clock: ManualClock, metrics: Metrics, tmp_path: Path
+) -> None:
+    """Messages are safe in SQS; what was accepted can only be lost by waiting. A commit that works changes nothing."""
+    path = tmp_path / "state.db"
+    store = await open_sqlite_store(
+        f"sqlite:///{path}",
+        runner=InlineRunner(),
+        sinks_of=lambda event: ("log",),
+        dead_letters=True,
+        random_id=lambda: "0" * 32,
+    )
+    application = running(store, clock, metrics)
+    source = application.settings.intake.queue_urls[0]
+    await store.commit([InsertJob(job=request(1), body="{}")])
+    path.rename(tmp_path / "moved")
+    with capture_logs() as lines:
+        for _ in range(3):
+            await look(application, clock)
+            application.health.store_ok()
+        assert application.gate.room(source) == 0
+        assert b'batch_controller_intake_paused{reason="store"} 1.0' in await application.exposition.render()
+        is_ready, why = application.health.is_ready()
+        assert not is_ready
+        assert str(path) in why["checks"]["store"]["problem"]
+        await application.admit.turn()
+        assert [job.state for job in await store.submitting()] == [JobState.SUBMITTING]
+        (tmp_path / "moved").rename(path)
+        await look(application, clock)
+    assert application.gate.room(source) > 0
+    assert [line["event"] for line in lines] == ["the store's file is gone", "the store's file is there again"]
+    await store.close()
 
 
 async def test_submission_that_waits_for_room_is_counted(

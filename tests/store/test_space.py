@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from controller.adapters.runner import InlineRunner
+from controller.adapters.store.sqlite import open_sqlite_store
 from controller.adapters.store.sqlite_file import LOG_BYTES, DiskUsage, read_disk
 from controller.ports import DeadLetter, DeleteOutbox, InsertRejection
 from tests.store.engines import SqliteEngine, uid
@@ -69,6 +71,34 @@ async def test_the_log_has_its_room(engine: SqliteEngine, free: int, log: int, l
     space = await store.space()
     assert space is not None
     assert space.free == left
+
+
+async def test_a_file_that_is_removed_or_replaced_is_missed(engine: SqliteEngine) -> None:
+    """It is written all the same, and the next start would not find it."""
+    store = await engine.open()
+    assert await store.misplaced() is None
+    path, moved = Path(engine.path), Path(f"{engine.path}.moved")
+    path.rename(moved)
+    problem = await store.misplaced()
+    assert problem is not None
+    assert str(path) in problem
+    path.touch()
+    assert await store.misplaced() == problem, "another file in its place is not the one"
+    moved.replace(path)
+    assert await store.misplaced() is None
+
+
+async def test_a_store_in_memory_has_no_place(engine: SqliteEngine) -> None:
+    """Nor can it be missed."""
+    store = await open_sqlite_store(
+        "sqlite:///:memory:",
+        runner=InlineRunner(),
+        sinks_of=lambda event: (),
+        dead_letters=False,
+        random_id=lambda: "0" * 32,
+    )
+    assert await store.misplaced() is None
+    await store.close()
 
 
 async def test_a_real_disk_is_asked(engine: SqliteEngine, tmp_path: Path) -> None:

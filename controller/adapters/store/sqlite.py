@@ -20,9 +20,12 @@ from controller.adapters.store.names import Vocabulary, forget_unused
 from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, unpack_id
 from controller.adapters.store.sqlite_file import (
     LOG_BYTES,
+    MEMORY,
+    NO_FILE,
     Connect,
     DiskUsage,
     connect_sqlite,
+    identity_of,
     open_file,
     opening_errors,
     path_of,
@@ -188,6 +191,7 @@ async def open_sqlite_store(
             linger=linger,
             timed=timed,
             disk=partial(disk, path),
+            path=path,
         )
 
     return await runner.run(open_store)
@@ -255,8 +259,11 @@ class SqliteStore:
         linger: Callable[[], Awaitable[None]] | None,
         timed: Callable[[], AbstractContextManager[object]] = nullcontext,
         disk: Callable[[], DiskUsage | None] = lambda: None,
+        path: str = MEMORY,
     ) -> None:
         self._disk = disk
+        self._path = path
+        self._file = identity_of(path)
         self._connection = connection
         self._names = names
         self._context = context
@@ -559,6 +566,18 @@ class SqliteStore:
                 free=beside_log + unused * page_size if beside_log >= 0 else 0,
                 size=disk.size,
                 used=(pages - unused) * page_size,
+            )
+
+        return await self._run(read)
+
+    async def misplaced(self) -> str | None:
+        def read() -> str | None:
+            if self._file in (NO_FILE, None) or identity_of(self._path) in (self._file, None):
+                return None
+            return (
+                f"store.url: {self._path} is no longer the file that is written (it was removed, renamed or replaced): "
+                "what is stored is lost when this process ends, so nothing new is received; put the file back, or let "
+                "what is in flight end before you stop this process"
             )
 
         return await self._run(read)

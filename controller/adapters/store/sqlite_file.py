@@ -87,6 +87,22 @@ def read_disk(path: str) -> DiskUsage | None:
     return DiskUsage(size=usage.total, free=usage.free, file=size, log=log) if usage.total > 0 else None
 
 
+FileIdentity = tuple[int, int]
+"""Device and number."""
+NO_FILE: Final[FileIdentity] = (0, 0)
+
+
+def identity_of(path: str) -> FileIdentity | None:
+    """Of the file that has this path now, NO_FILE if there is none; None: it can't be told."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return NO_FILE
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def path_of(url: str) -> str:
     """The path of ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``sqlite:///:memory:``."""
     path = url.removeprefix(_URL)
