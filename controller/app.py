@@ -270,6 +270,11 @@ def _sinks(settings: Settings, aws: Aws, clock: Clock, metrics: Metrics, stack: 
     sinks: list[EventSink] = []
     for each in settings.sinks:
         if each.type == "log":
+            if sys.__stdout__ is None:
+                raise Misconfigured(
+                    f"sinks: standard output, which the sink {each.name} writes to, is closed; open it, if need be to "
+                    "/dev/null, or give other sinks"
+                )
             runner = ThreadRunner(each.name)
             stack.callback(runner.close)
             sinks.append(LogSink(name=each.name, write=LineWriter(sys.stdout.fileno()), runner=runner, clock=clock))

@@ -19,8 +19,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, cast
 
 import orjson
 import structlog
@@ -54,7 +55,9 @@ def configure(
     now: Callable[[], float] = time.time,
 ) -> None:
     """Set up structlog and the standard library's logging for the process. ``stream`` is standard error by default."""
-    out = stream if stream is not None else sys.stderr.buffer
+    # Past the buffer, which would keep what could not be written and fail once more at the end of the process.
+    written = stream if stream is not None else getattr(sys.stderr.buffer, "raw", sys.stderr.buffer)
+    out = cast("BinaryIO", _Unfailing(written))
     structlog.configure(
         processors=processors(line_format=line_format, now=now),
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -115,6 +118,32 @@ def _shown(line: EventDict) -> EventDict:
     if isinstance(trace := line.get("exception"), str):
         shown["exception"] = "\n".join(f"    {escaped(each)}" for each in trace.split("\n"))
     return shown
+
+
+class _Unfailing:
+    """A stream for lines that are dropped if they can't be written: a full disk behind standard error, or a reader of
+    it that is gone, must not end what the lines tell of. What follows a torn line begins on a line of its own."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._is_mid_line = False
+
+    def write(self, line: bytes) -> int:
+        left = memoryview(b"\n" + line if self._is_mid_line else line)
+        try:
+            while left:
+                written = self._stream.write(left) or 0  # None: it would have to wait
+                if not written:
+                    break
+                self._is_mid_line = left[written - 1] != ord("\n")
+                left = left[written:]
+        except (OSError, ValueError):  # ValueError: it is closed
+            pass
+        return len(line)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 # --- libraries ----------------------------------------------------------------------------------------

@@ -120,9 +120,8 @@ class LogSink:
         try:
             return await self._runner.run(lambda: self._written(rows))
         except (OSError, ValueError) as error:  # ValueError: the file is closed
-            raise Unavailable(
-                f"log:Write: {type(error).__name__}", call="log:Write", code=type(error).__name__
-            ) from error
+            code, text = type(error).__name__, getattr(error, "strerror", None) or str(error)
+            raise Unavailable(f"log:Write: {code}: standard output: {text}", call="log:Write", code=code) from error
 
     def _written(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
         written: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -101,14 +102,22 @@ async def test_log_sink_writes_whole_lines_in_one_write() -> None:
     assert writes == [rows[0].body + b"\n" + rows[1].body + b"\n"]
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "no space"), ValueError("closed")])
-async def test_log_sink_that_cannot_write_is_unavailable(error: Exception) -> None:
-    """Nothing counts as delivered if the write failed."""
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "BrokenPipeError: standard output: Broken pipe"),
+        (OSError(errno.ENOSPC, "No space left on device"), "OSError: standard output: No space left on device"),
+        (TimeoutError("the reader has taken nothing for 5 s"), "TimeoutError: standard output: the reader has taken"),
+        (ValueError("closed"), "ValueError: standard output: closed"),
+    ],
+)
+async def test_log_sink_that_cannot_write_is_unavailable(error: Exception, told: str) -> None:
+    """Nothing counts as delivered if the write failed; the system's reason is told."""
 
     def write(_: bytes) -> None:
         raise error
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match=f"log:Write: {told}"):
         await LogSink(write=write, runner=Inline(), clock=ManualClock()).publish([row(1)])
 
 

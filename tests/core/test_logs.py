@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -125,6 +126,45 @@ def test_different_lines_of_a_library_take_no_memory(stream: io.BytesIO) -> None
     assert len(lines(stream)) == 3 * logs.LIBRARY_LINES_KNOWN
     (handler,) = (each for each in logging.getLogger().handlers if isinstance(each, logs._LibraryLines))
     assert len(handler._known) <= logs.LIBRARY_LINES_KNOWN
+
+
+class Full(io.BytesIO):
+    """Takes so many bytes, and none beyond."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def write(self, line: Any) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = bytes(line)[: self.room]
+        self.room -= len(taken)
+        return super().write(taken)
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_log_that_can_t_be_written_ends_nothing() -> None:
+    """Lines are dropped while the disk behind standard error is full; the first one that fits again is whole."""
+    full = Full(100)
+    logs.configure(stream=full)
+    for _ in range(10):
+        logs.logger("submit").info("held")
+        logging.getLogger("sdk").warning("no credentials")
+    full.room = 1_000
+    logs.logger("submit").info("released")
+    *before, last = full.getvalue().splitlines()
+    assert json.loads(last)["event"] == "released"
+    assert len(b"\n".join(before)) == 100
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_log_that_is_closed_ends_nothing() -> None:
+    """Nobody is told, as there is nobody."""
+    closed = io.BytesIO()
+    logs.configure(stream=closed)
+    closed.close()
+    logs.logger("submit").info("held")
 
 
 def test_console_format_is_for_people(stream: io.BytesIO) -> None:

@@ -28,8 +28,10 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "exa
 REGION = {"AWS_REGION": "eu-central-1"}
 
 
-def ended(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in an empty folder, with these variables and none of the caller's own."""
+def ended(
+    tmp_path: Path, *arguments: str, shell: str = 'exec "$@"', **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in an empty folder, with these variables and none of the caller's own, as ``shell`` does."""
     environ = {
         "PATH": os.environ.get("PATH", ""),
         "PYTHONPATH": str(ROOT),
@@ -37,7 +39,7 @@ def ended(tmp_path: Path, *arguments: str, **variables: str) -> subprocess.Compl
         "AWS_EC2_METADATA_DISABLED": "true",
         **variables,
     }
-    command = [sys.executable, "-m", "controller", *arguments]
+    command = ["sh", "-c", shell, "sh", sys.executable, "-m", "controller", *arguments]
     return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=SECONDS_MAX)
 
 
@@ -237,6 +239,13 @@ def test_help_teaches_and_version_is_told(tmp_path: Path) -> None:
     for part in ("Examples:", "BATCH_CONTROLLER_QUEUES=", "Exit codes:", "AWS_ENDPOINT_URL_BATCH"):
         assert part in text
     assert ended(tmp_path, "version").stdout.startswith("batch-controller 0.")
+
+
+def test_a_standard_output_that_is_closed_is_told(tmp_path: Path) -> None:
+    """Events written to it would be lost."""
+    variables = {**CREDENTIALS, **REGION, **store_at(tmp_path / "state.db")}
+    process = ended(tmp_path, "run", "--queue-url", QUEUE, shell='exec "$@" >&-', **variables)
+    assert "standard output" in told(process, exit_code=2)
 
 
 SIGNALLED = """
