@@ -512,6 +512,9 @@ class Application:
                 pass
         except (OutwardError, StoreUnavailable) as error:
             self._log.warning("events stay in the outbox", sink=publisher.sink_name, reason=str(error))
+        except anyio.get_cancelled_exc_class():
+            self._log.warning("events stay in the outbox", sink=publisher.sink_name, reason="the grace time is over")
+            raise
 
     async def _enforce_grace(self, work: anyio.CancelScope) -> None:
         """After the grace time nothing waits any longer; a call that is cut off is in doubt at the next start."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from controller.adapters.batch_model import submit_job_shape
 from controller.adapters.store.sqlite import SqliteStore
@@ -14,10 +16,11 @@ from controller.application import LIVE_S, Application, Ports
 from controller.budgets import Purpose
 from controller.config import Settings
 from controller.core.errors import NotAllowed, OutwardError, StoreMismatch, Unavailable
+from controller.core.events import Event
 from controller.health import Health
 from controller.identity import ACCOUNT_TRIES, Identity
 from controller.metrics import Metrics
-from controller.ports import InsertJob, StoreIdentity
+from controller.ports import EventSink, InsertJob, OutboxRow, StoreIdentity
 from tests.stages.conftest import HurriedDrain, ManualClock
 from tests.stages.test_long_turns import request
 
@@ -38,9 +41,21 @@ class Signing:
         pass
 
 
-def made(store: SqliteStore, clock: ManualClock, metrics: Metrics, **settings: Any) -> Application:
+class Hanging:
+    """A sink that takes nothing and refuses nothing."""
+
+    name = "log"
+
+    async def publish(self, rows: Sequence[OutboxRow]) -> Sequence[int]:
+        await anyio.sleep_forever()
+        return ()
+
+
+def made(
+    store: SqliteStore, clock: ManualClock, metrics: Metrics, *, sinks: Sequence[EventSink] = (), **settings: Any
+) -> Application:
     batch: Any = Signing()
-    ports = Ports(clock=clock, store=store, batch=batch, account=Denied(), sources=(), sinks=(), chance=lambda: 0.0)
+    ports = Ports(clock=clock, store=store, batch=batch, account=Denied(), sources=(), sinks=sinks, chance=lambda: 0.0)
     return Application(
         Settings.model_validate({"intake": {"queue_urls": [URL]}, **settings}),
         ports,
@@ -147,3 +162,18 @@ async def test_sts_is_asked_on_where_it_did_not_answer(
     with pytest.raises(StoreMismatch) if asks > ACCOUNT_TRIES else nullcontext():
         await identity.learn(lambda: None)
     assert asked == asks
+
+
+async def test_events_that_a_hanging_sink_leaves_are_told(
+    store: SqliteStore, clock: ManualClock, metrics: Metrics
+) -> None:
+    """As those of one that refuses them: the last lines of a stop say what is left for the next start."""
+    application = made(store, clock, metrics, sinks=[Hanging()])
+    event = Event(name="request.accepted", time=clock.now(), data={"request_id": "r1"})
+    await store.commit([InsertJob(job=request(1), body="{}", events=(event,))])
+    with capture_logs() as lines:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(application._published)
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+    assert [(line["event"], line["sink"]) for line in lines] == [("events stay in the outbox", "log")]
