@@ -19,10 +19,16 @@ class Prune:
         self._store = store
         self._clock = clock
         self._final_s = final_s
+        self._pruned = 0
+        """Rows, since the log last told of it."""
         self._log = structlog.get_logger(stage="prune")
 
     async def turn(self) -> float | None:
         count = await self._store.prune(before=self._clock.now() - self._final_s, limit=CHUNK)
-        if count:
-            self._log.info("pruned", rows=count)
-        return 0.0 if count >= CHUNK else None
+        self._pruned += count
+        if count >= CHUNK:
+            return 0.0
+        if self._pruned:
+            self._log.info("pruned", rows=self._pruned)
+            self._pruned = 0
+        return None
