@@ -182,8 +182,10 @@ _CREDENTIAL_FAULTS: Final = (
     sdk.ConfigParseError,
     sdk.InvalidConfigError,
 )
-"""What resolving or refreshing credentials raises; always before the call itself is sent. So does a file that can't be
-read (``_is_of_a_file``): the token of a web identity, of EKS Pod Identity, of SSO."""
+"""What resolving or refreshing credentials raises, always before the call itself is sent; with what has no class of its
+own (``_is_of_credentials``)."""
+_STILL_EXPIRED: Final = "Credentials were refreshed, but the refreshed credentials are still expired."
+"""The SDK's words, in a RuntimeError: the source gave old ones, or this machine's clock is ahead."""
 _MISSING_ANSWERS: Final = (
     sdk.HTTPClientError,
     sdk.ConnectionError,  # refused, reset, name not found, TLS, proxy: no HTTPClientError
@@ -222,7 +224,7 @@ def classify(error: Exception, *, call: str, redact: Sequence[str] = (), is_quot
     if isinstance(error, sdk.ClientError):
         kind = _kind_of_answer(error, call)
         return _made(kind, error, call=call, redact=redact, is_quoted=is_quoted)
-    if isinstance(error, _CREDENTIAL_FAULTS) or _is_of_a_file(error):
+    if _is_of_credentials(error):
         return _made(BadCredentials, error, call=call)
     if isinstance(error, sdk.ParamValidationError):
         return _made(Refused, error, call=call)
@@ -243,7 +245,8 @@ def classify_submit(error: Exception, *, call: str, was_sent: bool, redact: Sequ
         return error
     if not was_sent:
         # A request that the SDK can't put on the wire would only come back if it were called unavailable.
-        if isinstance(error, _CODE_FAULTS) and not isinstance(error, sdk.BotoCoreError):
+        is_code = isinstance(error, _CODE_FAULTS) and not isinstance(error, sdk.BotoCoreError)
+        if is_code and not _is_of_credentials(error):
             return _made(Unexpected, error, call=call)
         return classify(error, call=call, redact=redact)
     if isinstance(error, sdk.ClientError):
@@ -296,10 +299,14 @@ def _status(error: sdk.ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
 
 
-def _is_of_a_file(error: Exception) -> bool:
-    """The system names the file in question, and never one for a connection; and the only files that are read for a
-    call are those that credentials come from."""
-    return isinstance(error, OSError) and isinstance(error.filename, str)
+def _is_of_credentials(error: Exception) -> bool:
+    """Whether there are none to sign the call with. The system names the file that it can't read, and never one for a
+    connection; and the only files that are read for a call hold a token: of a web identity, of Pod Identity, of SSO."""
+    return (
+        isinstance(error, _CREDENTIAL_FAULTS)
+        or (isinstance(error, OSError) and isinstance(error.filename, str))
+        or (isinstance(error, RuntimeError) and str(error) == _STILL_EXPIRED)
+    )
 
 
 def _never_connected(error: Exception) -> bool:
@@ -329,7 +336,7 @@ def _made(
         said = _clean(str(error.response.get("Error", {}).get("Message") or ""), redact) if is_quoted else ""
         asked = "" if error.operation_name == call.partition(":")[2] else f"{error.operation_name}: "
         text = f"{call}: {asked}{code} (HTTP {_status(error)}){f': {said}' if said else ''}"
-    elif isinstance(error, _CREDENTIAL_FAULTS) or _is_of_a_file(error):
+    elif _is_of_credentials(error):
         text = f"{call}: {code}: {_clean(str(error), redact)}"
     elif isinstance(error, (sdk.EndpointConnectionError, sdk.SSLError)):
         # The name alone stands for a host that is not known, a port that is closed and a reset alike.

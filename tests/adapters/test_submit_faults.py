@@ -53,6 +53,22 @@ def use_web_identity(environment: pytest.MonkeyPatch, directory: Path, sts_url: 
     environment.setenv("AWS_MAX_ATTEMPTS", "1")  # of the SDK's own call to STS; ours never repeat
 
 
+def sts_credentials(*, expires: str) -> Behaviour:
+    """AssumeRoleWithWebIdentity's answer."""
+    given = "".join(
+        f"<{name}>{text}</{name}>"
+        for name, text in [
+            ("AccessKeyId", "A"),
+            ("SecretAccessKey", "s"),
+            ("SessionToken", "t"),
+            ("Expiration", expires),
+        ]
+    )
+    name = "AssumeRoleWithWebIdentity"
+    text = f"<{name}Response><{name}Result><Credentials>{given}</Credentials></{name}Result></{name}Response>"
+    return answer(200, text.encode(), content_type="text/xml")
+
+
 HTML = answer(200, b"<html>welcome</html>", content_type="text/html")
 
 
@@ -266,6 +282,23 @@ async def test_a_token_that_can_t_be_read_is_told_by_its_file(
             with pytest.raises(BadCredentials, match=re.escape(str(missing))):
                 await batch.describe_jobs(["j-1"])
             with pytest.raises(BadCredentials, match=re.escape(str(missing))):
+                await batch.fetch_credentials()
+    assert batch_server.requests == []
+
+
+async def test_credentials_that_come_expired_are_told_as_such(
+    open_batch: OpenBatch, credentials: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A source that hands out old ones, or a clock that is ahead: nothing is the matter with Batch or the network."""
+    expired = sts_credentials(expires="2020-01-01T00:00:00Z")
+    async with faulty_server(ACCEPTED) as batch_server, faulty_server(*[expired] * 9) as sts_server:
+        use_web_identity(credentials, tmp_path, sts_server.url)
+        async with open_batch(batch_server.url) as batch:
+            with pytest.raises(BadCredentials, match="still expired"):
+                await batch.submit_job(ARGUMENTS, timeout_s=5)
+            with pytest.raises(BadCredentials, match="still expired"):
+                await batch.describe_jobs(["j-1"])
+            with pytest.raises(BadCredentials, match="still expired"):
                 await batch.fetch_credentials()
     assert batch_server.requests == []
 
