@@ -15,6 +15,7 @@ from typing import Final
 import anyio.lowlevel
 
 from controller.core import lifecycle
+from controller.core.endpoints import queue_meant
 from controller.core.events import FINAL, Event, iso
 from controller.core.job import Dependencies, Job, JobState
 from controller.core.lifecycle import CancelAsked
@@ -117,7 +118,7 @@ class Decider:
             tenant_from=self._tenant_from,
             rejected=rejected,
             lives=lives,
-            cancels={(cancel.request_id, cancel.source): cancel for cancel in cancels},
+            cancels=cancels,
         )
         return [group.decide(message, each) for message, each in zip(messages, parsed, strict=True)]
 
@@ -156,15 +157,22 @@ class _Group:
         tenant_from: Sequence[NamedBy],
         rejected: frozenset[str],
         lives: Mapping[str, Sequence[Job]],
-        cancels: Mapping[tuple[str, str], RememberCancel],
+        cancels: Sequence[RememberCancel],
     ) -> None:
         self._source = source
+        self._queue = queue_meant(source)
+        """An SQS queue has several URLs, and the configuration may have named another one before a restart."""
         self._now = now
         self._store_id = store_id
         self._tenant_from = tenant_from
         self._rejected = rejected
         self._lives = lives
-        self._cancels = dict(cancels)
+        self._cancels = {
+            cancel.request_id: cancel
+            for cancel in sorted(cancels, key=lambda cancel: cancel.sent_at)
+            if queue_meant(cancel.source) == self._queue
+        }
+        """The latest of each id."""
         self._touched: set[str] = set()
         """Ids (of requests and messages) that a write of this group concerns, and of cancels that it remembers."""
 
@@ -211,7 +219,7 @@ class _Group:
             return self._conflict(message, request)
         job = self._job(message, request)
         accepted = lifecycle.accepted(job, self._now, depends_on=request.depends_on)
-        cancel = self._cancels.get((request.request_id, self._source))
+        cancel = self._cancels.get(request.request_id)
         if cancel is None or (lives and cancel.sent_at < self._sent_at(message)):
             # A cancel that is older than what is sent again was for what was rejected.
             return Verdict(
@@ -269,7 +277,7 @@ class _Group:
         job = _standing(lives)
         if job is None:
             return self._remember(message, request)
-        if job.source != self._source:
+        if job.source != self._source and queue_meant(job.source) != self._queue:
             return self._reject(
                 message,
                 Rejection(
@@ -295,7 +303,7 @@ class _Group:
 
     def _remember(self, message: Message, request: CancelRequest) -> Verdict:
         """The request may be on its way: for the first time, or again after a rejection."""
-        known = self._cancels.get((request.request_id, self._source))
+        known = self._cancels.get(request.request_id)
         sent_at = self._sent_at(message)
         if known is not None and known.sent_at >= sent_at:
             return Verdict(message=message, outcome="cancel")
@@ -306,7 +314,7 @@ class _Group:
             sent_at=sent_at,
             received_at=self._now,
         )
-        self._cancels[remembered.request_id, remembered.source] = remembered
+        self._cancels[remembered.request_id] = remembered
         return Verdict(message=message, outcome="cancel", write=remembered)
 
     def _sent_at(self, message: Message) -> float:

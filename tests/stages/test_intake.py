@@ -240,6 +240,17 @@ async def test_a_cancel_from_another_queue_is_not_honoured(intake: Intake) -> No
     assert {(await intake.job(name)).state for name in ("r1", "r2")} == {JobState.QUEUED}
 
 
+async def test_a_cancel_is_honoured_from_the_same_queue_by_another_of_its_urls(intake: Intake) -> None:
+    """The configuration may name a VPC end point, or no longer the legacy one, after a restart."""
+    other = "https://eu-west-1.queue.amazonaws.com/123456789012/requests"
+    assert await intake.outcomes(message("m1", submit())) == ["accepted"]
+    assert await intake.outcomes(message("m2", cancel()), source=other) == ["cancel"]
+    assert (await intake.job()).state is JobState.CANCELLED
+    assert await intake.outcomes(message("m3", cancel("r2"))) == ["cancel"]
+    assert await intake.outcomes(message("m4", submit("r2")), source=other) == ["accepted"]
+    assert (await intake.job("r2")).state is JobState.CANCELLED
+
+
 async def test_a_cancel_of_a_request_in_doubt_is_remembered(intake: Intake, ledger: Ledger) -> None:
     """SUBMITTING stays SUBMITTING until it is settled."""
     await intake.take(message("m1", submit()))
