@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from controller.core.events import WAIT_CAUSES
 from controller.core.limits import IN_DOUBT_MAX
+from controller.core.waiting import BLOCKING
 from controller.metric_table import METRICS, PREFIX
 from controller.metrics import Metrics
 from tests.core.test_metrics import rendered, snapshot
@@ -95,6 +97,15 @@ def test_every_metric_that_is_coming_is_in_use() -> None:
 def test_limits_in_the_rules_are_the_codes_own() -> None:
     """The doubt alert fires where submission stops."""
     assert alerts()["BatchControllerSubmissionsStopped"]["expr"].endswith(f">= {IN_DOUBT_MAX}")
+
+
+def test_stuck_jobs_alert_for_the_causes_that_block_a_queue() -> None:
+    """Jobs that wait because their queue is in full use call nobody, and each cause that does is on the page."""
+    left_out = re.search(r'cause!~"([^"]+)"', alerts()["BatchControllerJobsStuckRunnable"]["expr"])
+    assert left_out is not None
+    assert set(left_out[1].split("|")) == set(WAIT_CAUSES) - BLOCKING
+    page = (RUNBOOKS / "BatchControllerJobsStuckRunnable.md").read_text()
+    assert [cause for cause in WAIT_CAUSES if f"`{cause}`" not in page] == []
 
 
 def test_every_alert_is_tested_to_fire_and_to_stay_quiet() -> None:
