@@ -100,4 +100,5 @@ class IntakeGate:
     def pauses(self) -> Mapping[str, bool]:
         """``intake_paused{reason}``: closed set of reasons, each with whether it holds now."""
         is_full = not all(self._is_open.values())
-        return {"backlog": is_full, **self._health.intake_blockers(), **self._health.intake_refusals()}
+        refusals = self._health.intake_refusals(self._is_open)
+        return {"backlog": is_full, **self._health.intake_blockers(), **refusals}

@@ -9,7 +9,7 @@ one a minute is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -255,10 +255,10 @@ class Health:
             "standby": self._is_leader is False,
         }
 
-    def intake_refusals(self) -> Mapping[str, bool]:
-        """Of intake's own calls, which are refused now. They do not close the gate: they are tried again by
-        themselves, and nothing is received meanwhile."""
-        refused = {call for call, _ in self._fresh()}
+    def intake_refusals(self, queues: Collection[str]) -> Mapping[str, bool]:
+        """Of intake's own calls, which are refused now, for one of these SQS queues. They do not close the gate: they
+        are tried again by themselves, and nothing is received meanwhile."""
+        refused = {call for call, subject in self._fresh() if subject in queues}
         return {reason: call in refused for call, reason in INTAKE_REFUSALS.items()}
 
     def _fresh(self) -> Mapping[tuple[str, str], _Refusal]:

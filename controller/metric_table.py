@@ -250,7 +250,7 @@ _SPECS: Final = (
     MetricSpec(
         "intake_paused",
         Kind.GAUGE,
-        "1 while nothing is received for this reason.",
+        "1 while nothing is received, from one SQS queue of requests at least, for this reason.",
         (Label("reason", ("backlog", "store", "disk", "credentials", "standby", "receive_refused", "delete_refused")),),
     ),
     MetricSpec(

@@ -78,14 +78,17 @@ def test_not_ready_before_the_start_is_through() -> None:
 
 
 def test_a_refused_receive_or_delete_has_its_own_reason() -> None:
-    """Each is told while it lasts, whichever queue it is about, and neither closes the gate: they are tried again."""
+    """Each is told while it lasts, of the queues that requests come from, and neither closes the gate: they are tried
+    again. The queue of EventBridge's events brings no requests."""
     health, _ = ready_one()
-    assert health.intake_refusals() == {"receive_refused": False, "delete_refused": False}
+    health.refused("sqs:ReceiveMessage", "AccessDenied", subject="https://h/1/batch-events", is_permission=True)
+    assert health.intake_refusals([QUEUE]) == {"receive_refused": False, "delete_refused": False}
+    assert not health.is_ready()[0]
     health.refused("sqs:ReceiveMessage", "AccessDenied", subject=QUEUE, is_permission=True)
-    assert health.intake_refusals() == {"receive_refused": True, "delete_refused": False}
+    assert health.intake_refusals([QUEUE]) == {"receive_refused": True, "delete_refused": False}
     health.worked("sqs:ReceiveMessage", subject=QUEUE)
     health.refused("sqs:DeleteMessageBatch", "AccessDenied", subject=QUEUE, is_permission=True)
-    assert health.intake_refusals() == {"receive_refused": False, "delete_refused": True}
+    assert health.intake_refusals([QUEUE]) == {"receive_refused": False, "delete_refused": True}
     assert not any(health.intake_blockers().values())
 
 

@@ -195,11 +195,11 @@ async def test_while_deleting_is_refused_it_is_asked_on(
     async with anyio.create_task_group() as tasks:
         await deleter.delete([f"h{n}" for n in range(25)])
         assert deleter.is_refused
-        assert health.intake_refusals()["delete_refused"]
+        assert health.intake_refusals([URL])["delete_refused"]
         tasks.start_soon(deleter.run)
         await anyio.wait_all_tasks_blocked()
         assert not deleter.is_refused
-        assert not health.intake_refusals()["delete_refused"]
+        assert not health.intake_refusals([URL])["delete_refused"]
         pauses.request()
     assert queue.deleted == {f"h{n}" for n in range(25)}
     assert pauses.slept == [REFUSED_PAUSE_S] * 18

@@ -90,7 +90,7 @@ async def test_a_queue_that_can_t_be_reached_is_named_with_its_own_remedy(
             await receiver.receive(10)
     checks = health.is_ready()[1]["checks"]
     assert checks["credentials"] == {"ok": True}
-    assert not health.intake_refusals()["receive_refused"]
+    assert not health.intake_refusals([URL])["receive_refused"]
     if problem is None:
         assert checks["queues"] == {"ok": True}
     else:
