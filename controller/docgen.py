@@ -233,12 +233,38 @@ _EVENTS: Final = """# Events
 {made}
 Each request ends with exactly one *final* event. Every event is delivered at least once to each sink that takes it;
 `event_id` is the same at every delivery, so that duplicates can be dropped. On standard output (the `log` sink) an
-event is a flat JSON line as described here; on other sinks the same members are the `data` of a CloudEvent of type
-`batch-controller.<event>.v<version>`. Members without a value are left out. Environment values and parameters of jobs
-are never part of an event.
+event is a flat JSON line as described here; on other sinks it is a [CloudEvent](#as-a-cloudevent). Members without a
+value are left out. Environment values and parameters of jobs are never part of an event.
 
 Times are RFC 3339 in UTC. The JSON Schemas are in [schemas](schemas); `batch-controller schema --events` prints them.
 
+"""
+
+_CLOUD_EVENT: Final = """
+## As a CloudEvent
+
+The body of a message of an `sqs` sink:
+
+```json
+{
+  "specversion": "1.0",
+  "id": "1457d022-4607-5b55-a8d8-705024449c19",
+  "source": "batch-job-controller/default",
+  "type": "batch-controller.job.submitted.v1",
+  "time": "2026-01-02T03:04:05.678Z",
+  "datacontenttype": "application/json",
+  "subject": "hello-1",
+  "data": {"request_id": "hello-1", "job_id": "4c7599ae-0a82-49aa-ba5a-4727fcce14a8", "job_queue": "high"}
+}
+```
+
+`id` is the `event_id`, `time` the `time`, and `type` holds the event's name and version; `data` has every other member.
+`source` ends in `controller.name`. `subject` is the request's id; an event of a job queue, and a rejection that has no
+`request_id`, come without.
+
+An event that is larger than the queue takes (SQS: 1 MiB, or the queue's own `MaximumMessageSize`) comes without
+`attempts`, then without `tags`, then without all lists and objects and with texts cut to 1,024 characters, and
+`"truncated": true` in `data` says so. The line on standard output is whole.
 """
 
 
@@ -253,6 +279,7 @@ def events() -> str:
         _table(("event", "final", "meaning"), overview),
         "\n## Members of every event\n\n",
         _fields(COMMON_FIELDS, [field.name for field in COMMON_FIELDS]),
+        _CLOUD_EVENT,
     ]
     for spec in CATALOGUE.values():
         final = " It is final." if spec.is_final else ""

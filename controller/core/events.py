@@ -186,7 +186,7 @@ _ATTEMPTS: Final = FieldSpec(
 )
 
 
-def _failed(name: str, meaning: str) -> FieldSpec:
+def _failed(name: str, meaning: str, *, beside: str = "") -> FieldSpec:
     group = {
         "type": "object",
         "properties": {
@@ -218,7 +218,7 @@ def _failed(name: str, meaning: str) -> FieldSpec:
         f"{meaning} `count` were found; `indexes` are ranges such as `0-3,7`; `reason` is that of the first of its "
         "group. At most 20 groups with 200 ranges each (`is_cut`: it has more) are told, the rest is counted in "
         "`other_groups` and `other_children`. With `incomplete` (`deadline`, `denied`, `failed`, "
-        "`forgotten`, `lagging`, `too_many`) some may be missing, and `array_summary` tells how many failed.",
+        f"`forgotten`, `lagging`, `too_many`) some may be missing{beside}.",
     )
 
 
@@ -231,7 +231,11 @@ _END: Final = (
         {"type": "object", "additionalProperties": {"type": "integer"}},
         "Children per Batch status, array parents only.",
     ),
-    _failed("failed_children", "The children of an array job that failed, grouped by exit code and reason."),
+    _failed(
+        "failed_children",
+        "The children of an array job that failed, grouped by exit code and reason.",
+        beside=", and `array_summary` tells how many failed",
+    ),
     FieldSpec(
         "unaccounted_children",
         _INTEGER,

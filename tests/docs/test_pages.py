@@ -1,0 +1,77 @@
+"""The pages that people write: links lead somewhere, and what they count, list or show is what the code has."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import controller
+from controller.adapters.sinks import cloud_event
+from controller.ports import OutboxRow
+from tests.observability.files import alerts
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "helm").rglob("*.md")],
+    key=lambda path: path.relative_to(ROOT),
+)
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_to_a_file_and_a_heading_that_there_is() -> None:
+    """Within the repository, anchors included."""
+    broken = []
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+            if link.startswith("http"):
+                continue
+            name, _, anchor = link.partition("#")
+            target = (page.parent / name).resolve() if name else page
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                broken.append((str(page.relative_to(ROOT)), link))
+    assert broken == []
+
+
+def test_the_number_of_alerts_is_told_as_it_is() -> None:
+    """README and changelog count them."""
+    for page in ("README.md", "CHANGELOG.md"):
+        assert f"{len(alerts())} alerts" in (ROOT / page).read_text(), page
+
+
+def test_the_readme_names_every_promise() -> None:
+    """As many as docs/promises.md has, in its order, each by its first word at least."""
+    promised = re.findall(r"^## (\d+)\. (\w+)", (ROOT / "docs" / "promises.md").read_text(), re.MULTILINE)
+    listed = re.findall(r"^(\d+)\. \*\*(\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert listed == promised
+
+
+def test_the_architecture_names_every_module() -> None:
+    """Those of the package itself, and its folders."""
+    assert controller.__file__ is not None
+    package = Path(controller.__file__).parent
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    modules = {path.name for path in package.glob("*.py") if not path.name.startswith("config_")} - {"__init__.py"}
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert [name for name in sorted(modules | folders) if f"`{name}`" not in text] == []
+
+
+def test_the_cloud_event_of_the_page_is_one() -> None:
+    """What docs/events.md shows is what the `sqs` sink makes of that event."""
+    (shown,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "events.md").read_text(), re.DOTALL)
+    event = json.loads(shown)
+    name = re.fullmatch(r"batch-controller\.(.+)\.v1", event["type"])
+    assert name is not None
+    row = OutboxRow(key=1, event_id=event["id"], name=name[1], body=b"")
+    flat = {"event": name[1], "event_id": event["id"], "time": event["time"], **event["data"]}
+    assert cloud_event(flat, row=row, source="batch-job-controller/default") == event
