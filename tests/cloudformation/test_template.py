@@ -25,7 +25,7 @@ def matches(parameter: str, value: str) -> bool:
         ("JobQueueArns", ""),
         ("JobQueueArns", f"{QUEUE}high,{QUEUE}low_2"),
         ("JobQueueArns", "arn:aws-us-gov:batch:us-gov-west-1:111122223333:job-queue/high"),
-        ("JobDefinitionArns", f"{DEFINITION}render:*,{DEFINITION}render-*,{DEFINITION}render:3"),
+        ("JobDefinitionArns", f"{DEFINITION}render,{DEFINITION}render:*,{DEFINITION}render-*,{DEFINITION}render:3"),
         ("OidcProviderArn", "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-central-1.amazonaws.com/id/EX"),
         ("PodIdentityCluster", "prod-1"),
         ("ServiceAccountNamespace", "batch"),
