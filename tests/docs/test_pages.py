@@ -8,7 +8,10 @@ from pathlib import Path
 
 import controller
 from controller.adapters.sinks import cloud_event
+from controller.config import load_settings
+from controller.core.limits import SQS_WAIT_S_MAX
 from controller.ports import OutboxRow
+from controller.stages.hints import RECEIVERS
 from tests.observability.files import alerts
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +67,18 @@ def test_the_architecture_names_every_module() -> None:
     modules = {path.name for path in package.glob("*.py") if not path.name.startswith("config_")} - {"__init__.py"}
     folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
     assert [name for name in sorted(modules | folders) if f"`{name}`" not in text] == []
+
+
+def test_idle_polls_are_counted_as_they_are_made() -> None:
+    """docs/aws.md says what idle queues cost."""
+    a_minute = 60 // SQS_WAIT_S_MAX
+    defaults = load_settings(None, queue_urls=["https://sqs.eu-central-1.amazonaws.com/1/q"], environ={})
+    text = (ROOT / "docs" / "aws.md").read_text()
+    for kind, receivers in (("each request", defaults.intake.receivers), ("the events", RECEIVERS)):
+        told = re.search(rf"^\| {kind} queue, idle \| (\d+) a minute .*, (\d+),000 in 30 days \|$", text, re.MULTILINE)
+        assert told is not None, kind
+        assert int(told[1]) == receivers * a_minute
+        assert abs(int(told[2]) * 1_000 - receivers * a_minute * 60 * 24 * 30) < 2_000
 
 
 def test_the_cloud_event_of_the_page_is_one() -> None:
