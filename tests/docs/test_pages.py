@@ -12,6 +12,7 @@ from controller.config import load_settings
 from controller.core.limits import SQS_WAIT_S_MAX
 from controller.ports import OutboxRow
 from controller.stages.hints import RECEIVERS
+from tests.docs.test_log_names import log_names
 from tests.observability.files import alerts
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +68,17 @@ def test_the_architecture_names_every_module() -> None:
     modules = {path.name for path in package.glob("*.py") if not path.name.startswith("config_")} - {"__init__.py"}
     folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
     assert [name for name in sorted(modules | folders) if f"`{name}`" not in text] == []
+
+
+def test_lines_of_the_log_that_the_page_names_are_written() -> None:
+    """Each `event` of the table in docs/observability.md is one of a call in the package."""
+    assert controller.__file__ is not None
+    written = {name for path in Path(controller.__file__).parent.rglob("*.py") for name in log_names(path.read_text())}
+    logs = (ROOT / "docs" / "observability.md").read_text().partition("\n## Logs\n")[2].partition("\n## ")[0]
+    table = logs.partition("| `event` | means |")[2]
+    named = {name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.partition(" | ")[0])}
+    assert len(named) > 10
+    assert named <= written
 
 
 def test_idle_polls_are_counted_as_they_are_made() -> None:
