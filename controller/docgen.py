@@ -7,6 +7,7 @@ code 1 if a page differs from its table.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -77,13 +78,16 @@ def states() -> str:
         if after is not before
     ]
     rows = [
-        f"| {before} | {_first_line(fact)} | {', '.join(results)} |" for (before, fact), results in LEADS_TO.items()
+        f"| {before} | {_first_sentences(fact)} | {', '.join(results)} |"
+        for (before, fact), results in LEADS_TO.items()
     ]
     return _STATES.format(made=_MADE, arrows="\n".join(arrows), rows="\n".join(rows))
 
 
-def _first_line(fact: type) -> str:
-    return f"{fact.__name__}: {(fact.__doc__ or '').splitlines()[0].replace('``', '`')}"
+def _first_sentences(fact: type) -> str:
+    """The first paragraph of what it says of itself."""
+    paragraph = " ".join(inspect.cleandoc(fact.__doc__ or "").partition("\n\n")[0].split())
+    return f"{fact.__name__}: {paragraph.replace('``', '`')}"
 
 
 # --- configuration ------------------------------------------------------------------------------------

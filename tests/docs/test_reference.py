@@ -13,6 +13,7 @@ import pytest
 from controller import docgen
 from controller.config import keys, load_settings
 from controller.core.events import CATALOGUE, Event, event_id, flat
+from controller.core.lifecycle import LEADS_TO
 from controller.metric_table import METRICS, PREFIX
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -89,6 +90,13 @@ def test_every_required_member_of_an_event_is_a_member() -> None:
         names = [field.name for field in spec.fields]
         assert set(spec.required) <= set(names), spec.name
         assert len(set(names)) == len(names), spec.name
+
+
+def test_what_a_fact_means_is_said_to_its_end() -> None:
+    """docs/states.md breaks off no sentence."""
+    rows = [line.split(" | ") for line in docgen.states().splitlines() if line.startswith("| ") and ": " in line]
+    assert len(rows) == len(LEADS_TO)
+    assert [meaning for _, meaning, _ in rows if not meaning.endswith(".")] == []
 
 
 def test_tables_can_be_read_as_tables() -> None:
