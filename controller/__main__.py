@@ -51,13 +51,14 @@ Configuration: --queue-url wins over the environment, the environment over the f
 
 \b
 AWS: Region from aws.region, AWS_REGION or the SDK's chain; credentials from the SDK's chain (IRSA, Pod Identity,
-profiles, AWS_ACCESS_KEY_ID …); end points from AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_BATCH.
+profiles, AWS_ACCESS_KEY_ID …); end points from AWS_ENDPOINT_URL, or AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL_BATCH and
+AWS_ENDPOINT_URL_STS.
 
 \b
 Exit codes:
   0  drained after SIGTERM or SIGINT
   1  port in use, path unwritable, store locked, or a stage given up
-  2  wrong configuration, no Region, no source of credentials, or the store of another account
+  2  wrong configuration, no Region, no source of credentials, or a store that is another account's, damaged or newer
 """
 
 

@@ -2,7 +2,7 @@
 
 Opens the real adapters, serves metrics and health, turns signals into a drain and errors into exit codes:
 0 drained; 1 port in use, path unwritable, store locked, a stage given up; 2 wrong configuration, no Region, no source
-of credentials, store of another account.
+of credentials, a store that is another account's, damaged, or newer.
 """
 
 from __future__ import annotations

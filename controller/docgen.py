@@ -130,7 +130,7 @@ unwise is told as a warning.
 
 `batch-controller check-config` prints the effective configuration, secrets removed, and the warnings. It asks nothing
 of AWS. Credentials come from the SDK's own chain (IRSA, Pod Identity, profiles), end points from its own variables
-(`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_SQS`, `AWS_ENDPOINT_URL_BATCH`).
+(`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_SQS`, `AWS_ENDPOINT_URL_BATCH`, `AWS_ENDPOINT_URL_STS`).
 """
 
 _SECTIONS: Final[Mapping[str, str]] = {
