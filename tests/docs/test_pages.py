@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -91,6 +92,20 @@ def test_idle_polls_are_counted_as_they_are_made() -> None:
         assert told is not None, kind
         assert int(told[1]) == receivers * a_minute
         assert abs(int(told[2]) * 1_000 - receivers * a_minute * 60 * 24 * 30) < 2_000
+
+
+def test_the_simulated_aws_shares_awss_numbers_and_nothing_else() -> None:
+    """It is an independent model: of the controller it imports `core.limits` alone."""
+    assert controller.__file__ is not None
+    imported = {
+        (node.module, name.name)
+        for path in (Path(controller.__file__).parent / "simaws").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("controller")
+        for name in node.names
+    }
+    beside = {each for each in imported if not str(each[0]).startswith("controller.simaws")}
+    assert {each for each in beside if each != ("controller", "simaws")} == {("controller.core", "limits")}
 
 
 def test_the_cloud_event_of_the_page_is_one() -> None:
