@@ -308,8 +308,8 @@ def _why(board: Dashboard) -> None:
         lines(
             Spec(
                 title="Stuck in RUNNABLE, by cause",
-                description="Jobs RUNNABLE beyond the threshold, by cause. With max_vcpus_reached and behind_other_jobs "
-                "the job queue works, at its limit.",
+                description="Jobs RUNNABLE beyond the threshold, by cause. With max_vcpus_reached and "
+                "behind_other_jobs the job queue works, at its limit.",
                 queries=[
                     Query(
                         f"sum by (cause) (max by (job_queue, cause) ({P}stuck_jobs{{{I}}}))",

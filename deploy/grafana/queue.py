@@ -246,8 +246,8 @@ def _running(board: Dashboard) -> None:
         lines(
             Spec(
                 title="Stuck in RUNNABLE, by cause",
-                description="Jobs RUNNABLE beyond the threshold, by cause. With max_vcpus_reached and behind_other_jobs "
-                "the job queue works, at its limit.",
+                description="Jobs RUNNABLE beyond the threshold, by cause. With max_vcpus_reached and "
+                "behind_other_jobs the job queue works, at its limit.",
                 queries=[
                     Query(
                         f"max by (job_queue, cause) ({P}stuck_jobs{{{Q}}})",
