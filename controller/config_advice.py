@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from controller.core.admission import AUTO
 from controller.core.events import CATALOGUE
-from controller.core.limits import BATCH_API_RATE_PER_S, SETTLE_S_DEFAULT, SQS_WAIT_S_MAX
+from controller.core.limits import ADOPTION_SKEW_S, BATCH_API_RATE_PER_S, SETTLE_S_DEFAULT, SQS_WAIT_S_MAX
 
 if TYPE_CHECKING:
     from controller.config import Settings
@@ -72,6 +72,11 @@ def _about_intake(settings: Settings) -> Iterator[str]:
         yield (
             f"retention.final_s: {settings.retention.final_s:g} s is below the 14 days that SQS can keep a message; "
             "a duplicate that comes later than that runs again"
+        )
+    if settings.retention.final_s < ADOPTION_SKEW_S:
+        yield (
+            f"retention.final_s: below {ADOPTION_SKEW_S:g} s, the job of an earlier request may be taken for that of a "
+            "later one with the same id whose submission is in doubt"
         )
 
 
