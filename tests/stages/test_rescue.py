@@ -24,7 +24,7 @@ SETTLE_S = 330.0
 def rescue(store: SqliteStore, ledger: Ledger, clock: ManualClock) -> Rescue:
     batch: Any = Batch(clock)
     budgets = Budgets(clock, dict.fromkeys(Purpose, 10.0), 40.0)
-    look_up = LookUp(batch=batch, budgets=budgets, health=Health(clock))
+    look_up = LookUp(batch=batch, budgets=budgets, clock=clock, health=Health(clock))
     return Rescue(store=store, ledger=ledger, look_up=look_up, clock=clock, settle_s=SETTLE_S)
 
 
