@@ -75,6 +75,7 @@ NUMBERS: Final[Mapping[str, str]] = {
     ACCOUNT: "2",
     checkers_extra.EXPIRED: "2",
     checkers_dependencies.IN_ORDER: "2",
+    checkers.SOUND: "2",
     checkers.RATES: "3",
     checkers.SLOTS: "3",
     checkers_extra.LEFT_ALONE: "3",

