@@ -170,13 +170,18 @@ class Health:
             self._reached(url, None)
 
     def store_ok(self) -> None:
-        """The store is open and answered last time."""
+        """The store is open, answers and takes changes."""
         self._is_store_open = True
         self._store_problem = None
 
     def store_failed(self, message: str) -> None:
-        """The store did not answer."""
+        """The store did not answer, or took no change."""
         self._store_problem = message
+
+    @property
+    def has_store_failed(self) -> bool:
+        """Whether it did the last time. That it can be read then says nothing of changes."""
+        return self._store_problem is not None
 
     def store_short(self, message: str | None) -> None:
         """The store's disk has too little room for anything new, and what to do about it; None: it has enough."""

@@ -505,6 +505,10 @@ class JobStore(Protocol):
     async def space(self) -> DiskSpace | None:
         """Of the disk that the store lies on; None: it lies on none, or the disk does not tell."""
 
+    async def check_writes(self) -> None:
+        """One small change. Raises StoreUnavailable if none can be made: a disk that is full or read-only can still be
+        read."""
+
     async def misplaced(self) -> str | None:
         """What is wrong if what is written is not where the next start would look for it; None: it is there."""
 

@@ -229,6 +229,8 @@ class Ingest:
 
     async def _commit_or_keep(self, group: Sequence[_Held], backoff: Backoff) -> None:
         undecided = self._still_held(group)
+        if not undecided:
+            return  # nothing was tried
         try:
             await self._commit_group(undecided)
         except StoreUnavailable as error:
@@ -242,7 +244,6 @@ class Ingest:
             backoff.worked()
             if failures := self._unstored.worked():
                 self._log.info("messages are stored again", failures=failures)
-            self._health.store_ok()
 
     async def _left(self, backoff: Backoff, _: Exception) -> None:
         """A mistake of ours: what of the group is not committed is delivered again, perhaps in better company."""

@@ -150,6 +150,7 @@ class Submit:
             try:
                 await self._ledger.record([(job, fact)])
             except StoreUnavailable as error:
+                self._health.store_failed(str(error))
                 if failures := self._unstored.failed(job.key):
                     self._log.warning(
                         "answer not stored yet", request_id=job.request_id, reason=str(error), failures=failures

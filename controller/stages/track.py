@@ -232,6 +232,7 @@ class Track:
         try:
             ended = await self._stored(changed, jobs, seen)
         except StoreUnavailable as error:
+            self._health.store_failed(str(error))
             if failures := self._unstored.failed():
                 self._log.warning("observations not stored yet", reason=str(error), failures=failures)
             self._give_back(chunk, self._backoff.failed())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller.adapters.batch_model import submit_job_shape
-from controller.adapters.store.sqlite import SqliteStore
+from controller.adapters.runner import InlineRunner
+from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
 from controller.application import LIVE_S, Application, Ports
 from controller.budgets import Purpose
 from controller.config import Settings
-from controller.core.errors import NotAllowed, OutwardError, StoreMismatch, Unavailable
+from controller.core.errors import NotAllowed, OutwardError, StoreMismatch, StoreUnavailable, Unavailable
 from controller.core.events import Event
 from controller.health import Health
 from controller.identity import ACCOUNT_TRIES, Identity
@@ -23,6 +25,7 @@ from controller.metrics import Metrics
 from controller.ports import EventSink, InsertJob, OutboxRow, StoreIdentity
 from tests.stages.conftest import HurriedDrain, ManualClock
 from tests.stages.test_long_turns import request
+from tests.store.test_engine_failures import Faults
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/requests"
 
@@ -108,6 +111,33 @@ async def test_metrics_are_served_while_the_store_fails(application: Application
     text = await application.exposition.render()
     assert b'batch_controller_backlog_jobs{job_queue="high"} 1.0' in text
     assert b'batch_controller_intake_paused{reason="store"} 1.0' in text
+
+
+async def test_a_store_that_can_only_be_read_keeps_intake_closed(clock: ManualClock, metrics: Metrics) -> None:
+    """A full or read-only disk: each message that were received to find out would be one try less before SQS gives it
+    up."""
+    faults = Faults()
+    store = await open_sqlite_store(
+        "sqlite:///:memory:",
+        runner=InlineRunner(),
+        sinks_of=lambda event: ("log",),
+        dead_letters=True,
+        random_id=lambda: "0" * 32,
+        connect=faults.connect,
+    )
+    application = made(store, clock, metrics)
+    faults.connection.faults = {"COMMIT": sqlite3.OperationalError("disk I/O error")}
+    with pytest.raises(StoreUnavailable):
+        await store.commit([InsertJob(job=request(1), body="{}")])
+    application.health.store_failed("disk I/O error")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await application._turn_gate()
+        assert application.health.intake_blockers()["store"]
+    faults.connection.faults = {}
+    await application._turn_gate()
+    assert not application.health.intake_blockers()["store"]
+    await store.close()
 
 
 async def test_a_store_that_fails_while_the_account_is_not_known_ends_nothing(

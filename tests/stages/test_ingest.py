@@ -24,7 +24,7 @@ from controller.loop import Backoff, Drain
 from controller.metrics import Metrics
 from controller.ports import Message, Write
 from controller.room import StoreRoom
-from controller.stages.ingest import Ingest
+from controller.stages.ingest import Ingest, _Held
 from tests.stages.conftest import ManualClock
 
 SOURCE = "https://sqs.eu-west-1.amazonaws.com/123456789012/requests"
@@ -250,3 +250,12 @@ async def test_large_messages_are_received_and_committed_a_few_at_a_time(harness
             groups.append(len(harness.ingest._take_group()))
         assert groups == [3, 3, 3, 1]
         tasks.cancel_scope.cancel()
+
+
+async def test_messages_that_were_not_stored_in_time_say_nothing_of_the_store(harness: Harness) -> None:
+    """With nothing left to commit nothing was tried: intake stays closed until the store takes a change."""
+    harness.health.store_failed("disk I/O error")
+    expired = _Held(message(1, submit("r1")), hold_until=0.0, size=1)
+    await harness.ingest._commit_or_keep([expired], Backoff(lambda: 0.0))
+    assert harness.health.has_store_failed
+    assert harness.gate.room(SOURCE) == 0

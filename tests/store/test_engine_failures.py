@@ -208,6 +208,20 @@ async def test_failed_writes_of_the_operating_system(engine: SqliteEngine) -> No
     assert await store.audit() == []
 
 
+async def test_a_store_that_takes_no_change_is_known_by_one(engine: SqliteEngine) -> None:
+    """Reads do not tell it, nor does a change that SQLite leaves out because it changes nothing."""
+    store = await engine.open()
+    await insert(store, queued(0))
+    await store.check_writes()
+    with file_size_limit(Path(f"{engine.path}-wal").stat().st_size):
+        await store.usage()
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await store.check_writes()
+    await store.check_writes()
+    assert await store.audit() == []
+
+
 async def test_a_store_is_closed_although_its_log_can_t_be_copied(engine: SqliteEngine) -> None:
     """The log belongs to the file: the next start finds in it what was committed."""
     faults = Faults()

@@ -570,6 +570,15 @@ class SqliteStore:
 
         return await self._run(read)
 
+    async def check_writes(self) -> None:
+        def write() -> None:
+            with self._changing() as connection:
+                # What writes although nothing is changed: SQLite leaves out an UPDATE to the same values.
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                connection.execute(f"PRAGMA user_version = {version}")
+
+        await self._run(write)
+
     async def misplaced(self) -> str | None:
         def read() -> str | None:
             if self._file in (NO_FILE, None) or identity_of(self._path) in (self._file, None):
