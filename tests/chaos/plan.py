@@ -60,9 +60,9 @@ BRISK: Final = Timings(
     undelete_s_max=4.0,
     calm_s=(5.0, 6.5),
     busy_s=(0.5, 2.0),
-    drain_s_max=60.0,
+    drain_s_max=100.0,
 )
-"""For a small run within a minute."""
+"""For a small run: half a minute, or longer than one if a pair is held at the end, which is tried after one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
