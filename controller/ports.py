@@ -477,7 +477,8 @@ class JobStore(Protocol):
         received at or before ``received_by``."""
 
     async def circular(self, keys: Sequence[RowKey]) -> frozenset[RowKey]:
-        """Those of UNMET rows that wait for themselves through at most ``CIRCLE_MAX`` others."""
+        """Those of UNMET rows that wait for themselves, through at most ``CIRCLE_MAX`` others of which one came before
+        them: at least the row that closes a circle."""
 
     async def depended_on(self, keys: Sequence[RowKey]) -> Mapping[RowKey, Sequence[Job]]:
         """The requests that each of these rows depends on; rows that depend on none are missing."""

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
+from controller.adapters.runner import InlineRunner
+from controller.adapters.store.sqlite import open_sqlite_store
 from controller.adapters.store.sqlite_file import connect_sqlite, migrate, migrations
 from controller.core.job import Dependencies, Job, JobState
 from controller.ports import CIRCLE_MAX, Considered, Dependent, InsertJob, UpdateJob
 from tests.store.engines import BODY, NOON, AuditedStore, finished, queued, submitting, tracked, uid
 from tests.store.test_sqlite_file import STORE_ID, open_store
+
+T = TypeVar("T")
+
+
+class CountingRunner(InlineRunner):
+    """Counts what it runs."""
+
+    runs = 0
+
+    async def run(self, function: Callable[[], T]) -> T:
+        self.runs += 1
+        return await super().run(function)
 
 
 async def put(store: AuditedStore, number: int, *on: int, **changes: object) -> Job:
@@ -73,14 +88,14 @@ async def test_old_rows_that_still_wait_are_found_without_a_change(store: Audite
 
 
 async def test_circles_are_found_and_chains_are_none(store: AuditedStore) -> None:
-    """Through rows that wait themselves; not through one that has a job, or is unknown."""
+    """By the row that closes it, through rows that wait themselves; not through one that has a job, or is unknown."""
     first = await put(store, 1, 3, 9)
     second = await put(store, 2, 1)
     chain = await put(store, 4, 1)
     keys = [first.key, second.key, chain.key]
     assert await store.circular(keys) == frozenset()
     third = await put(store, 3, 2)
-    assert await store.circular([*keys, third.key]) == {first.key, second.key, third.key}
+    assert await store.circular([*keys, third.key]) == {third.key}
     await change(store, replace(second, dependencies=Dependencies.MET))
     assert await store.circular([*keys, third.key]) == frozenset()
 
@@ -93,6 +108,30 @@ async def test_a_long_chain_is_followed_so_far_and_no_further(store: AuditedStor
     await store.commit(links)
     lives = await store.find_requests([uid(0)])
     assert await store.circular([lives[uid(0)][0].key]) == frozenset()
+
+
+async def test_looking_for_circles_holds_nobody_up() -> None:
+    """Rows on which none that came before depends close no circle, and the others are looked at one at a time: each
+    may be compared with many, and commits wait meanwhile."""
+    runner = CountingRunner()
+    store = await open_sqlite_store(
+        "sqlite:///:memory:",
+        runner=runner,
+        sinks_of=lambda event: (),
+        dead_letters=False,
+        random_id=lambda: STORE_ID,
+    )
+    jobs = [queued(n, dependencies=Dependencies.UNMET) for n in range(20)]
+    await store.commit([InsertJob(job=job, body=BODY, depends_on=(uid(n - 1),)) for n, job in enumerate(jobs[10:], 10)])
+    await store.commit([InsertJob(job=job, body=BODY, depends_on=(uid(n + 10),)) for n, job in enumerate(jobs[:10])])
+    lives = await store.find_requests([uid(n) for n in range(20)])
+    keys = [lives[uid(n)][0].key for n in range(20)]
+    runner.runs = 0
+    assert await store.circular(keys[10:]) == frozenset()
+    assert runner.runs == 1
+    assert await store.circular(keys) == {keys[9]}  # 10 depends on it, and it on 19
+    assert runner.runs == 3
+    await store.close()
 
 
 async def test_what_a_row_depends_on_is_told_and_kept_until_it_is_sent(store: AuditedStore) -> None:

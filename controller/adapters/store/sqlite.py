@@ -102,6 +102,11 @@ _UNMET: Final = (
     "ORDER BY received_at LIMIT ?"
 )
 _DEPENDENCIES: Final = "SELECT row_key, request_id, due FROM dependencies WHERE row_key IN (:these)"
+_MAY_CLOSE_CIRCLES: Final = (
+    "SELECT key FROM jobs WHERE key IN (:these) AND EXISTS (SELECT 1 FROM dependencies INDEXED BY dependencies_on "
+    "WHERE dependencies.request_id = jobs.request_id AND row_key < jobs.key)"
+)
+"""Who comes last closes a circle, and one that came before depends on it: most rows need not be looked at."""
 _CIRCULAR: Final = f"""
     WITH RECURSIVE above (key) AS (
         SELECT jobs.key FROM dependencies CROSS JOIN jobs INDEXED BY jobs_lives
@@ -490,10 +495,9 @@ class SqliteStore:
         return await self._run(read)
 
     async def circular(self, keys: Sequence[RowKey]) -> frozenset[RowKey]:
-        def read() -> frozenset[RowKey]:
-            return frozenset(key for key in keys if self._connection.execute(_CIRCULAR, (key,)).fetchone())
-
-        return await self._run(read)
+        found = await self._rows_in(_MAY_CLOSE_CIRCLES, keys)
+        # One at a time: each may visit some thousand rows, and commits wait meanwhile.
+        return frozenset([RowKey(key) for (key,) in found if await self._rows(_CIRCULAR, (key,))])
 
     async def depended_on(self, keys: Sequence[RowKey]) -> Mapping[RowKey, Sequence[Job]]:
         found: dict[RowKey, list[Job]] = {}
