@@ -15,7 +15,7 @@ import structlog
 
 from controller.core import lifecycle
 from controller.core.events import Event
-from controller.core.job import Job, JobState, replace
+from controller.core.job import Dependencies, Job, JobState, replace
 from controller.core.lifecycle import Fact, Transition
 from controller.loop import Wake
 from controller.metrics import Metrics
@@ -169,7 +169,8 @@ class Ledger:
         elif job.state.is_final:
             self.count_finished(job)
         self._wakes.admit.set()
-        if self._store.has_dependents and job.state not in (JobState.QUEUED, JobState.SUBMITTING):
+        is_sent_anew = job.state is JobState.QUEUED and job.dependencies is Dependencies.MET
+        if self._store.has_dependents and (is_sent_anew or job.state not in (JobState.QUEUED, JobState.SUBMITTING)):
             self._wakes.depend.set()
 
     def _tracked(self, job: Job) -> None:

@@ -473,8 +473,8 @@ class JobStore(Protocol):
         """False: no row depends on another request, so there is nothing to look for."""
 
     async def dependents(self, *, received_by: float, limit: int) -> Sequence[Dependent]:
-        """Rows that are to be considered: something that they depend on has changed, or they are new; and UNMET rows
-        received at or before ``received_by``."""
+        """Rows that are to be considered: something that they depend on has changed, or they are QUEUED, for the first
+        time or again; and UNMET rows received at or before ``received_by``."""
 
     async def circular(self, keys: Sequence[RowKey]) -> frozenset[RowKey]:
         """Those of UNMET rows that wait for themselves, through at most ``CIRCLE_MAX`` others of which one came before

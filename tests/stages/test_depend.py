@@ -8,7 +8,7 @@ import pytest
 
 from controller.adapters.store.sqlite import SqliteStore
 from controller.core.job import Dependencies, Job, JobState
-from controller.core.lifecycle import Accepted, Admitted, CancelAsked
+from controller.core.lifecycle import Accepted, Admitted, CancelAsked, Forgotten, Missed, NotAccepted
 from controller.ledger import Ledger
 from controller.ports import HeadOf, InsertJob
 from controller.stages.depend import CHUNK, Depend
@@ -88,6 +88,23 @@ async def test_what_changed_while_the_process_was_away_is_considered(
     again = Depend(store=store, ledger=ledger, clock=clock, wait_s=WAIT_S)
     await again.turn()
     assert (await get(store, 2)).dependencies is Dependencies.MET
+
+
+async def test_what_was_not_sent_after_all_is_considered_again(
+    depend: Depend, store: SqliteStore, ledger: Ledger
+) -> None:
+    """What it depends on ended badly while it was about to be sent, which was left to Batch then."""
+    first = await submit(ledger, await put(store, 1))
+    await put(store, 2, 1)
+    await depend.turn()
+    (second,) = await ledger.record([(await get(store, 2), Admitted())])
+    (first,) = await ledger.record([(first, Missed())])
+    await ledger.record([(first, Forgotten())])
+    await depend.turn()
+    assert (await get(store, 2)).state is JobState.SUBMITTING
+    await ledger.record([(second, NotAccepted())])
+    await depend.turn()
+    assert (await get(store, 2)).reason == "request r1, which it depends on, ended LOST"
 
 
 async def test_what_waits_too_long_is_ended(depend: Depend, store: SqliteStore, clock: ManualClock) -> None:

@@ -79,6 +79,7 @@ _COUNT_USAGE: Final = (
 _DEPENDENT: Final = "INSERT INTO dependencies (row_key, request_id, due) VALUES (?, ?, 1)"
 _CONSIDERED: Final = "UPDATE dependencies SET due = 0 WHERE row_key = ? AND request_id = ? AND due = ?"
 _DEPENDENTS_DUE: Final = "UPDATE dependencies INDEXED BY dependencies_on SET due = due + 1 WHERE request_id IN (:these)"
+_DUE_AGAIN: Final = "UPDATE dependencies SET due = due + 1 WHERE row_key = ?"
 _REMEMBER_CANCEL: Final = (
     "INSERT INTO cancels (request_id, source, reason, sent_at, received_at) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (request_id, source) DO UPDATE SET reason = excluded.reason, sent_at = excluded.sent_at, "
@@ -159,6 +160,8 @@ class Changes:
         self._depend: list[tuple[int, str | bytes]] = []
         self._independent: list[tuple[int]] = []
         """Rows that depend on nobody any more."""
+        self._returned: list[tuple[int]] = []
+        """Rows that depend on others and were not sent after all: what changed meanwhile was passed over."""
         self._told: dict[str | bytes, None] = {}
         """Requests that have become what others may wait for."""
         self._outbox: list[tuple[Value, ...]] = []
@@ -203,6 +206,8 @@ class Changes:
             execute_many("DELETE FROM dependencies WHERE row_key = ?", self._independent)
         if self._depend:
             execute_many(_DEPENDENT, self._depend)
+        if self._returned:
+            execute_many(_DUE_AGAIN, self._returned)
         if self._told and self._context.dependents.any:
             for _ in rows_in(self._connection, _DEPENDENTS_DUE, list(self._told)):
                 pass
@@ -265,6 +270,8 @@ class Changes:
             self._erased.append((job.key,))
             if keyed[_DEPENDENCIES]:
                 self._independent.append((job.key,))
+        if keyed[0] == QUEUED != was.keyed[0] and keyed[_DEPENDENCIES]:
+            self._returned.append((job.key,))
         if keyed[0] != was.keyed[0] and keyed[0] not in _SAYS_NOTHING:
             self._told[was.request_id] = None
         was.version, was.keyed, was.place = version, keyed, place
