@@ -137,8 +137,8 @@ class IntakeSettings(Section):
     )
     backlog_max: Count = _key(
         1_000_000,
-        "Requests waiting in the store in all, also those of held and paused job queues. Each SQS queue is sure of an "
-        "equal part of it, at most of `backlog_high`.",
+        "Requests waiting in the store in all, also those of held and paused job queues and those that wait for other "
+        "requests. Each SQS queue is sure of an equal part of it, at most of `backlog_high`.",
         unit="requests",
         ge=1,
     )
@@ -310,7 +310,8 @@ class SinkSettings(Section):
 class RetentionSettings(Section):
     final_s: Number = _key(
         1_296_000.0,
-        "How long an ended request is remembered, so that its duplicates are known.",
+        "How long an ended request is remembered, so that its duplicates are known; and for how long at most a request "
+        "waits for one that it depends on.",
         unit="s",
         gt=0,
     )

@@ -70,7 +70,7 @@ def _about_intake(settings: Settings) -> Iterator[str]:
         )
     if settings.retention.final_s < SQS_RETENTION_S_MAX:
         yield (
-            f"retention.final_s: {settings.retention.final_s:g} s is below the 14 days that SQS can keep a message; "
+            f"retention.final_s: {settings.retention.final_s:.15g} s is below the 14 days that SQS can keep a message; "
             "a duplicate that comes later than that runs again"
         )
     if settings.retention.final_s < ADOPTION_SKEW_S:

@@ -41,7 +41,7 @@ def judge(job: Job, depends_on: Sequence[str], lives: Lives, *, now: float, wait
         return DependenciesMet()
     if now >= job.received_at + wait_s:
         what = "was not submitted" if lives.get(waits_for[0]) else "was not received"
-        return DependencyEnded(reason=f"request {waits_for[0]}, which it depends on, {what} within {wait_s:g} s")
+        return DependencyEnded(reason=f"request {waits_for[0]}, which it depends on, {what} within {wait_s:.15g} s")
     return None
 
 

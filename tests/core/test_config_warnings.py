@@ -34,6 +34,7 @@ def warnings(**values: Any) -> list[str]:
         ({"intake__visibility_timeout_s": 5}, "intake.visibility_timeout_s", "deliver the messages again"),
         ({"retention__final_s": 345600}, "retention.final_s", "runs again"),
         ({"retention__final_s": 299}, "retention.final_s", "the job of an earlier request"),
+        ({"retention__final_s": 1_100_000}, "retention.final_s", "1100000 s is below"),
         ({"track__lost_after_s": 5}, "track.lost_after_s", "while it runs"),
         ({"track__interval_s_max": 7200}, "track.interval_s_max", "reported late"),
         ({"queues": {"*": {"paused": True}}}, 'queues."*".paused', "is paused"),

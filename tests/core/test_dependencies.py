@@ -71,6 +71,10 @@ def test_nothing_waits_for_ever() -> None:
         reason="request a, which it depends on, was not submitted within 500 s"
     )
     assert judged(life(JobState.TRACKED, job_id="j"), **old) == DependenciesMet()
+    waiting = replace(queued(), dependencies=Dependencies.UNMET, received_at=NOW - 1_296_000)
+    assert judge(waiting, ["a"], {}, now=NOW, wait_s=1_296_000.0) == DependencyEnded(
+        reason="request a, which it depends on, was not received within 1296000 s"
+    )
 
 
 @pytest.mark.parametrize("changes", [{"doubted_at": 1.0, "first_intent_at": 1.0}, {"state": JobState.SUBMITTING}])
