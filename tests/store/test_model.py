@@ -145,6 +145,8 @@ class Model:
             return False
         before = self.rows[write.job.key]
         self.rows[write.job.key] = dataclasses.replace(write.job, version=write.job.version + 1)
+        if before.state is JobState.SUBMITTING and write.job.state is JobState.QUEUED:
+            self.due |= {(before.key, request_id) for request_id in self.depends_on[before.request_id]}
         if before.state is not write.job.state and write.job.state not in (*UNSENT, JobState.SUCCEEDED):
             self.due |= {
                 (row.key, before.request_id)
