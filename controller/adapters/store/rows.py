@@ -7,7 +7,8 @@ UUID-shaped ids become 16 bytes, what another column already says becomes NULL, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from controller.adapters.store.names import Vocabulary
@@ -96,10 +97,27 @@ _READ: Final = ("key", *ASKED, "state", "cancel_requested_at", "dependencies", "
 JOB_COLUMNS: Final = ", ".join(_READ)
 """What a SELECT lists for ``decode_job``."""
 
+_CHUNK_SIZES: Final = (500, 50, 5, 1)
+"""Lengths of IN lists: few, so that their statements stay prepared."""
+
+_MARKS: Final = {size: ", ".join("?" * size) for size in _CHUNK_SIZES}
+_ROWS: Final = {size: ", ".join(["(?)"] * size) for size in _CHUNK_SIZES}
+
 Value = str | bytes | int | float | None
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NAME_HASH: Final = re.compile(f"[0-9a-f]{{{JOB_NAME_HASH_LENGTH}}}")
+
+
+def rows_in(connection: sqlite3.Connection, sql: str, values: Sequence[Any], *before: Value) -> Iterator[Any]:
+    """Rows of a SELECT with ``IN (:these)`` or ``VALUES :each`` as its last parameters, for any number of values."""
+    start = 0
+    for size in _CHUNK_SIZES:
+        while len(values) - start >= size:
+            chunk = values[start : start + size]
+            start += size
+            statement = sql.replace(":these", _MARKS[size]).replace(":each", _ROWS[size])
+            yield from connection.execute(statement, (*before, *chunk))
 
 
 def pack_id(text: str) -> str | bytes:

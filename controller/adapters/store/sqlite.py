@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from controller.adapters.store.backlog import TENANTS, Backlog, Passed
+from controller.adapters.store.dependents import CIRCULAR, DEPENDED_ON, MAY_CLOSE_CIRCLES, Dependents
 from controller.adapters.store.group import Answer, GroupCommit
 from controller.adapters.store.names import Vocabulary, forget_unused
-from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, unpack_id
+from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, rows_in, unpack_id
 from controller.adapters.store.sqlite_file import (
     LOG_BYTES,
     MEMORY,
@@ -33,15 +34,13 @@ from controller.adapters.store.sqlite_file import (
     read_mounts,
 )
 from controller.adapters.store.usage import audit, correct_usage
-from controller.adapters.store.writes import Changes, Context, Dependents, Sequences, rows_in
+from controller.adapters.store.writes import Changes, Context, Sequences
 from controller.core.errors import StoreMismatch, StoreUnavailable
 from controller.core.job import Job, RowKey
 from controller.core.room import DiskSpace
 from controller.ports import (
-    CIRCLE_MAX,
     LIVES_MAX,
     Block,
-    Dependency,
     Dependent,
     HeadOf,
     Hold,
@@ -94,36 +93,6 @@ _CANCELLED: Final = _select(
     "INDEXED BY jobs_cancelled WHERE state = ? AND cancel_requested_at IS NOT NULL AND finished_at IS NULL "
     "AND key > ? ORDER BY key LIMIT ?"
 )
-_DUE: Final = (
-    "SELECT DISTINCT row_key FROM dependencies INDEXED BY dependencies_due WHERE due > 0 ORDER BY row_key LIMIT ?"
-)
-_UNMET: Final = (
-    "SELECT key FROM jobs INDEXED BY jobs_unmet WHERE state = 0 AND dependencies = 1 AND received_at <= ? "
-    "ORDER BY received_at LIMIT ?"
-)
-_DEPENDENCIES: Final = "SELECT row_key, request_id, due FROM dependencies WHERE row_key IN (:these)"
-_MAY_CLOSE_CIRCLES: Final = (
-    "SELECT key FROM jobs WHERE key IN (:these) AND EXISTS (SELECT 1 FROM dependencies INDEXED BY dependencies_on "
-    "WHERE dependencies.request_id = jobs.request_id AND row_key < jobs.key)"
-)
-"""Who comes last closes a circle, and one that came before depends on it: most rows need not be looked at."""
-_CIRCULAR: Final = f"""
-    WITH RECURSIVE above (key) AS (
-        SELECT jobs.key FROM dependencies CROSS JOIN jobs INDEXED BY jobs_lives
-            ON jobs.request_id = dependencies.request_id AND life = 0 AND state = 0 AND dependencies = 1
-            WHERE row_key = ?1
-        UNION
-        SELECT jobs.key FROM above CROSS JOIN dependencies ON row_key = above.key CROSS JOIN jobs INDEXED BY jobs_lives
-            ON jobs.request_id = dependencies.request_id AND life = 0 AND state = 0 AND dependencies = 1
-        LIMIT {CIRCLE_MAX}
-    )
-    SELECT 1 FROM above WHERE key = ?1
-"""  # noqa: S608 - constants of this module
-_DEPENDED_ON: Final = f"""
-    SELECT row_key, {", ".join(f"jobs.{name}" for name in JOB_COLUMNS.split(", "))}
-        FROM dependencies CROSS JOIN jobs INDEXED BY jobs_lives
-        ON jobs.request_id = dependencies.request_id AND life = 0 WHERE row_key IN (:these)
-"""  # noqa: S608 - constants of this module
 _EXPIRED: Final = _select(
     "INDEXED BY jobs_expiring WHERE state = 0 AND expires_at IS NOT NULL AND expires_at <= ? "
     "AND cancel_requested_at IS NULL AND doubted_at IS NULL ORDER BY expires_at LIMIT ?"
@@ -220,9 +189,8 @@ def _prepare(
                 report(correction)
     store_id, row, outbox = connection.execute("SELECT store_id, next_key, next_outbox_key FROM store").fetchone()
     names = Vocabulary(connection)
-    (any_dependents,) = connection.execute("SELECT EXISTS (SELECT 1 FROM dependencies)").fetchone()
-    dependents = Dependents(bool(any_dependents))
-    return names, Context(store_id, names, Sequences(row, outbox), Passed(), dependents, sinks_of, dead_letters)
+    sequences = Sequences(row, outbox)
+    return names, Context(store_id, names, sequences, Passed(), Dependents(connection), sinks_of, dead_letters)
 
 
 @contextmanager
@@ -479,29 +447,20 @@ class SqliteStore:
 
     async def dependents(self, *, received_by: float, limit: int) -> Sequence[Dependent]:
         def read() -> list[Dependent]:
-            due = self._connection.execute(_DUE, (limit,)).fetchall()
-            old = self._connection.execute(_UNMET, (received_by, limit - len(due))).fetchall()
-            keys = list(dict.fromkeys(key for (key,) in (*due, *old)))
-            found: dict[int, list[Dependency]] = {}
-            for key, request_id, times in rows_in(self._connection, _DEPENDENCIES, keys):
-                found.setdefault(key, []).append(Dependency(unpack_id(request_id), times))
-            if not keys and self._connection.execute("SELECT 1 FROM dependencies LIMIT 1").fetchone() is None:
-                self._context.dependents.any = False
-            return [
-                Dependent(job=job, dependencies=tuple(found[job.key]))
-                for job in self._decoded(rows_in(self._connection, _LOAD, keys))
-            ]
+            found = self._context.dependents.due(self._connection, received_by, limit)
+            jobs = self._decoded(rows_in(self._connection, _LOAD, list(found)))
+            return [Dependent(job=job, dependencies=tuple(found[job.key])) for job in jobs]
 
         return await self._run(read)
 
     async def circular(self, keys: Sequence[RowKey]) -> frozenset[RowKey]:
-        found = await self._rows_in(_MAY_CLOSE_CIRCLES, keys)
+        found = await self._rows_in(MAY_CLOSE_CIRCLES, keys)
         # One at a time: each may visit some thousand rows, and commits wait meanwhile.
-        return frozenset([RowKey(key) for (key,) in found if await self._rows(_CIRCULAR, (key,))])
+        return frozenset([RowKey(key) for (key,) in found if await self._rows(CIRCULAR, (key,))])
 
     async def depended_on(self, keys: Sequence[RowKey]) -> Mapping[RowKey, Sequence[Job]]:
         found: dict[RowKey, list[Job]] = {}
-        for key, *row in await self._rows_in(_DEPENDED_ON, list(keys)):
+        for key, *row in await self._rows_in(DEPENDED_ON, list(keys)):
             found.setdefault(RowKey(key), []).append(decode_job(row, self._names))
         return found
 

@@ -11,13 +11,14 @@ import functools
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import orjson
 
 from controller.adapters.store.backlog import Passed
+from controller.adapters.store.dependents import Dependents
 from controller.adapters.store.names import Vocabulary
 from controller.adapters.store.rows import (
     ASKED,
@@ -35,6 +36,7 @@ from controller.adapters.store.rows import (
     encode_keyed,
     encode_plain,
     pack_id,
+    rows_in,
     storable,
 )
 from controller.core.events import Event, event_id, flat
@@ -55,11 +57,6 @@ from controller.ports import (
     Write,
 )
 
-_CHUNK_SIZES: Final = (500, 50, 5, 1)
-"""Lengths of IN lists: few, so that their statements stay prepared."""
-
-_MARKS: Final = {size: ", ".join("?" * size) for size in _CHUNK_SIZES}
-_ROWS: Final = {size: ", ".join(["(?)"] * size) for size in _CHUNK_SIZES}
 _INSERT_JOB: Final = "INSERT INTO jobs ({}) VALUES ({})".format(  # noqa: S608 - column names of rows.py
     ", ".join(("key", *ASKED, *KEYED, *PLAIN)), ", ".join("?" * (1 + len(ASKED) + len(KEYED) + len(PLAIN)))
 )
@@ -103,13 +100,6 @@ class Sequences:
     outbox: int
 
 
-@dataclass(slots=True)
-class Dependents:
-    """Whether there are rows that depend on other requests. Without them nobody needs to look for any."""
-
-    any: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
     """What every transaction of a store shares."""
@@ -134,17 +124,6 @@ class _Standing:
     request_id: str | bytes
     place: Place | None
     keyed: tuple[Value, ...]
-
-
-def rows_in(connection: sqlite3.Connection, sql: str, values: Sequence[Any], *before: Value) -> Iterator[Any]:
-    """Rows of a SELECT with ``IN (:these)`` or ``VALUES :each`` as its last parameters, for any number of values."""
-    start = 0
-    for size in _CHUNK_SIZES:
-        while len(values) - start >= size:
-            chunk = values[start : start + size]
-            start += size
-            statement = sql.replace(":these", _MARKS[size]).replace(":each", _ROWS[size])
-            yield from connection.execute(statement, (*before, *chunk))
 
 
 class Changes:
