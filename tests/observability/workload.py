@@ -1,11 +1,12 @@
-"""Requests that touch everything a dashboard shows: good, failing, array, cancelled, expired, invalid, conflicting,
-held, throttled and lost in doubt."""
+"""Requests that touch everything a dashboard shows: good, failing, array, cancelled, expired, waiting for another one,
+invalid, conflicting, held, throttled and lost in doubt."""
 
 from __future__ import annotations
 
 import itertools
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from controller.simaws.process import SimProcess
@@ -17,6 +18,10 @@ FAULTS = {
         "DescribeJobs": {"throttle": 0.08},
     }
 }
+
+
+WAITS_S = 20
+"""For how long a request waits for one that never comes: some scrapes."""
 
 
 def ending(code: int, **more: str) -> dict[str, Any]:
@@ -60,6 +65,8 @@ class Feed:
     def _odd(self) -> Iterator[str]:
         yield self._body(arrayProperties={"size": 6})
         yield self._body(expiresAt="2020-01-01T00:00:00Z")
+        soon = (datetime.now(UTC) + timedelta(seconds=WAITS_S)).isoformat(timespec="seconds")
+        yield self._body(dependsOn=[{"requestId": "never-sent"}], expiresAt=soon)
         yield "not json"
         yield self._body(jobDefinition="missing")
         known = next(self._numbers)
