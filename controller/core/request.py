@@ -37,6 +37,7 @@ from controller.core.request_rules import (
     check_overrides_length,
     check_relations,
     check_tags,
+    entries_of,
 )
 from controller.core.request_schema import message_schema
 from controller.core.shapes import Shape
@@ -256,15 +257,16 @@ def _parse_submit(
     )
 
 
-def _depends_on(members: dict[str, JSON]) -> tuple[str, ...]:
+def _depends_on(members: Mapping[str, JSON]) -> tuple[str, ...]:
     """The request ids that a request depends on, each once."""
-    named = (entry.get(DEPENDENCY_REQUEST_ID) for entry in _entries_of(members) if isinstance(entry, dict))
-    return tuple(dict.fromkeys(request_id for request_id in named if type(request_id) is str))
+    named = map(_named_request, entries_of(members, "dependsOn"))
+    return tuple(dict.fromkeys(request_id for request_id in named if request_id is not None))
 
 
-def _entries_of(members: Mapping[str, JSON]) -> list[JSON]:
-    entries = members.get("dependsOn")
-    return entries if isinstance(entries, list) else []
+def _named_request(entry: JSON) -> str | None:
+    """The request that an entry of ``dependsOn`` names; None: it names none, whatever it is."""
+    request_id = entry.get(DEPENDENCY_REQUEST_ID) if isinstance(entry, dict) else None
+    return request_id if type(request_id) is str else None
 
 
 def _check_members(
@@ -327,9 +329,7 @@ def _check_payload(
     name = members.get("jobName")
     sent_name = batch_job_name(name, store_id="", request_id="") if type(name) is str else ""
     own_value = (request_id or "") if rules.tag_request_id else None
-    sent = {**members}
-    if depends_on := _depends_on(members):
-        sent["dependsOn"] = _resolved(_entries_of(members), dict.fromkeys(depends_on, _ANY_JOB_ID))
+    sent = _resolved(members, dict.fromkeys(_depends_on(members), _ANY_JOB_ID))
     size = len(_SENT.encode(_arguments(sent, sent_name, members.get("jobQueue"), rules.default_tags, own_value)))
     if size > limits.PAYLOAD_BYTES_MAX:
         text = f"{size:,} bytes as SubmitJob with the tags that are added; AWS Batch takes at most"
@@ -350,27 +350,24 @@ def submit_arguments(
     message = decode(body, problems)
     assert message is not None, problems.texts()
     members = {name: value for name, value in message.items() if name not in SUBMIT_MEMBERS}
-    if _depends_on(members):
-        members["dependsOn"] = _resolved(_entries_of(members), job_ids)
-        if not members["dependsOn"]:
-            del members["dependsOn"]
     own_value = job.request_id if tag_request_id else None
-    return _arguments(members, job.batch_job_name, job.job_queue_ref, default_tags, own_value)
+    return _arguments(_resolved(members, job_ids), job.batch_job_name, job.job_queue_ref, default_tags, own_value)
 
 
-def _resolved(entries: list[JSON], job_ids: Mapping[str, str | None]) -> list[JSON]:
-    """Dependencies as Batch takes them: job ids in place of request ids."""
+def _resolved(members: dict[str, JSON], job_ids: Mapping[str, str | None]) -> dict[str, JSON]:
+    """The members with dependencies as Batch takes them: job ids in place of request ids."""
+    if not _depends_on(members):
+        return members
     resolved: list[JSON] = []
-    for entry in entries:
-        if DEPENDENCY_REQUEST_ID not in entry:
+    for entry in entries_of(members, "dependsOn"):
+        request_id = _named_request(entry)
+        if request_id is None:
             resolved.append(entry)
-        elif (job_id := job_ids[entry[DEPENDENCY_REQUEST_ID]]) is not None:
-            resolved.append({**_without_request_id(entry), "jobId": job_id})
-    return resolved
-
-
-def _without_request_id(entry: Mapping[str, JSON]) -> dict[str, JSON]:
-    return {name: value for name, value in entry.items() if name != DEPENDENCY_REQUEST_ID}
+        elif (job_id := job_ids[request_id]) is not None:
+            others = {name: value for name, value in entry.items() if name != DEPENDENCY_REQUEST_ID}
+            resolved.append({**others, "jobId": job_id})
+    others = {name: value for name, value in members.items() if name != "dependsOn"}
+    return {**others, "dependsOn": resolved} if resolved else others
 
 
 def _arguments(

@@ -215,16 +215,17 @@ def check_overrides_length(members: Mapping[str, JSON], problems: Problems, meas
     def check_all(owner: Mapping[str, JSON], prefix: str) -> None:
         check(owner.get("containerOverrides"), f"{prefix}containerOverrides")
         properties = owner.get("ecsPropertiesOverride")
-        for index, task in enumerate(_entries(properties, "taskProperties")):
+        for index, task in enumerate(entries_of(properties, "taskProperties")):
             path = f"{prefix}ecsPropertiesOverride.taskProperties[{index}].containers"
             check(task.get("containers") if isinstance(task, dict) else None, path)
 
     check_all(members, "")
-    for index, node in enumerate(_entries(members.get("nodeOverrides"), "nodePropertyOverrides")):
+    for index, node in enumerate(entries_of(members.get("nodeOverrides"), "nodePropertyOverrides")):
         if isinstance(node, dict):
             check_all(node, f"nodeOverrides.nodePropertyOverrides[{index}].")
 
 
-def _entries(owner: JSON, member: str) -> list[JSON]:
+def entries_of(owner: JSON, member: str) -> list[JSON]:
+    """Of a list that a structure may have; none if it has none, or something else in its place."""
     entries = owner.get(member) if isinstance(owner, dict) else None
     return entries if isinstance(entries, list) else []

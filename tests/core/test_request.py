@@ -275,6 +275,13 @@ def test_what_a_dependency_on_a_request_must_be(depends_on: list[dict[str, Any]]
     assert problem in rejected(dependsOn=depends_on).problems
 
 
+@pytest.mark.parametrize("entry", [5, None, "r-3", {"requestId": 3}, {"requestId": ["r-3"]}, {"requestId": None}])
+def test_a_large_body_with_a_broken_dependency_is_judged(entry: Any) -> None:
+    """Its size is that of what would be sent, which is worked out beside whatever else is wrong with it."""
+    rejection = rejected(dependsOn=[{"requestId": "r-2"}, entry], parameters={"p": "x" * 4_000})
+    assert any(problem.startswith("dependsOn[1]") for problem in rejection.problems), rejection.problems
+
+
 def test_job_ids_take_the_place_of_request_ids() -> None:
     """Batch gets job ids; what has SUCCEEDED already is left out, and with it a list that would be empty."""
     entries = [{"requestId": "r-2", "type": "N_TO_N"}, {"jobId": "j-1"}, {"requestId": "r-3"}]

@@ -22,9 +22,8 @@ def _met_at_once(job: Job, depends_on: Sequence[str], lives: Any, **times: float
     return _JUDGE(job, depends_on, lives, **times)
 
 
-def _known_alone(entries: list[Any], job_ids: Mapping[str, str | None]) -> list[Any]:
-    named = {entry["requestId"] for entry in entries if "requestId" in entry}
-    return _RESOLVED(entries, {**dict.fromkeys(named), **job_ids})
+def _known_alone(members: dict[str, Any], job_ids: Mapping[str, str | None]) -> dict[str, Any]:
+    return _RESOLVED(members, {**dict.fromkeys(request._depends_on(members)), **job_ids})
 
 
 never_waits = both(put(depend, "judge", _met_at_once), put(request, "_resolved", _known_alone))
