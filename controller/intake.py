@@ -17,7 +17,7 @@ import anyio.lowlevel
 from controller.core import lifecycle
 from controller.core.endpoints import queue_meant
 from controller.core.events import FINAL, Event, iso
-from controller.core.job import Dependencies, Job, JobState
+from controller.core.job import Dependencies, Job, standing
 from controller.core.lifecycle import CancelAsked
 from controller.core.request import CancelRequest, Rejection, Rules, SubmitRequest, batch_job_name, parse
 from controller.core.tenants import TENANT_FROM_DEFAULT, NamedBy, Naming, tenant_of
@@ -73,11 +73,6 @@ def _id_of(message: Message, parsed: Parsed) -> str:
     return message.message_id if parsed.request_id is None else parsed.request_id
 
 
-def _standing(lives: Sequence[Job]) -> Job | None:
-    """The life that holds the id; None: it is free for a request."""
-    return next((life for life in lives if life.state is not JobState.REJECTED), None)
-
-
 def _whole_members(tracestate: str) -> str | None:
     """As many as fit (section 3.3.1.5): half a member would be a value that nobody gave, and may undo the others."""
     if len(tracestate) <= TRACESTATE_LENGTH_MAX:
@@ -109,7 +104,7 @@ class Decider:
         ids = sorted({_id_of(message, each) for message, each in zip(messages, parsed, strict=True)})
         rejected = await self._store.find_rejections([message.message_id for message in messages])
         lives = await self._store.find_requests(ids)
-        free = [request_id for request_id in ids if _standing(lives.get(request_id, ())) is None]
+        free = [request_id for request_id in ids if standing(lives.get(request_id, ())) is None]
         cancels = await self._store.find_cancels(free) if free else ()
         group = _Group(
             source=source,
@@ -212,9 +207,9 @@ class _Group:
     def _submit(self, message: Message, request: SubmitRequest, lives: Sequence[Job]) -> Verdict:
         if any(life.message_id == message.message_id for life in lives):
             return Verdict(message=message, outcome="duplicate")
-        standing = _standing(lives)
-        if standing is not None:
-            if standing.content_hash == request.content_hash:
+        holder = standing(lives)
+        if holder is not None:
+            if holder.content_hash == request.content_hash:
                 return Verdict(message=message, outcome="duplicate")
             return self._conflict(message, request)
         job = self._job(message, request)
@@ -274,7 +269,7 @@ class _Group:
     # --- cancel -----------------------------------------------------------------------------------------
 
     def _cancel(self, message: Message, request: CancelRequest, lives: Sequence[Job]) -> Verdict:
-        job = _standing(lives)
+        job = standing(lives)
         if job is None:
             return self._remember(message, request)
         if job.source != self._source and queue_meant(job.source) != self._queue:

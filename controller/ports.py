@@ -467,6 +467,10 @@ class JobStore(Protocol):
     async def submitting(self) -> Sequence[Job]:
         """Every SUBMITTING row, in doubt or not (bounded by concurrency and the doubt limit)."""
 
+    async def closing(self, now: float, *, limit: int) -> Sequence[Job]:
+        """QUEUED rows that have a cancel request or whose ``expires_at`` is at or before ``now``; those that were never
+        in doubt, which can end at once, before those that must be looked up."""
+
     # dependencies
     @property
     def has_dependents(self) -> bool:
@@ -482,10 +486,6 @@ class JobStore(Protocol):
 
     async def depended_on(self, keys: Sequence[RowKey]) -> Mapping[RowKey, Sequence[Job]]:
         """The requests that each of these rows depends on; rows that depend on none are missing."""
-
-    async def closing(self, now: float, *, limit: int) -> Sequence[Job]:
-        """QUEUED rows that have a cancel request or whose ``expires_at`` is at or before ``now``; those that were never
-        in doubt, which can end at once, before those that must be looked up."""
 
     # tracking
     async def tracked(self, *, after: RowKey, limit: int) -> Sequence[TrackedRow]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from controller.core.job import Dependencies, Job, JobState
+from controller.core.job import Dependencies, Job, JobState, standing
 from controller.core.lifecycle import DependenciesMet, DependencyEnded, Fact
 
 Lives = Mapping[str, Sequence[Job]]
@@ -30,7 +30,8 @@ def judge(job: Job, depends_on: Sequence[str], lives: Lives, *, now: float, wait
         return None  # sent already, as far as is known: Batch decides
     waits_for: list[str] = []
     for request_id in depends_on:
-        life = _latest(lives.get(request_id, ()))
+        known = lives.get(request_id, ())
+        life = standing(known) or (known[-1] if known else None)  # else the latest that was rejected
         if life is not None and life.state in _BAD_ENDS:
             return DependencyEnded(reason=f"request {request_id}, which it depends on, ended {life.state}")
         if life is None or life.batch_job_id is None:
@@ -43,12 +44,6 @@ def judge(job: Job, depends_on: Sequence[str], lives: Lives, *, now: float, wait
         what = "was not submitted" if lives.get(waits_for[0]) else "was not received"
         return DependencyEnded(reason=f"request {waits_for[0]}, which it depends on, {what} within {wait_s:.15g} s")
     return None
-
-
-def _latest(lives: Sequence[Job]) -> Job | None:
-    """The life that holds the id, else the latest that was rejected."""
-    standing = [life for life in lives if life.state is not JobState.REJECTED]
-    return (standing or lives)[-1] if lives else None
 
 
 def circular(request_id: str) -> DependencyEnded:

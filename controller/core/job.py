@@ -5,6 +5,7 @@ All instants (``…_at``) are seconds since the Unix epoch as float, all duratio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NewType, Protocol
@@ -155,6 +156,11 @@ class Job:
     @property
     def is_array(self) -> bool:
         return self.array_size is not None
+
+
+def standing(lives: Sequence[Job]) -> Job | None:
+    """The life that holds a request id; None: it is free for a request."""
+    return next((life for life in lives if life.state is not JobState.REJECTED), None)
 
 
 if TYPE_CHECKING:

@@ -439,6 +439,14 @@ class SqliteStore:
     async def submitting(self) -> Sequence[Job]:
         return await self._jobs(_SUBMITTING)
 
+    async def closing(self, now: float, *, limit: int) -> Sequence[Job]:
+        def read() -> list[Job]:
+            jobs = self._decoded(self._connection.execute(_EXPIRED, (now, limit)))
+            jobs += self._decoded(self._connection.execute(_CANCELLED, (0, 0, limit - len(jobs))))
+            return jobs + self._decoded(self._connection.execute(_EXPIRED_MARKED, (now, limit - len(jobs))))
+
+        return await self._run(read)
+
     # --- dependencies
 
     @property
@@ -463,14 +471,6 @@ class SqliteStore:
         for key, *row in await self._rows_in(DEPENDED_ON, list(keys)):
             found.setdefault(RowKey(key), []).append(decode_job(row, self._names))
         return found
-
-    async def closing(self, now: float, *, limit: int) -> Sequence[Job]:
-        def read() -> list[Job]:
-            jobs = self._decoded(self._connection.execute(_EXPIRED, (now, limit)))
-            jobs += self._decoded(self._connection.execute(_CANCELLED, (0, 0, limit - len(jobs))))
-            return jobs + self._decoded(self._connection.execute(_EXPIRED_MARKED, (now, limit - len(jobs))))
-
-        return await self._run(read)
 
     # --- tracking
 
