@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -53,15 +54,20 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+async def open_store(url: str = "sqlite:///:memory:", **changes: Any) -> SqliteStore:
+    """An embedded store, in memory unless ``url`` says otherwise, with these options changed."""
+    options: dict[str, Any] = {
+        "runner": InlineRunner(),
+        "sinks_of": lambda event: ("log",),
+        "dead_letters": True,
+        "random_id": lambda: "0" * 32,
+    }
+    return await open_sqlite_store(url, **(options | changes))
+
+
 @pytest.fixture
 async def store() -> AsyncIterator[SqliteStore]:
-    opened = await open_sqlite_store(
-        "sqlite:///:memory:",
-        runner=InlineRunner(),
-        sinks_of=lambda event: ("log",),
-        dead_letters=True,
-        random_id=lambda: "0" * 32,
-    )
+    opened = await open_store()
     yield opened
     await opened.close()
 

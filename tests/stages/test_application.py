@@ -12,8 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller.adapters.batch_model import submit_job_shape
-from controller.adapters.runner import InlineRunner
-from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
+from controller.adapters.store.sqlite import SqliteStore
 from controller.application import LIVE_S, Application, Ports
 from controller.budgets import Purpose
 from controller.config import Settings
@@ -23,7 +22,7 @@ from controller.health import Health
 from controller.identity import ACCOUNT_TRIES, Identity
 from controller.metrics import Metrics
 from controller.ports import EventSink, InsertJob, OutboxRow, StoreIdentity
-from tests.stages.conftest import HurriedDrain, ManualClock
+from tests.stages.conftest import HurriedDrain, ManualClock, open_store
 from tests.stages.test_long_turns import request
 from tests.store.test_engine_failures import Faults
 
@@ -117,14 +116,7 @@ async def test_a_store_that_can_only_be_read_keeps_intake_closed(clock: ManualCl
     """A full or read-only disk: each message that were received to find out would be one try less before SQS gives it
     up."""
     faults = Faults()
-    store = await open_sqlite_store(
-        "sqlite:///:memory:",
-        runner=InlineRunner(),
-        sinks_of=lambda event: ("log",),
-        dead_letters=True,
-        random_id=lambda: "0" * 32,
-        connect=faults.connect,
-    )
+    store = await open_store(connect=faults.connect)
     application = made(store, clock, metrics)
     faults.connection.faults = {"COMMIT": sqlite3.OperationalError("disk I/O error")}
     with pytest.raises(StoreUnavailable):

@@ -12,8 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller.adapters.batch_model import submit_job_shape
-from controller.adapters.runner import InlineRunner
-from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
+from controller.adapters.store.sqlite import SqliteStore
 from controller.adapters.store.sqlite_file import LOG_BYTES, DiskUsage
 from controller.application import Application, Ports
 from controller.config import Settings
@@ -22,7 +21,7 @@ from controller.health import Health
 from controller.metrics import Metrics
 from controller.ports import InsertJob
 from controller.room import LOOK_S
-from tests.stages.conftest import ManualClock
+from tests.stages.conftest import ManualClock, open_store
 from tests.stages.test_application import URL, Denied, Signing, request
 
 MIB = 1024 * 1024
@@ -46,14 +45,7 @@ def disk() -> Disk:
 
 @pytest.fixture
 async def store(disk: Disk) -> AsyncIterator[SqliteStore]:
-    opened = await open_sqlite_store(
-        "sqlite:///:memory:",
-        runner=InlineRunner(),
-        sinks_of=lambda event: ("log",),
-        dead_letters=True,
-        random_id=lambda: "0" * 32,
-        disk=disk.usage,
-    )
+    opened = await open_store(disk=disk.usage)
     yield opened
     await opened.close()
 
@@ -154,13 +146,7 @@ async def test_a_file_that_is_gone_closes_intake_and_nothing_else(
 ) -> None:
     """Messages are safe in SQS; what was accepted can only be lost by waiting. A commit that works changes nothing."""
     path = tmp_path / "state.db"
-    store = await open_sqlite_store(
-        f"sqlite:///{path}",
-        runner=InlineRunner(),
-        sinks_of=lambda event: ("log",),
-        dead_letters=True,
-        random_id=lambda: "0" * 32,
-    )
+    store = await open_store(f"sqlite:///{path}")
     application = running(store, clock, metrics)
     source = application.settings.intake.queue_urls[0]
     await store.commit([InsertJob(job=request(1), body="{}")])

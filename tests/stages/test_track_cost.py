@@ -10,8 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from controller.adapters.runner import InlineRunner
-from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
+from controller.adapters.store.sqlite import SqliteStore
 from controller.budgets import Budgets, Purpose
 from controller.children import ChildLookUp
 from controller.core.errors import StoreUnavailable
@@ -24,7 +23,7 @@ from controller.loop import Drain
 from controller.metrics import Metrics
 from controller.ports import InsertJob, TrackedRow, Write
 from controller.stages.track import LOAD_PAGE, Track
-from tests.stages.conftest import ManualClock
+from tests.stages.conftest import ManualClock, open_store
 from tests.stages.test_long_turns import request
 
 
@@ -219,13 +218,7 @@ async def test_a_job_that_was_followed_while_others_were_loaded_is_there_once(
 
 async def test_jobs_in_flight_are_no_work_for_the_garbage_collector(clock: ManualClock) -> None:
     """No object that the collector has to look at is made per job: 5,000 more jobs, the same number of objects."""
-    store = await open_sqlite_store(
-        "sqlite:///:memory:",
-        runner=InlineRunner(),
-        sinks_of=lambda event: (),
-        dead_letters=False,
-        random_id=lambda: "0" * 32,
-    )
+    store = await open_store(sinks_of=lambda event: (), dead_letters=False)
     batch = Answers()
     await in_flight(store, batch, 5_000)
     rows = await store.tracked(after=RowKey(0), limit=5_000)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.adapters.runner import InlineRunner
-from controller.adapters.store.sqlite import open_sqlite_store
 from controller.adapters.store.sqlite_file import LOG_BYTES, DiskUsage, read_disk
 from controller.ports import DeadLetter, DeleteOutbox, InsertRejection
 from tests.store.engines import SqliteEngine, uid
+from tests.store.test_sqlite_file import open_store
 
 MIB = 1024 * 1024
 SIZE = 1_000 * MIB
@@ -90,13 +89,7 @@ async def test_a_file_that_is_removed_or_replaced_is_missed(engine: SqliteEngine
 
 async def test_a_store_in_memory_has_no_place(engine: SqliteEngine) -> None:
     """Nor can it be missed."""
-    store = await open_sqlite_store(
-        "sqlite:///:memory:",
-        runner=InlineRunner(),
-        sinks_of=lambda event: (),
-        dead_letters=False,
-        random_id=lambda: "0" * 32,
-    )
+    store = await open_store("sqlite:///:memory:")
     assert await store.misplaced() is None
     await store.close()
 
