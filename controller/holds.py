@@ -1,4 +1,4 @@
-"""What gets no SubmitJob at the moment: held queues, held (queue, definition) pairs, pauses.
+"""What gets no SubmitJob at the moment: held queues, held (queue, definition) pairs, pauses, requests that rest.
 
 Holds are stored with their events and outlive a restart; pauses are in memory, short, and only say "not yet".
 ``stages/admit.py`` and ``stages/submit.py`` ask here, ``stages/submit.py`` puts holds, ``stages/release.py`` ends them.
@@ -19,10 +19,13 @@ from controller.core.events import Event
 from controller.core.job import RowKey
 from controller.core.limits import HOLD_PROBE_S
 from controller.ports import Clock, Hold, JobStore, PutHold, ReleaseHold, Write
+from controller.rests import Pair, Rests
 
 PAIR_PROBE_S_MIN: Final = 60.0
 PAIR_PROBE_S_MAX: Final = 900.0
 """A held pair lets one request through after the first, then after twice as long, up to the last."""
+GOOD_PAIR_PROBE_S: Final = 5.0
+"""The first, if Batch had just judged requests of this pair: the denial is likely to be of a single one."""
 PROBES_PER_S: Final = 2.0
 """Probes of all held pairs together: whoever has thousands of pairs denied takes no more of the submit rate."""
 PAIR_ANSWER_S: Final = 60.0
@@ -62,12 +65,9 @@ STOPS: Final = frozenset({Pause.CREDENTIALS, Pause.DENIED})
 ACCESS_DENIED: Final = "access_denied"
 """Reason of a hold."""
 
-Pair = tuple[str, str]
-"""(job queue name, job definition as requested); the definition is empty for a whole queue."""
-
 
 class HoldBook:
-    """Holds, mirrored from the store, and pauses."""
+    """Holds, mirrored from the store, pauses and rests. The pair of a whole job queue has an empty job definition."""
 
     def __init__(
         self,
@@ -87,8 +87,7 @@ class HoldBook:
         self._probe_after_s: dict[Pair, float] = {}
         self._probed_until: dict[Pair, float] = {}
         """Until when a request that was let through is waited for."""
-        self._refused: dict[Pair, RowKey] = {}
-        """Of held pairs: the request that was refused last."""
+        self._rests = Rests(clock)
         self._paused_until: dict[str, float] = {}
         self._paused_by: dict[str, Pause] = {}
         self._stopped_by: Pause | None = None
@@ -139,10 +138,6 @@ class HoldBook:
         pair = (queue, definition)
         return bool(definition) and pair in self._holds and self._probe_at[pair] <= self._clock.monotonic()
 
-    def refused(self, queue: str, definition: str) -> RowKey | None:
-        """The request of a held pair that was refused last: it may be that one alone."""
-        return self._refused.get((queue, definition))
-
     def idle(self) -> tuple[Pair, ...]:
         """Held pairs of which no request came, long after one might have been let through."""
         if self._stopped_by is not None:
@@ -173,26 +168,36 @@ class HoldBook:
 
     async def hold(
         self, queue: str, definition: str, *, reason: str, detail: str, refused: RowKey | None = None
-    ) -> None:
+    ) -> bool:
         """Hold a queue or a pair; if a probe of it was due, this was its answer. ``refused`` is the request of the pair
-        that was refused. Raises StoreUnavailable."""
+        that was refused. False: that one is known to be at fault alone, rests, and nothing is held for it. Raises
+        StoreUnavailable."""
         pair = (queue, definition)
+        was_good = self.is_good(*pair)
+        if refused is not None:
+            is_alone = self._is_at_fault_alone(pair, refused)
+            self._rests.denied(pair, refused)
+            if is_alone:
+                return False
         if reason == ACCESS_DENIED:
             self._deny(pair)
         if pair in self._holds:
-            self._probe_failed(pair, refused)
-            return
+            self._probe_failed(pair)
+            return True
         hold = Hold(job_queue=queue, job_definition=definition, reason=reason, held_at=self._clock.now())
         event = _event("job_queue.held", hold, hold.held_at, detail)
         write = PutHold(hold=hold, events=(event,))
         await self._store.commit([write])
         if pair in self._holds:  # another refusal of the same moment was faster
-            return
+            return True
         self._remember(hold)
-        self._probe_failed(pair, refused)
+        if was_good:
+            self._probe_after_s[pair] = GOOD_PAIR_PROBE_S / 2
+        self._probe_failed(pair)
         self._log.warning("held", job_queue=queue, job_definition=definition or None, reason=reason, detail=detail)
         self._counted(hold, "held")
         self._on_commit([write])
+        return True
 
     async def release(self, queue: str, definition: str, *, detail: str) -> None:
         """End a hold; nothing happens if there is none. Raises StoreUnavailable."""
@@ -203,7 +208,7 @@ class HoldBook:
         event = _event("job_queue.released", hold, self._clock.now(), detail)
         write = ReleaseHold(job_queue=queue, job_definition=definition, events=(event,))
         await self._store.commit([write])
-        for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until, self._refused):
+        for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until):
             known.pop(pair, None)
         self._log.info("released", job_queue=queue, job_definition=definition or None, detail=detail)
         self._counted(hold, "released")
@@ -214,10 +219,8 @@ class HoldBook:
         self._holds[pair] = hold
         self._probe_at[pair] = self._clock.monotonic()
 
-    def _probe_failed(self, pair: Pair, refused: RowKey | None) -> None:
+    def _probe_failed(self, pair: Pair) -> None:
         """Answers to calls that were under way when the hold began say nothing new."""
-        if refused is not None:
-            self._refused[pair] = refused
         if self._probe_at[pair] <= self._clock.monotonic():
             self._postpone(pair)
             self._probed_until.pop(pair, None)
@@ -248,6 +251,30 @@ class HoldBook:
         """Seconds until the next held queue is due."""
         times = [at for (_, definition), at in self._probe_at.items() if not definition]
         return max(0.0, min(times) - self._clock.monotonic()) if times else None
+
+    # --- rests ----------------------------------------------------------------------------------------
+
+    def rest(self, queue: str, definition: str, key: RowKey) -> None:
+        """Batch refused this request for the first time: it is not sent again at once."""
+        self._rests.refused((queue, definition), key)
+
+    def resting(self) -> frozenset[RowKey]:
+        """Requests that may not be sent now, though their pairs may."""
+        return self._rests.resting(self._holds)
+
+    def denied_at(self, key: RowKey) -> float | None:
+        """When a call for this request was denied last, monotonic; None: never, as far as is known."""
+        return self._rests.denied_at(key)
+
+    def next_rest_s(self) -> float | None:
+        """Seconds until the next one's rest ends; None: none rests."""
+        return self._rests.next_s()
+
+    def _is_at_fault_alone(self, pair: Pair, key: RowKey) -> bool:
+        """Whether a request that is denied now was denied before, and Batch has judged another of its pair since: the
+        permissions depend on what is in the request, as with a condition on its tags."""
+        denied_at, good_at = self._rests.denied_at(key), self._good_at.get(pair)
+        return denied_at is not None and good_at is not None and good_at > denied_at and pair not in self._holds
 
     # --- pauses ---------------------------------------------------------------------------------------
 
@@ -314,6 +341,7 @@ class HoldBook:
                 if hold.reason == ACCESS_DENIED:
                     self._probe_at[held] = now
                     self._probe_after_s.pop(held, None)
+            self._rests.forget_denials()
         self._stopped_by = None
         self._goes_on_since = self._clock.monotonic()
         self._paused_until.pop("", None)

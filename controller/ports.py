@@ -7,7 +7,7 @@ which runs inline in a deterministic run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -400,6 +400,7 @@ class HeadOf:
     limit: int
     """How many turns."""
     without_definitions: Sequence[str] = ()
+    without_rows: Collection[RowKey] = ()
     after_tenant: str | None = None
     """The one after this has the first turn."""
 

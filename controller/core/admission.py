@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Final, Literal, Protocol
 
 from controller.core.depth import DEPTH_MAX
-from controller.core.job import BatchStatus, Job, JobState
+from controller.core.job import BatchStatus, Job, JobState, RowKey
 from controller.core.limits import IN_DOUBT_MAX
 
 HEAD_MAX: Final = 256
@@ -193,6 +193,8 @@ class AdmissionSnapshot:
     """Wall time, compared with ``expires_at``."""
     held_definitions: frozenset[tuple[str, str]] = frozenset()
     """(job queue, job definition) pairs that get no SubmitJob."""
+    resting: frozenset[RowKey] = frozenset()
+    """Rows that get none yet, whatever their pair."""
     unconfirmed: frozenset[str] = frozenset()
     """Job queues that Batch has not confirmed yet: names that only requests have used."""
 
@@ -351,6 +353,7 @@ def _may_be_sent(job: Job, snapshot: AdmissionSnapshot) -> bool:
         and job.cancel_requested_at is None
         and (job.expires_at is None or job.expires_at > snapshot.now)
         and (job.job_queue, job.job_definition) not in snapshot.held_definitions
+        and job.key not in snapshot.resting
     )
 
 

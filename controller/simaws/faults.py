@@ -101,7 +101,8 @@ class FaultPlan:
     calls: dict[str, dict[Fault, float]] = field(default_factory=dict)
     service: ServiceFaults = field(default_factory=ServiceFaults)
     denied: set[str] = field(default_factory=set)
-    """Operations answered with AccessDenied; ``SubmitJob/<queue>`` and ``SubmitJob/<queue>/<definition>`` too."""
+    """Operations answered with AccessDenied; ``SubmitJob/<queue>``, ``SubmitJob/<queue>/<definition>`` and
+    ``SubmitJob#<tag>=<value>`` too."""
     are_credentials_expired: bool = False
     _scripted: dict[str, deque[Fault | None]] = field(default_factory=dict)
 
@@ -173,7 +174,8 @@ class FaultPlan:
 
     def _is_denied(self, operation: str, arguments: Mapping[str, Any]) -> bool:
         queue = f"{operation}/{arguments.get('jobQueue')}"
-        return not self.denied.isdisjoint((operation, queue, f"{queue}/{arguments.get('jobDefinition')}"))
+        tags = [f"{operation}#{name}={value}" for name, value in (arguments.get("tags") or {}).items()]
+        return not self.denied.isdisjoint((operation, queue, f"{queue}/{arguments.get('jobDefinition')}", *tags))
 
 
 def _setting(name: str, value: Any) -> Any:

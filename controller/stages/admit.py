@@ -29,9 +29,10 @@ from controller.core.admission import (
 from controller.core.job import Job, JobState
 from controller.core.lifecycle import Admitted
 from controller.core.tenants import in_turns
-from controller.holds import HoldBook, Pair, Pause
+from controller.holds import HoldBook, Pause
 from controller.ledger import Ledger
 from controller.ports import Clock, HeadOf, JobStore
+from controller.rests import Pair
 
 AHEAD_S: Final = 0.5
 """Intents are written for at most this many seconds of sends: each one is in doubt after a crash."""
@@ -94,7 +95,7 @@ class Admit:
         self._tries = 0
 
     async def turn(self) -> float | None:
-        """Seconds until a pause ends; None: nothing more to admit before something changes."""
+        """Seconds until a pause or a rest ends; None: nothing more to admit before something changes."""
         if self._is_short():
             self._stands(("disk",))
             return None
@@ -122,7 +123,7 @@ class Admit:
             for job in admitted:
                 if self._holds.is_probe(job.job_queue, job.job_definition):
                     self._holds.probed(job.job_queue, job.job_definition)
-        return None
+        return self._holds.next_rest_s()
 
     def _serve(self, jobs: Sequence[Job], snapshot: AdmissionSnapshot) -> None:
         if len(self._served) > SERVED_MAX:
@@ -181,6 +182,7 @@ class Admit:
             credits=self._credits,
             now=self._clock.now(),
             held_definitions=held,
+            resting=self._holds.resting(),
             unconfirmed=frozenset(name for name in counts if not self._is_confirmed(name)),
         )
         while unread := heads_to_read(snapshot):
@@ -197,6 +199,7 @@ class Admit:
                 job_queue=view.name,
                 limit=min(snapshot.free_sends, wanted(view)),
                 without_definitions=sorted(held[view.name]),
+                without_rows=snapshot.resting,
                 after_tenant=self._served.get(view.name),
             )
             for view in snapshot.queues
@@ -228,18 +231,23 @@ class Admit:
         )
 
     def _one_per_probe(self, jobs: Sequence[Job]) -> list[Job]:
-        """Of a held pair whose probe is due, let one request through; another than was refused last, if the plan has
-        one: it may be that one request alone."""
+        """Of a held pair whose probe is due, let one request through: what was denied may be single requests. So it is
+        one of the plan that was never denied, if there is one, else the one denied least lately; and of several the
+        last, as those that came with what was denied are likely to be denied, too."""
         probing = self._holds.probing()
         if not probing:
             return list(jobs)
         chosen: dict[Pair, Job] = {}
         for job in jobs:
             pair = _pair(job)
-            if pair in probing and (pair not in chosen or self._holds.refused(*pair) == chosen[pair].key):
+            if pair in probing and (pair not in chosen or self._denied_at(job) <= self._denied_at(chosen[pair])):
                 chosen[pair] = job
         probes = {job.key for job in chosen.values()}
         return [job for job in jobs if job.key in probes or _pair(job) not in probing]
+
+    def _denied_at(self, job: Job) -> float:
+        at = self._holds.denied_at(job.key)
+        return -math.inf if at is None else at
 
 
 def _pair(job: Job) -> Pair:

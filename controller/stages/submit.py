@@ -93,6 +93,7 @@ class Submit:
         self._in_hand: set[RowKey] = set()
         self._unreachable = Backoff(chance)
         self._unstored = Outage(clock)
+        self._denied_alone = Outage(clock)
         self._queues = QueueQuestions(batch=batch, budgets=budgets, clock=clock, health=health)
         self._log = structlog.get_logger(stage="submit")
 
@@ -266,17 +267,27 @@ class Submit:
         return NotAccepted()
 
     async def _hold_pair(self, job: Job, reason: str, error: OutwardError) -> None:
-        await self._held(job.job_queue, job.job_definition, reason=reason, detail=str(error), refused=job.key)
+        if await self._held(job.job_queue, job.job_definition, reason=reason, detail=str(error), refused=job.key):
+            return
+        if denials := self._denied_alone.failed():
+            self._log.warning(
+                "request denied that others of its pair are not",
+                request_id=job.request_id,
+                reason=str(error),
+                denials=denials,
+            )
 
     async def _held(
         self, queue: str, definition: str, *, reason: str, detail: str, refused: RowKey | None = None
-    ) -> None:
-        """Without the hold in the store the row still goes back; it is then refused, and held, once more."""
+    ) -> bool:
+        """Without the hold in the store the row still goes back; it is then refused, and held, once more. False: the
+        request rests, and nothing is held."""
         try:
-            await self._holds.hold(queue, definition, reason=reason, detail=detail, refused=refused)
+            return await self._holds.hold(queue, definition, reason=reason, detail=detail, refused=refused)
         except StoreUnavailable as error:
             self._log.warning("hold not stored", job_queue=queue, reason=str(error))
             self._holds.pause(QUEUE_PAUSE_S, reason=Pause.UNSORTED, queue=queue)
+            return True
 
     # --- a ClientException ----------------------------------------------------------------------------
 
@@ -298,6 +309,7 @@ class Submit:
             return NotAccepted()
         if job.refusals > 0:
             return RefusedForGood(reason=f"AWS Batch refused it twice: {error}", error_code=error.code or "refused")
+        self._holds.rest(job.job_queue, job.job_definition, job.key)
         return NotAccepted(is_refusal=True)
 
 

@@ -15,8 +15,9 @@ from controller.core import throttle_noise
 from controller.core.job import Job
 from controller.core.sharing import FairTurns
 from controller.health import Health
-from controller.holds import DENIED_PAIRS_MIN, STOPPED_PAUSE_S, HoldBook, Pair, Pause
+from controller.holds import DENIED_PAIRS_MIN, STOPPED_PAUSE_S, HoldBook, Pause
 from controller.ports import HeadOf
+from controller.rests import Pair
 from controller.stages import admit
 from tests.simulation.ablation_switches import both, put
 
@@ -24,7 +25,7 @@ _BY_RANK = backlog.ROWS_BUT.replace("AND tenant = ? ", "")
 
 
 def _first_by_rank(self: backlog.Backlog, after: int | None, limit: int) -> Iterator[Any]:
-    values = (self._job_queue, -math.inf, self._now, self._held_ids, limit)
+    values = (self._job_queue, -math.inf, self._now, self._held_ids, self._excluded_rows or "[]", limit)
     return iter(self._connection.execute(_BY_RANK, values).fetchall())
 
 

@@ -125,6 +125,28 @@ def denied_pairs(scenario: Scenario) -> Scenario:
     return replace(made, disruptions=denied)
 
 
+def denied_requests(scenario: Scenario) -> Scenario:
+    """Some requests of a pair have a tag with which they are denied; others of it come one a second."""
+    made = with_settings(
+        calm(scenario),
+        intake={"backlog_high": 1_000, "backlog_low": 500, "backlog_max": 2_000},
+        submit={"rate_per_s": 20.0, "concurrency": 8},
+        aws={"total_rate_per_s": 48.0},
+        queues={},
+    )
+    source = made.sources[0]
+    sent = [_request(0.1 + number / 2, source, "open", number, tags={"team": "none"}) for number in range(4)]
+    sent += [_request(5.0 + number, source, "open", 4 + number) for number in range(220)]
+    made = replace(
+        made,
+        job_queues={"open": None},
+        requests=tuple(sent),
+        profile=replace(made.profile, batch_rate_per_s=None),
+        faults_end_s=231.0,
+    )
+    return replace(made, disruptions=(Disruption(at=0.0, kind="tag_denied", for_s=230.0, what="team=none"),))
+
+
 def _roomy(scenario: Scenario, *, rate_per_s: float, total_rate_per_s: float, **sections: Any) -> Scenario:
     """Calm, and with room for every backlog in the store and in Batch: only rates hold it up."""
     made = with_settings(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from controller import application, queue_questions
+from controller import application, holds, queue_questions, rests
 from controller.adapters import batch
 from controller.budgets import Budgets
 from controller.core import polling
@@ -79,6 +79,7 @@ NUMBERS: Final[Mapping[str, str]] = {
     checkers.RATES: "3",
     checkers.SLOTS: "3",
     checkers_extra.LEFT_ALONE: "3",
+    checkers_extra.NOT_HASTY: "2",
     checkers.TRUTH: "4",
     checkers_why.WHY: "4",
     checkers_events.SOON: "4",
@@ -761,6 +762,33 @@ ABLATIONS: Final = (
         promise=checkers_pressure.THEIRS,
         off=pressure_off.each_denial_counts,
         bend=pressure.denied_pairs,
+    ),
+    Ablation(
+        name="denied-alone",
+        safeguard="A request that is denied while others of its pair are not holds it once",
+        where="holds.py, rests.py",
+        without="each time that it is denied",
+        promise=checkers_pressure.THEIRS,
+        off=put(HoldBook, "_is_at_fault_alone", lambda self, pair, key: False),
+        bend=pressure.denied_requests,
+    ),
+    Ablation(
+        name="good-pair",
+        safeguard="A pair that was allowed a moment ago is soon tried again",
+        where="holds.py",
+        without="after a minute",
+        promise=checkers_pressure.THEIRS,
+        off=put(holds, "GOOD_PAIR_PROBE_S", 60.0),
+        bend=pressure.denied_requests,
+    ),
+    Ablation(
+        name="second-chance",
+        safeguard="A refused request rests before it is sent again",
+        where="rests.py",
+        without="it is sent again at once",
+        promise=checkers_extra.NOT_HASTY,
+        off=put(rests, "REFUSED_REST_S", 0.0),
+        seed=7,
     ),
     Ablation(
         name="unconfirmed",

@@ -20,9 +20,12 @@ EXPIRED: Final = "nothing is submitted after it expired"
 LEFT_ALONE: Final = "a job queue that takes no jobs is left alone"
 NOT_BURNED: Final = "a failing store receives nothing"
 DRAINED: Final = "a drain leaves nothing in doubt"
+NOT_HASTY: Final = "nothing is refused for good at once"
 
 WAY_S: Final = 0.05
 """From the decision to send to the call's arrival."""
+SECOND_CHANCE_S: Final = 2.9
+"""Between two refusals of one request, as they arrive."""
 
 
 def check_more(world: SimWorld | None) -> list[str]:
@@ -90,6 +93,22 @@ def a_drain_leaves_nothing_in_doubt(world: SimWorld) -> Iterator[str]:
         yield f"{DRAINED}: {len(doubted)} requests were in doubt after SIGTERM: {', '.join(sorted(doubted)[:3])}"
 
 
+def nothing_is_refused_for_good_at_once(world: SimWorld) -> Iterator[str]:
+    """What AWS Batch refuses is sent again only after a while, in which what was wrong for a moment is over. A process
+    that was started again does not know of the first time."""
+    if sum(pod.lives for pod in world.pods) > 1:
+        return
+    refused_at: dict[str, float] = {}
+    for call in world.sim.history.calls("SubmitJob"):
+        if call.outcome != "ClientException" or call.subject is None:
+            continue
+        before = refused_at.get(call.subject)
+        if before is not None and call.at - before < SECOND_CHANCE_S:
+            yield f"{NOT_HASTY}: {call.subject} was refused twice within {call.at - before:.2f} s"
+            return
+        refused_at[call.subject] = call.at
+
+
 def _disrupted_by(world: SimWorld) -> set[str]:
     return {each.kind for each in world.scenario.disruptions}
 
@@ -114,4 +133,5 @@ CHECKERS: Final[tuple[Callable[[SimWorld], Iterator[str]], ...]] = (
     a_closed_queue_is_left_alone,
     a_failing_store_receives_nothing,
     a_drain_leaves_nothing_in_doubt,
+    nothing_is_refused_for_good_at_once,
 )

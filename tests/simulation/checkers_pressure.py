@@ -21,6 +21,9 @@ ROOM: Final = "what is in flight has room on the disk"
 NO_QUEUE: Final = "a terminate waits for no backlog"
 
 THEIRS: Final = "who is denied stops nobody else"
+HELD_ONCE_S: Final = 100.0
+"""By then the pair's first holds are over: one of a minute as nothing had been accepted, and short ones as the others
+that are denied have their first turns."""
 
 MADE_UP: Final = "made-up names take one place in the turns"
 MADE_UP_MIN: Final = 100
@@ -32,6 +35,8 @@ DENIED_AFTER_S: Final = 20.0
 """By then a stop is over that the first denials brought, as nothing had been accepted before them."""
 SENT_WITHIN_S: Final = 6.0
 """From SQS, where nothing but denied requests stands in the way."""
+HELD_NO_MORE_S: Final = 3.0
+"""From SQS, where the pair is not held."""
 FAST_PER_S: Final = 20.0
 """Slower, and a backlog of a stop takes longer than that."""
 NOISE_MAX: Final = 0.05
@@ -110,6 +115,23 @@ def denied_pairs_stop_nobody_else(world: SimWorld) -> Iterator[str]:
             return
 
 
+def who_is_denied_alone_holds_nobody_up(world: SimWorld) -> Iterator[str]:
+    """Where requests with some tag are denied and nothing else goes wrong, others of their pair wait for the first time
+    that each of those is denied, and for no other."""
+    scenario = world.scenario
+    faults = scenario.call_faults or scenario.service_faults or scenario.network_faults
+    if faults or scenario.kill_at_steps or scenario.scripted or scenario.profile.batch_rate_per_s is not None:
+        return
+    if {each.kind for each in scenario.disruptions} != {"tag_denied"}:
+        return
+    for job in world.sim.history.jobs:
+        sent = next(each for each in world.sent.values() if each.request_id == job.tags[REQUEST_ID_TAG])
+        late_s = job.at - EPOCH - sent.at
+        if sent.at > HELD_ONCE_S and late_s > HELD_NO_MORE_S:
+            yield f"{THEIRS}: {sent.request_id} was sent {late_s:.0f} s late, {HELD_NO_MORE_S:.0f} s are allowed"
+            return
+
+
 def made_up_names_take_one_place(world: SimWorld) -> Iterator[str]:
     """However many job queues requests name that there are not, the one that there is gets its turns as beside one
     other: its backlog is sent at nearly half the submit rate."""
@@ -143,5 +165,6 @@ CHECKERS: Final[tuple[Callable[[SimWorld], Iterator[str]], ...]] = (
     the_disk_has_room,
     a_terminate_waits_for_no_backlog,
     denied_pairs_stop_nobody_else,
+    who_is_denied_alone_holds_nobody_up,
     made_up_names_take_one_place,
 )

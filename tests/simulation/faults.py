@@ -257,6 +257,7 @@ _KINDS: dict[str, Callable[[SimWorld, Disruption], End]] = {
     "credentials_slow": _credentials_slow,
     "submit_denied": _denied(lambda d: "SubmitJob"),
     "pair_denied": _denied(lambda d: f"SubmitJob/{d.what}/work"),
+    "tag_denied": _denied(lambda d: f"SubmitJob#{d.what}"),
     "delete_denied": _denied(lambda d: "DeleteMessageBatch"),
     "throttle_burst": _calls("SubmitJob", throttle=1.0),
     "submit_hangs": _calls("SubmitJob", hang=0.5, hang_after=0.5),

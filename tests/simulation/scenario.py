@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from controller.core.limits import REQUEST_ID_TAG
 from controller.simaws.profile import Profile
 from tests.simulation.batch_events import QUEUE as BATCH_EVENTS
 from tests.simulation.batch_events import with_events
@@ -29,6 +30,8 @@ CANARY = "c4n4ry"
 REQUESTS_MEAN = 50
 EVENTS_SHARE = 0.4
 """Of the seeds: the controller listens to EventBridge."""
+DENIED_SHARE = 0.05
+"""Of the seeds: single requests are denied."""
 DEPENDENTS_SHARE = 0.35
 """Of the seeds: requests depend on other requests."""
 TENANTS_SHARE = 0.5
@@ -157,6 +160,9 @@ def draw(seed: int) -> Scenario:
     dependents = random.Random(f"{seed}/dependents")
     if dependents.random() < DEPENDENTS_SHARE:
         drawn = with_dependents(drawn, dependents)
+    denied = random.Random(f"{seed}/denied")
+    if denied.random() < DENIED_SHARE:
+        drawn = with_denied(drawn, denied)
     tenants = random.Random(f"{seed}/tenants")
     return with_tenants(drawn, tenants) if tenants.random() < TENANTS_SHARE else drawn
 
@@ -180,6 +186,16 @@ def cramped(scenario: Scenario, rng: random.Random) -> Scenario:
         disruptions=(down, *scenario.disruptions),
         call_faults={**scenario.call_faults, "SendMessageBatch": {"error_503": 1.0}},
     )
+
+
+def with_denied(scenario: Scenario, rng: random.Random) -> Scenario:
+    """Some requests are denied, each by itself, as by a policy with a condition on tags: by the one that names them."""
+    ids = sorted({sent.request_id for sent in scenario.requests if sent.request_id is not None})
+    denied = tuple(
+        Disruption(at=0.0, kind="tag_denied", for_s=scenario.faults_end_s, what=f"{REQUEST_ID_TAG}={request_id}")
+        for request_id in rng.sample(ids, min(len(ids), rng.choice((1, 2, 5))))
+    )
+    return replace(scenario, disruptions=(*denied, *scenario.disruptions))
 
 
 def with_tenants(scenario: Scenario, rng: random.Random) -> Scenario:

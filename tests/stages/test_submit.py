@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from controller.lookup import LookUp
 from controller.loop import Drain
 from controller.metrics import Metrics
 from controller.ports import HeadOf, InsertJob, SubmittedJob
+from controller.rests import REFUSED_REST_S
 from controller.stages.admit import SERVED_MAX, Admit
 from controller.stages.release import Release
 from controller.stages.submit import Submit
@@ -37,6 +39,7 @@ class Batch:
         self.denies: str | None = None
         """Beginning of the names of jobs that are denied."""
         self.no_credentials: Exception | None = None
+        self.knows_queues = False
 
     async def fetch_credentials(self) -> None:
         if self.no_credentials is not None:
@@ -54,8 +57,13 @@ class Batch:
         return SubmittedJob(job_id=job_id, job_arn=None)
 
     async def describe_job_queues(self, names: Sequence[str]) -> Sequence[QueueStatus]:
-        """It knows none."""
-        return []
+        """It knows none, or all."""
+        if not self.knows_queues:
+            return []
+        return [
+            QueueStatus(name=name, arn=f"arn:{name}", state="ENABLED", status="VALID", status_reason="")
+            for name in names
+        ]
 
 
 class Bench:
@@ -259,8 +267,69 @@ async def test_the_first_probe_of_a_held_pair_is_not_the_request_that_was_refuse
     await bench.turn()
     clock.move(PAIR_PROBE_S_MIN)
     await bench.turn()
-    assert bench.batch.sent == [request(n).batch_job_name for n in (0, 1)]
+    assert bench.batch.sent == [request(n).batch_job_name for n in (0, 2)]
     assert not list(bench.holds.all())
+
+
+async def test_a_refused_request_rests_before_it_is_sent_again(
+    bench: Bench, store: SqliteStore, clock: ManualClock
+) -> None:
+    """Its job definition may have been registered a moment ago, or the job queue been disabled for one: a second send
+    at once would be refused, too, and for good. Others of its pair don't wait for it."""
+    bench.batch.knows_queues = True
+    bench.batch.failure = Refused("batch:SubmitJob: ClientException: JobDefinition is not ACTIVE")
+    await store.commit([InsertJob(job=request(0), body="{}")])
+    await bench.turn()
+    bench.batch.failure = None
+    await store.commit([InsertJob(job=request(1), body="{}")])
+    for _ in range(3):
+        await bench.turn()
+    assert bench.batch.sent == [request(n).batch_job_name for n in (0, 1)]
+    assert 0 < (await bench.admit.turn() or 0) <= REFUSED_REST_S
+    clock.move(REFUSED_REST_S)
+    await bench.turn()
+    lives = await store.find_requests(["r0", "r1"])
+    assert [lives[name][0].state for name in lives] == [JobState.TRACKED, JobState.TRACKED]
+
+
+async def test_a_request_that_is_denied_alone_costs_its_pair_one_hold(
+    bench: Bench, store: SqliteStore, clock: ManualClock
+) -> None:
+    """Once another of its pair was accepted, the pair is not held for it again: it would let through some requests of
+    the others each minute. It is tried less and less often."""
+    bench.batch.denies = "job-0-"
+    await store.commit([InsertJob(job=request(0), body="{}")])
+    await bench.turn()
+    clock.move(PAIR_PROBE_S_MIN)
+    tried_at = []
+    for n in range(1, 400):
+        await store.commit([InsertJob(job=request(n), body="{}")])
+        before = len(bench.batch.sent)
+        await bench.turn()
+        new = bench.batch.sent[before:]
+        assert request(n).batch_job_name in new, "the others wait for nothing"
+        if request(0).batch_job_name in new:
+            tried_at.append(n * 10)
+            assert not list(bench.holds.all())
+        clock.move(10)
+    waits = [later - earlier for earlier, later in itertools.pairwise(tried_at)]
+    assert waits == [240, 480, 900, 900, 900]
+
+
+async def test_what_was_denied_does_not_rest_once_submission_goes_on(
+    bench: Bench, store: SqliteStore, clock: ManualClock
+) -> None:
+    """Everything was denied, so it was the permissions, which have been mended."""
+    bench.batch.denies = "job-"
+    await store.commit([InsertJob(job=request(n), body="{}") for n in range(3)])
+    await bench.turn()
+    bench.holds.pause(STOPPED_PAUSE_S, reason=Pause.DENIED)
+    clock.move(PAIR_PROBE_S_MIN)
+    bench.batch.denies = None
+    for _ in range(2):
+        await bench.turn()
+    lives = await store.find_requests([f"r{n}" for n in range(3)])
+    assert {life.state for found in lives.values() for life in found} == {JobState.TRACKED}
 
 
 async def test_a_held_pair_of_which_no_request_is_left_is_released(

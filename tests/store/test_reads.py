@@ -93,6 +93,9 @@ async def test_backlog_leaves_out_cancelled_and_held(store: AuditedStore) -> Non
     assert await order(store, without_definitions=["d:0", "never-seen"]) == ["job-2", "job-4", "job-5"]
     assert await order(store, without_definitions=["d:0"], limit=1) == ["job-2"]
     assert await order(store, without_definitions=["d:0", "d:1", "d:2"]) == []
+    first, second = (await head(store))[:2]
+    assert await order(store, without_rows=[first.key, second.key, 999_999]) == ["job-3", "job-4", "job-5"]
+    assert await order(store, without_definitions=["d:0"], without_rows={second.key}) == ["job-4", "job-5"]
 
 
 async def test_oldest_backlog_is_by_arrival(store: AuditedStore) -> None:

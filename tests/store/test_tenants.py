@@ -118,12 +118,13 @@ def test_turns_are_found_by_index() -> None:
     for sql, values, seek in (
         (NEXT_TENANT, (1, 5), "(job_queue=? AND tenant<?)"),
         (ROWS, (1, 2, NOON, 9), "(job_queue=? AND tenant=?)"),
-        (ROWS_BUT, (1, 2, 0.0, NOON, "[3]", 9), "(job_queue=? AND tenant=? AND rank>?)"),
+        (ROWS_BUT, (1, 2, 0.0, NOON, "[3]", "[7]", 9), "(job_queue=? AND tenant=? AND rank>?)"),
     ):
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
         assert plan[0] == f"SEARCH jobs USING INDEX jobs_backlog {seek}"
         assert set(plan[1:]) <= {
             "LIST SUBQUERY 1",
+            "LIST SUBQUERY 2",
             "SCAN json_each VIRTUAL TABLE INDEX 1:",
             "USE TEMP B-TREE FOR RIGHT PART OF ORDER BY",
         }

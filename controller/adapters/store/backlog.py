@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from controller.adapters.store.rows import JOB_COLUMNS
@@ -26,8 +26,11 @@ ROWS: Final = (
 )
 _NOT_HELD: Final = "AND job_definition NOT IN (SELECT value FROM json_each(?))"
 """One parameter, as their number has no bound."""
-ROWS_BUT: Final = ROWS.replace("AND (expires", "AND rank >= ? AND (expires").replace("ORDER", f"{_NOT_HELD} ORDER")
-"""Without some definitions, from a rank on."""
+_NOT_RESTING: Final = "AND key NOT IN (SELECT value FROM json_each(?))"
+ROWS_BUT: Final = ROWS.replace("AND (expires", "AND rank >= ? AND (expires").replace(
+    "ORDER", " ".join((_NOT_HELD, _NOT_RESTING, "ORDER"))
+)
+"""Without some definitions and rows, from a rank on."""
 TENANTS: Final = f"""
     WITH RECURSIVE waiting (queue, tenant) AS (
         SELECT queue, (SELECT tenant FROM jobs INDEXED BY jobs_backlog WHERE job_queue = queue AND state = 0
@@ -88,14 +91,17 @@ class Backlog:
         job_queue: int,
         now: float,
         excluded: Sequence[int],
+        excluded_rows: Collection[int],
         passed: Passed,
     ) -> None:
-        """``excluded`` are job definitions; rows that have expired by ``now`` are left out too."""
+        """``excluded`` are job definitions, ``excluded_rows`` keys of rows; what has expired by ``now`` is left out
+        too."""
         self._connection = connection
         self._job_queue = job_queue
         self._now = now
         self._held = frozenset(excluded)
         self._held_ids = json.dumps(excluded)
+        self._excluded_rows = json.dumps(list(excluded_rows)) if excluded_rows else ""
         self._passed = passed
 
     def next_rows(self, after: int | None, limit: int) -> Iterator[Any]:
@@ -142,9 +148,10 @@ class Backlog:
                 return
 
     def _of(self, tenant: int, count: int) -> Rows:
-        if not self._held:
+        if not self._held and not self._excluded_rows:
             return self._connection.execute(ROWS, (self._job_queue, tenant, self._now, count)).fetchall()
-        values = (self._job_queue, tenant, self._first_rank(tenant), self._now, self._held_ids, count)
+        first = self._first_rank(tenant) if self._held else -math.inf
+        values = (self._job_queue, tenant, first, self._now, self._held_ids, self._excluded_rows or "[]", count)
         return self._connection.execute(ROWS_BUT, values).fetchall()
 
     def _first_rank(self, tenant: int) -> float:

@@ -387,7 +387,14 @@ class SqliteStore:
         found = [names.job_definitions.find(name) for name in asked.without_definitions]
         excluded = [identifier for identifier in found if identifier is not None]
         after = None if asked.after_tenant is None else names.tenants.find(asked.after_tenant)
-        backlog = Backlog(self._connection, job_queue=queue, now=now, excluded=excluded, passed=self._context.passed)
+        backlog = Backlog(
+            self._connection,
+            job_queue=queue,
+            now=now,
+            excluded=excluded,
+            excluded_rows=asked.without_rows,
+            passed=self._context.passed,
+        )
         return self._decoded(backlog.next_rows(after, asked.limit))
 
     async def backlog_tenants(self) -> Mapping[str, int]:
