@@ -25,7 +25,7 @@ from controller.adapters import aws_signing
 from controller.adapters.aws_errors import CALL_FAULTS, classify
 from controller.adapters.sqs import RECEIVE_MARGIN_S
 from controller.core.endpoints import is_of_aws, region_of
-from controller.core.errors import Misconfigured
+from controller.core.errors import BadCredentials, Misconfigured
 from controller.core.limits import SQS_WAIT_S_MAX
 
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -45,6 +45,10 @@ _NO_REGION: Final = "no AWS Region: set aws.region, AWS_REGION or AWS_DEFAULT_RE
 _NO_CREDENTIALS: Final = (
     "no AWS credentials found: give the pod's service account a role (IRSA or EKS Pod Identity), give the instance a "
     "profile, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+)
+_NO_SOURCE: Final = (
+    "where the AWS credentials come from does not give any: check the role of the service account or instance, and "
+    "whether the agent or service that hands them out is there; if it is just starting, the next start will find it"
 )
 
 
@@ -252,6 +256,7 @@ async def _check_credentials(session: Any) -> None:
     except (sdk.ProfileNotFound, sdk.ConfigParseError, sdk.PartialCredentialsError, sdk.InvalidConfigError) as error:
         raise Misconfigured(f"the AWS credentials are configured wrongly: {error}") from error
     except CALL_FAULTS as error:
-        raise classify(error, call="sts:credentials") from error
+        kind = classify(error, call="sts:credentials")
+        raise BadCredentials(f"{kind}; {_NO_SOURCE}", call=kind.call, code=kind.code) from error
     if found is None:
         raise Misconfigured(_NO_CREDENTIALS)

@@ -7,7 +7,9 @@ handed in. It is meant for the cluster's inside: there is no authentication, and
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
@@ -105,10 +107,14 @@ class OpsServer:
 
     def _refusal(self, error: OSError) -> str:
         what = error.strerror or type(error).__name__
-        return (
-            f"http.host, http.port: can't listen on {self._host} port {self._port} ({what}); "
-            "end what uses it, or give others with BATCH_CONTROLLER_HTTP__HOST, BATCH_CONTROLLER_HTTP__PORT"
-        )
+        is_no_address = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        if is_no_address:
+            remedy = "give an address of this machine, 0.0.0.0 for all of them, with BATCH_CONTROLLER_HTTP__HOST"
+        elif error.errno == errno.EACCES:
+            remedy = "give a port from 1024 on with BATCH_CONTROLLER_HTTP__PORT"
+        else:
+            remedy = "end what uses it, or give others with BATCH_CONTROLLER_HTTP__HOST, BATCH_CONTROLLER_HTTP__PORT"
+        return f"http.host, http.port: can't listen on {self._host} port {self._port} ({what}); {remedy}"
 
     # --- answers --------------------------------------------------------------------------------------
 

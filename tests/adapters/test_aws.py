@@ -88,7 +88,7 @@ async def test_credential_source_that_fails_is_no_misconfiguration(
 ) -> None:
     """A source that is there but gives nothing now is a fault that may pass."""
     (tmp_path / "config").write_text("[default]\ncredential_process = false\n")
-    with pytest.raises(BadCredentials):
+    with pytest.raises(BadCredentials, match="the next start will find it"):
         async with opened("eu-west-1"):
             pass
 

@@ -29,8 +29,9 @@ def server(
     live: Callable[[], tuple[bool, dict[str, Any]]] = yes,
     ready: Callable[[], tuple[bool, dict[str, Any]]] = yes,
     port: int = 0,
+    host: str = "127.0.0.1",
 ) -> OpsServer:
-    return OpsServer("127.0.0.1", port, metrics=metrics, live=live, ready=ready)
+    return OpsServer(host, port, metrics=metrics, live=live, ready=ready)
 
 
 async def asked(ops: OpsServer, path: str, method: str = "GET") -> tuple[int, str, str]:
@@ -204,6 +205,12 @@ async def test_a_port_in_use_is_told() -> None:
             match=rf"^http\.host, http\.port: can't listen on 127.0.0.1 port {port}.*BATCH_CONTROLLER_HTTP__PORT",
         ):
             await server(port=port).__aenter__()
+
+
+async def test_an_address_that_is_not_this_machine_s_is_told_as_that() -> None:
+    """Nothing uses it that could be ended."""
+    with pytest.raises(OSError, match=r"an address of this machine, 0\.0\.0\.0 for all of them"):
+        await server(host="203.0.113.7").__aenter__()
 
 
 async def test_leaving_ends_a_rendering_and_frees_the_port() -> None:
