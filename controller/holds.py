@@ -58,7 +58,7 @@ class Pause(StrEnum):
     UNREACHABLE = "unreachable"
     """SubmitJob did not get as far as an answer."""
     UNSORTED = "unsorted"
-    """A refusal, or a hold, that could not be sorted out or stored yet."""
+    """A refusal, or a hold, that could not be sorted out or stored yet. Of one job queue, never of all."""
 
 
 STOPS: Final = frozenset({Pause.CREDENTIALS, Pause.DENIED})
@@ -281,6 +281,7 @@ class HoldBook:
     def pause(self, seconds: float, *, reason: Pause, queue: str = "") -> None:
         """No admission to ``queue`` (empty: to any) for so long."""
         assert not queue or reason not in STOPS, "what stops submission stops all of it"
+        assert queue or reason is not Pause.UNSORTED, "what is not sorted out is a matter of its job queue"
         if reason in STOPS and self._stopped_by is not reason:
             self._stopped_by = reason
             self._log.error("submission stopped", reason=reason.value)
@@ -316,7 +317,8 @@ class HoldBook:
 
     def submission_paused(self) -> Mapping[str, bool]:
         """``submission_paused{reason}``: whether all of submission waits for this."""
-        return {reason.value: reason in (self._stopped_by, self.paused_by()) for reason in Pause}
+        by = (self._stopped_by, self.paused_by())
+        return {reason.value: reason in by for reason in Pause if reason is not Pause.UNSORTED}
 
     def answered(self, queue: str, definition: str) -> None:
         """Batch has judged a request of this pair, whatever it said: nothing stops submission as a whole (any more)."""

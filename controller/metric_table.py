@@ -35,7 +35,7 @@ OPERATIONS: Final = (
     "GetQueueAttributes",
     "GetCallerIdentity",
 )
-PAUSE_REASONS: Final = ("credentials", "denied", "unreachable", "unsorted", "disk")
+PAUSE_REASONS: Final = ("credentials", "denied", "unreachable", "disk")
 CALL_OUTCOMES: Final = (
     "ok",
     "throttled",

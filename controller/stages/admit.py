@@ -100,7 +100,7 @@ class Admit:
             self._stands(("disk",))
             return None
         if (pause := self._holds.paused_by()) is not None:
-            self._stands(() if pause is Pause.UNSORTED else (pause.value,))
+            self._stands((pause.value,))
             return self._holds.pause_left_s()
         is_stopped = self._holds.stopped_by is not None
         snapshot = await self._snapshot(with_probes=not is_stopped)

@@ -217,7 +217,7 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     "intake_paused": {
         "reason": ("backlog", "store", "disk", "credentials", "standby", "receive_refused", "delete_refused")
     },
-    "submission_paused": {"reason": ("credentials", "denied", "unreachable", "unsorted", "disk")},
+    "submission_paused": {"reason": ("credentials", "denied", "unreachable", "disk")},
     "queue_held": {
         "job_queue": (),
         "reason": ("queue_disabled", "queue_invalid", "access_denied", "unexpected_error"),
