@@ -27,6 +27,7 @@ _TEXTS: Final[Mapping[str, str]] = {
     "int_from_float": "must be a whole number",
     "int_parsing_size": "must be a smaller number",
     "string_type": "must be text; quote it if it looks like a number",
+    "string_unicode": "must be UTF-8 text",
     "tuple_type": "must be a list",
     "mapping_type": "must be a map",
     "dict_type": "must be a map",

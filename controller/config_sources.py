@@ -112,6 +112,14 @@ class Layers(PydanticBaseSettingsSource):
 class _Loader(yaml.SafeLoader):
     """YAML as people expect it of a configuration: a key given twice is a mistake, and keys are text."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """What has the form of a date or number, or its tag, and is none (30 February) fails in Python's own words."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, LookupError, AttributeError):
+            text = "a value that is not of its form; quote it if it is text"
+            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
@@ -150,9 +158,10 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def _place(error: yaml.YAMLError) -> str:
-    """Line and problem, without the excerpt that the parser's own text quotes from the file."""
+    """Line and problem, without the excerpt and the names that the parser's own text quotes from the file: text that
+    begins with ``*``, ``&`` or ``!`` and is not quoted counts as such a name."""
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "not YAML"
+    problem = re.sub(r"\b(alias|anchor|handle|tag) '.*?'", r"\1", getattr(error, "problem", None) or "not YAML")
     line = f", line {mark.line + 1}" if mark is not None else ""
     return f"{line}: is not valid ({problem})"
 

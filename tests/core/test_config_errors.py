@@ -249,11 +249,31 @@ def test_default_tags_keep_the_rules_of_batch(tags: dict[str, str], expected: st
         ("queues: {'arn:aws:batch:r:1:job-queue/q': {}}\n", "not an ARN"),
         ("store: {url: !!python/object/apply:os.getcwd []}\n", "line 1: is not valid"),
         ("log: {level: null}\n", "log.level (file c.yaml): must be 'debug'"),
+        ("log: {}\ncontroller: {name: 2026-02-30}\n", ", line 2: is not valid (a value that is not of its form"),
+        ("submit: {rate_per_s: 0x_}\n", ", line 1: is not valid (a value that is not of its form"),
+        ("submit: {tag_request_id: !!bool maybe}\n", ", line 1: is not valid (a value that is not of its form"),
+        ("controller: {name: !!timestamp maybe}\n", ", line 1: is not valid (a value that is not of its form"),
+        ("controller: {name: !!binary gIGC}\n", "controller.name (file c.yaml): must be UTF-8 text"),
     ],
 )
 def test_a_broken_file_is_told_with_its_place(tmp_path: Path, text: str, expected: str) -> None:
     """A file that is no YAML, no mapping or has a key twice is told with file and line."""
     assert expected in in_file(tmp_path, text)
+
+
+@pytest.mark.parametrize("value", ["*c4n4ry", "!c4n4ry x", "!c4n4ry!y x", "&c4n4ry x, b: &c4n4ry y"])
+def test_what_yaml_takes_for_a_name_is_not_quoted(tmp_path: Path, value: str) -> None:
+    """A value that is not in quotes and begins with a sign of YAML's may be a secret."""
+    told = in_file(tmp_path, f"submit: {{default_tags: {{a: {value}}}}}\n")
+    assert "c.yaml" in told
+    assert "c4n4ry" not in told
+
+
+def test_a_variable_that_is_not_utf_8_is_told() -> None:
+    """The environment may hold any bytes; Python gives those that are no UTF-8 as halves of surrogate pairs."""
+    assert problems({P + "CONTROLLER__NAME": "caf\udce9"}) == (
+        "controller.name (environment BATCH_CONTROLLER_CONTROLLER__NAME): must be UTF-8 text"
+    )
 
 
 def test_a_file_that_can_t_be_read_is_told(tmp_path: Path) -> None:
