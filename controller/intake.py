@@ -73,6 +73,11 @@ def _id_of(message: Message, parsed: Parsed) -> str:
     return message.message_id if parsed.request_id is None else parsed.request_id
 
 
+def _is_of_an_earlier_life(cancel_sent_at: float, job: Job) -> bool:
+    """Whoever sends a request again, later than a cancel, wants it: that was for what was rejected."""
+    return job.resent_at is not None and cancel_sent_at < job.resent_at
+
+
 def _whole_members(tracestate: str) -> str | None:
     """As many as fit (section 3.3.1.5): half a member would be a value that nobody gave, and may undo the others."""
     if len(tracestate) <= TRACESTATE_LENGTH_MAX:
@@ -212,11 +217,10 @@ class _Group:
             if holder.content_hash == request.content_hash:
                 return Verdict(message=message, outcome="duplicate")
             return self._conflict(message, request)
-        job = self._job(message, request)
+        job = self._job(message, request, resent_at=self._sent_at(message) if lives else None)
         accepted = lifecycle.accepted(job, self._now, depends_on=request.depends_on)
         cancel = self._cancels.get(request.request_id)
-        if cancel is None or (lives and cancel.sent_at < self._sent_at(message)):
-            # A cancel that is older than what is sent again was for what was rejected.
+        if cancel is None or _is_of_an_earlier_life(cancel.sent_at, job):
             return Verdict(
                 message=message,
                 outcome="accepted",
@@ -230,7 +234,7 @@ class _Group:
             finished=ended.job,
         )
 
-    def _job(self, message: Message, request: SubmitRequest) -> Job:
+    def _job(self, message: Message, request: SubmitRequest, *, resent_at: float | None) -> Job:
         traceparent = message.attributes.get("traceparent")
         if traceparent is not None and not TRACEPARENT.fullmatch(traceparent):
             traceparent = None
@@ -252,6 +256,7 @@ class _Group:
             array_size=request.array_size,
             dependencies=Dependencies.UNMET if request.depends_on else Dependencies.NONE,
             received_at=self._now,
+            resent_at=resent_at,
             expires_at=request.expires_at,
             traceparent=traceparent,
             tracestate=None if tracestate is None else _whole_members(tracestate),
@@ -284,7 +289,7 @@ class _Group:
                 ),
                 outcome="rejected",
             )
-        if job.state.is_final:
+        if job.state.is_final or _is_of_an_earlier_life(self._sent_at(message), job):
             return Verdict(message=message, outcome="cancel")
         asked = lifecycle.apply(job, CancelAsked(reason=request.reason), self._now)
         if not asked.is_changed:

@@ -107,6 +107,8 @@ class Job:
     priority: int = 0
     array_size: int | None = None
     received_at: float
+    resent_at: float | None = None
+    """When it was sent, if an earlier life of its id was REJECTED: a cancel that was sent before is for that one."""
     expires_at: float | None = None
     traceparent: str | None = None
     tracestate: str | None = None

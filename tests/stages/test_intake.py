@@ -198,6 +198,22 @@ async def test_a_cancel_of_what_was_rejected_leaves_alone_what_is_sent_again_aft
     assert (await intake.job()).state is JobState.CANCELLED
 
 
+async def test_a_cancel_that_comes_late_or_again_leaves_alone_what_was_sent_after_it(
+    intake: Intake, ledger: Ledger
+) -> None:
+    """SQS keeps no order and may deliver a message twice: one that is older than what was sent again stays one of what
+    was rejected, whether it is new or was remembered."""
+    await intake.take(later(message("m1", submit()), at=0))
+    await refuse(intake, ledger)
+    known, late = (later(message(name, cancel()), at=at) for name, at in (("m2", 10), ("m3", 15)))
+    group = [known, later(message("m4", submit()), at=20), late, known]
+    assert await intake.outcomes(*group) == ["cancel", "accepted", "cancel", "cancel"]
+    assert await intake.outcomes(late, known) == ["cancel"] * 2
+    assert (await intake.job()).state is JobState.QUEUED
+    assert await intake.outcomes(later(message("m5", cancel()), at=30)) == ["cancel"]
+    assert (await intake.job()).state is JobState.CANCELLED
+
+
 async def test_where_sqs_does_not_tell_when_messages_were_sent_they_count_as_they_come(
     intake: Intake, ledger: Ledger, clock: ManualClock
 ) -> None:

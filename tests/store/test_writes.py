@@ -174,6 +174,7 @@ async def test_every_field_comes_back(store: AuditedStore) -> None:
         job_queue_ref="arn:aws:batch:eu-west-1:123456789012:job-queue/high",
         priority=-1000,
         array_size=10_000,
+        resent_at=NOON - 0.5,
         expires_at=NOON + 0.123456,
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         tracestate="a=1,b=ü",
