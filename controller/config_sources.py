@@ -24,6 +24,9 @@ from controller.core.errors import Misconfigured
 ENVIRONMENT_PREFIX: Final = "BATCH_CONTROLLER_"
 NESTING: Final = "__"
 
+_NO_TYPES: Final = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+"""Of YAML 1.1, for dates and for ``=``: what stands unquoted in such a form is text here."""
+
 _KUBERNETES_SERVICE: Final = re.compile(
     r"(?:.+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
@@ -110,15 +113,18 @@ class Layers(PydanticBaseSettingsSource):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people expect it of a configuration: a key given twice is a mistake, and keys are text."""
+    """YAML as people expect it of a configuration: a key given twice is a mistake, keys are text, and so is what YAML
+    1.1 alone takes for something else: no key is a time, and what writes the file (Helm, in Go) does not quote texts
+    that have a date's or number's form and are none, such as ``1234-56-78``."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """What has the form of a date or number, or its tag, and is none (30 February) fails in Python's own words."""
+        """What has the form of a number, or a tag, and is none is text; its key's kind tells what is wrong with it."""
         try:
             return super().construct_object(node, deep=deep)
-        except (ValueError, LookupError, AttributeError):
-            text = "a value that is not of its form; quote it if it is text"
-            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark) from None
+        except (ValueError, LookupError, AttributeError):  # Python's, of what should make a value of it
+            if not isinstance(node, yaml.ScalarNode):
+                raise
+            return self.construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -132,6 +138,12 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
             seen.add(key_node.value)
         return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if tag not in _NO_TYPES]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -97,6 +97,15 @@ def test_an_empty_section_is_as_good_as_absent(tmp_path: Path) -> None:
     assert loaded(file=written(tmp_path, "")).submit.rate_per_s == 40
 
 
+def test_what_only_looks_like_a_date_is_text(tmp_path: Path) -> None:
+    """No key is a time. Helm writes texts of that form without quotes where they are no dates, and job queues may be
+    called so."""
+    text = "queues: {2026-01-31: {weight: 2}}\nsubmit: {default_tags: {cost-centre: 1234-56-78, sign: =}}\n"
+    settings = loaded(file=written(tmp_path, text))
+    assert settings.queue_limits("2026-01-31").weight == 2
+    assert settings.submit.default_tags == {"cost-centre": "1234-56-78", "sign": "="}
+
+
 def test_anchors_and_merges_of_yaml_work(tmp_path: Path) -> None:
     """YAML's own way to say things once is let be."""
     file = written(tmp_path, "queues:\n  a: &a {weight: 2}\n  b: {<<: *a, paused: true}\n")
