@@ -101,4 +101,5 @@ class IntakeGate:
         """``intake_paused{reason}``: closed set of reasons, each with whether it holds now."""
         is_full = not all(self._is_open.values())
         refusals = self._health.intake_refusals(self._is_open)
-        return {"backlog": is_full, **self._health.intake_blockers(), **refusals}
+        is_unreached = self._health.is_unreached(self._is_open)
+        return {"backlog": is_full, **self._health.intake_blockers(), **refusals, "not_reached": is_unreached}

@@ -260,6 +260,10 @@ class Health:
             "standby": self._is_leader is False,
         }
 
+    def is_unreached(self, queues: Collection[str]) -> bool:
+        """Whether one of these SQS queues could not be reached, the last time that it was asked for messages."""
+        return any(self._queues.get(queue) not in (None, NOT_REACHED) for queue in queues)
+
     def intake_refusals(self, queues: Collection[str]) -> Mapping[str, bool]:
         """Of intake's own calls, which are refused now, for one of these SQS queues. They do not close the gate: they
         are tried again by themselves, and nothing is received meanwhile."""

@@ -251,7 +251,21 @@ _SPECS: Final = (
         "intake_paused",
         Kind.GAUGE,
         "1 while nothing is received, from one SQS queue of requests at least, for this reason.",
-        (Label("reason", ("backlog", "store", "disk", "credentials", "standby", "receive_refused", "delete_refused")),),
+        (
+            Label(
+                "reason",
+                (
+                    "backlog",
+                    "store",
+                    "disk",
+                    "credentials",
+                    "standby",
+                    "receive_refused",
+                    "delete_refused",
+                    "not_reached",
+                ),
+            ),
+        ),
     ),
     MetricSpec(
         "submission_paused",

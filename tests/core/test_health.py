@@ -92,6 +92,19 @@ def test_a_refused_receive_or_delete_has_its_own_reason() -> None:
     assert not any(health.intake_blockers().values())
 
 
+def test_a_queue_of_requests_that_is_not_reached_is_told_apart() -> None:
+    """Not before it was asked, nor for want of access, which has a reason of its own; until it answers."""
+    health, _ = ready_one()
+    health.expect_queue("https://h/1/more")
+    health.not_reached("https://h/1/batch-events", "NonExistentQueue")
+    health.refused("sqs:ReceiveMessage", "AccessDenied", subject=QUEUE, is_permission=True)
+    assert not health.is_unreached([QUEUE, "https://h/1/more"])
+    health.not_reached(QUEUE, "NonExistentQueue")
+    assert health.is_unreached([QUEUE, "https://h/1/more"])
+    health.worked("sqs:ReceiveMessage", subject=QUEUE)
+    assert not health.is_unreached([QUEUE, "https://h/1/more"])
+
+
 def test_a_refused_call_is_named_with_its_remedy() -> None:
     """A refusal makes it not ready and says which call was refused and which permission to look at."""
     health, _ = ready_one()

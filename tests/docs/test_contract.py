@@ -215,7 +215,16 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     "batch_events_received_total": {"outcome": ("hint", "final", "foreign", "stale", "malformed", "other")},
     "events_missed_ratio": {},
     "intake_paused": {
-        "reason": ("backlog", "store", "disk", "credentials", "standby", "receive_refused", "delete_refused")
+        "reason": (
+            "backlog",
+            "store",
+            "disk",
+            "credentials",
+            "standby",
+            "receive_refused",
+            "delete_refused",
+            "not_reached",
+        )
     },
     "submission_paused": {"reason": ("credentials", "denied", "unreachable", "disk")},
     "queue_held": {
