@@ -200,12 +200,27 @@ def read_environment(environ: Mapping[str, str], *, keys: Mapping[str, bool]) ->
             problems[key] = f"{key} (environment {variable}): is empty; unset the variable or give it a value"
         elif keys[key]:
             try:
-                values[key] = json.loads(text)
+                values[key] = json.loads(text, object_pairs_hook=_members)
+            except _GivenTwice as twice:
+                problems[key] = f"{key} (environment {variable}): the key {twice} is given twice; leave one out"
             except (ValueError, RecursionError):
                 problems[key] = f"{key} (environment {variable}): is not JSON; {_json_example(key)}"
         else:
             values[key] = text
     return values, problems
+
+
+class _GivenTwice(ValueError):
+    """A key of a JSON map, which Python's decoder would give the last of its values."""
+
+
+def _members(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise _GivenTwice(name)
+        members[name] = value
+    return members
 
 
 def _is_of_kubernetes(variable: str, text: str) -> bool:

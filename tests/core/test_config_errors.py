@@ -76,6 +76,8 @@ def test_an_unknown_variable_names_the_nearest() -> None:
         ("SUBMIT__TAG_REQUEST_ID", "perhaps", "must be true or false"),
         ("SUBMIT__DEFAULT_TAGS", '["a"]', "must be a map"),
         ("SUBMIT__DEFAULT_TAGS", "team=x", """is not JSON; maps are written like '{"name": …}'"""),
+        ("QUEUES", '{"a": {"weight": 2, "weight": 3}}', "the key weight is given twice; leave one out"),
+        ("QUEUES", '{"a": {"max_in_flight": 5}, "a": {}}', "the key a is given twice; leave one out"),
         ("INTAKE__VISIBILITY_TIMEOUT_S", "43201", "must be at most 43200"),
         ("INTAKE__TENANT_FROM", '["source", "source"]', "names something twice; leave one out"),
         ("INTAKE__QUEUE_URLS", QUEUE, """is not JSON; lists are written like '["…", "…"]'"""),
