@@ -421,7 +421,8 @@ class JobStore(Protocol):
 
     async def bind(self, identity: StoreIdentity) -> None:
         """Record whose store this is; raises StoreMismatch if it is another's. The account ``""`` (not known yet)
-        binds only the Region and may be completed later."""
+        binds only the Region and may be completed later; until something that may have a job was sent, the Region may
+        be another as well."""
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[bool]: ...
 

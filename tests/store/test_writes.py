@@ -391,6 +391,21 @@ async def test_store_belongs_to_one_account_and_region(store: AuditedStore) -> N
     assert await store.identity() == known
 
 
+async def test_a_store_that_sent_nothing_is_not_kept_to_a_region_that_told_no_account(store: AuditedStore) -> None:
+    """A Region was mistyped: requests were accepted, as SQS's Region comes from its URL, and none could be sent. What
+    may have a job in a Region keeps the store to it."""
+    (waiting,) = await insert(store, queued(1))
+    for region in ("eu-wset-1", "eu-west-1"):
+        await store.bind(StoreIdentity(account="", region=region))
+        assert await store.identity() == StoreIdentity(account="", region=region)
+    await store.commit([UpdateJob(job=submitting(waiting))])
+    with pytest.raises(StoreMismatch, match="eu-west-1"):
+        await store.bind(StoreIdentity(account="", region="eu-wset-1"))
+    await store.bind(StoreIdentity(account="123456789012", region="eu-west-1"))
+    with pytest.raises(StoreMismatch, match="123456789012"):
+        await store.bind(StoreIdentity(account="123456789012", region="eu-wset-1"))
+
+
 async def test_everything_is_there_after_reopening(engine: SqliteEngine) -> None:
     """Closing and opening again loses nothing and keeps the store's id and its keys."""
     store = await engine.open()

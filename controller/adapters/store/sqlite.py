@@ -120,6 +120,9 @@ _PRUNABLE_REJECTIONS: Final = (
     "SELECT key FROM rejections WHERE received_at < ? "
     "AND NOT EXISTS (SELECT 1 FROM outbox WHERE row_key = rejections.key) ORDER BY received_at LIMIT ?"
 )
+_MAY_HAVE_JOBS: Final = (
+    "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 1 OR doubted_at IS NOT NULL OR batch_job_id IS NOT NULL)"
+)
 _PRUNABLE_CANCELS: Final = "SELECT request_id, source FROM cancels WHERE received_at < ? ORDER BY received_at LIMIT ?"
 
 
@@ -308,13 +311,20 @@ class SqliteStore:
         def bind() -> None:
             with self._changing() as connection:
                 bound = self._identity()
-                if bound is not None:
+                if bound is not None and not self._is_free_of(bound):
                     _check_same(bound, identity)
                     if bound.account or not identity.account:
                         return
                 connection.execute("UPDATE store SET account = ?, region = ?", (identity.account, identity.region))
 
         await self._run(bind)
+
+    def _is_free_of(self, bound: StoreIdentity) -> bool:
+        """No account is known, and nothing that may have a job was ever sent: there is nothing in that Region."""
+        if bound.account:
+            return False
+        (may_have_jobs,) = self._connection.execute(_MAY_HAVE_JOBS).fetchone()
+        return not may_have_jobs
 
     # --- changes
 
