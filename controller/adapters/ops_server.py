@@ -84,7 +84,7 @@ class OpsServer:
             self._listener = await asyncio.get_running_loop().create_server(
                 accepted, self._host, self._port, backlog=BACKLOG
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host, such as "a..b"
             await runner.cleanup()
             raise OSError(self._refusal(error)) from error  # with an errno its text would begin with that
         except BaseException:
@@ -105,12 +105,11 @@ class OpsServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    def _refusal(self, error: OSError) -> str:
-        what = error.strerror or type(error).__name__
-        is_no_address = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
-        if is_no_address:
+    def _refusal(self, error: OSError | UnicodeError) -> str:
+        what, number = getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)
+        if isinstance(error, (socket.gaierror, UnicodeError)) or number == errno.EADDRNOTAVAIL:
             remedy = "give an address of this machine, 0.0.0.0 for all of them, with BATCH_CONTROLLER_HTTP__HOST"
-        elif error.errno == errno.EACCES:
+        elif number == errno.EACCES:
             remedy = "give a port from 1024 on with BATCH_CONTROLLER_HTTP__PORT"
         else:
             remedy = "end what uses it, or give others with BATCH_CONTROLLER_HTTP__HOST, BATCH_CONTROLLER_HTTP__PORT"
