@@ -7,10 +7,12 @@ settings (``AWS_ENDPOINT_URL``, ``AWS_ENDPOINT_URL_SQS``, ``AWS_ENDPOINT_URL_BAT
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import aiobotocore
@@ -18,6 +20,7 @@ import botocore
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
+from aiohttp.client_proto import ResponseHandler
 from botocore import exceptions as sdk
 
 from controller import __version__
@@ -209,15 +212,34 @@ def read_config(*, connections: int, read_timeout_s: float = READ_TIMEOUT_S) -> 
 
 
 class _Transport(AIOHTTPSession):
-    """The SDK's own, but that a redirection is an answer, as it is to botocore.
+    """The SDK's own, but that a redirection is an answer, as it is to botocore, and that an answer belongs to the
+    request before it.
 
     aiohttp follows redirections by itself. One call would be several requests, whose bodies and tokens go wherever the
     answer says; and what the last one meets (no connection, a 404 of an error page) would be taken for proof that the
     first, which a gateway may have passed on to Batch, was not accepted.
     """
 
+    async def _create_connector(self, proxy_url: str | None) -> Any:
+        connector: Any = await super()._create_connector(proxy_url)  # type: ignore[no-untyped-call]
+        connector._factory = partial(_Connection, loop=asyncio.get_running_loop())
+        return connector
+
     async def _get_session(self, proxy_url: str | None) -> Any:
         return _Unredirected(await super()._get_session(proxy_url))  # type: ignore[no-untyped-call]
+
+
+class _Connection(ResponseHandler):
+    """Used no more once something came on it that nobody had asked for: an answer that was sent twice, a notice that it
+    has been idle for too long.
+
+    aiohttp keeps that, and gives it to the next request as its answer, and that one's to the one after it: a SubmitJob
+    would have another's job, or would be sent again, refused by what was not meant for it.
+    """
+
+    def is_connected(self) -> bool:
+        """What aiohttp asks of an idle connection before it takes it."""
+        return super().is_connected() and not self.should_close
 
 
 @dataclass(frozen=True, slots=True)

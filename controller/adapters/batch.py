@@ -108,7 +108,7 @@ class Batch:
         try:
             with anyio.fail_after(timeout_s):
                 answer = await self._submit_client.submit_job(**arguments)
-            submitted = _submitted(answer)
+            submitted = _submitted(answer, job_name=arguments["jobName"])
         except CALL_FAULTS as error:
             redact = values_to_redact(arguments)
             kind = classify_submit(error, call="batch:SubmitJob", was_sent=send.has_begun, redact=redact)
@@ -221,7 +221,10 @@ class Batch:
                 log.warning("batch.job_entry_skipped", batch_status=status, count=skipped.count(status))
 
 
-def _submitted(answer: Mapping[str, Any]) -> SubmittedJob:
+def _submitted(answer: Mapping[str, Any], *, job_name: str) -> SubmittedJob:
+    if answer.get("jobName", job_name) != job_name:
+        # Something on the way has mixed up answers. Names are unique: ours is not this job.
+        raise InDoubt("batch:SubmitJob: an answer about another job", call="batch:SubmitJob", code="OtherJob")
     job_id = answer.get("jobId")
     if not isinstance(job_id, str) or not job_id:
         # A 200 whose body is cut or not JSON: the SDK makes an empty answer of it.

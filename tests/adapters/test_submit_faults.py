@@ -87,6 +87,7 @@ HTML = answer(200, b"<html>welcome</html>", content_type="text/html")
         pytest.param(answer(200, {"jobId": ""}), InDoubt, "NoJobId", id="200 empty id"),
         pytest.param(answer(200, {"jobId": 7}), InDoubt, "NoJobId", id="200 id of another type"),
         pytest.param(answer(200, [1]), InDoubt, None, id="200 not an object"),
+        pytest.param(answer(200, {"jobId": "j-2", "jobName": "b-2"}), InDoubt, "OtherJob", id="200 of another job"),
         pytest.param(answer(204, b""), InDoubt, "NoJobId", id="204"),
         pytest.param(answer(304, b""), InDoubt, None, id="304"),
         pytest.param(answer(302, b"", Location="http://127.0.0.1:1/error"), InDoubt, "302", id="302 to nowhere"),
@@ -319,6 +320,30 @@ async def test_kept_connection_closed_by_server_is_not_resent(open_batch: OpenBa
         with pytest.raises(InDoubt):
             await batch.submit_job(ARGUMENTS, timeout_s=5)
     assert (len(server.requests), server.connections) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "unasked",
+    [
+        pytest.param(ACCEPTED, id="an answer twice"),
+        pytest.param(answer(408, b""), id="a notice of having been idle"),
+    ],
+)
+async def test_what_comes_unasked_is_no_answer_to_the_next_call(open_batch: OpenBatch, unasked: Behaviour) -> None:
+    """Taken for one, it would give each request the answer of the one before it from then on."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def accept(writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await ACCEPTED(writer)
+
+    async with faulty_server(accept, answer(200, {"jobId": "j-2"})) as server, open_batch(server.url) as batch:
+        await batch.submit_job(ARGUMENTS, timeout_s=5)
+        await unasked(writers[0])
+        for _ in range(10):  # turns of the event loop, in which the client reads it
+            await asyncio.sleep(0)
+        assert (await batch.submit_job(ARGUMENTS, timeout_s=5)).job_id == "j-2"
+    assert (len(server.requests), server.connections) == (2, 2)
 
 
 async def test_cancellation_passes_through(open_batch: OpenBatch, seen: Seen) -> None:
