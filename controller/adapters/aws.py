@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiobotocore
 import botocore
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
+from aiohttp import ClientConnectorError, ClientError, ClientResponseError, ClientTimeout
 from aiohttp.client_proto import ResponseHandler
 from botocore import exceptions as sdk
 
@@ -31,9 +32,12 @@ from controller.core.endpoints import is_of_aws, region_of
 from controller.core.errors import BadCredentials, Misconfigured
 from controller.core.limits import SQS_WAIT_S_MAX
 
+T = TypeVar("T")
+
 CONNECT_TIMEOUT_S: Final = 3.0
-"""TCP and TLS. A connection that can't be made in this time is surely not used: for SubmitJob that is a clear
-"not sent" where the call's own deadline would leave a doubt, so it must end well before the deadline."""
+"""The wait for a place in the pool, name look-up, TCP, proxy and TLS together. A connection that can't be made in this
+time is surely not used: for SubmitJob that is a clear "not sent" where the call's own deadline would leave a doubt, so
+it must end well before the deadline."""
 READ_TIMEOUT_S: Final = 15.0
 SUBMIT_KEEPALIVE_S: Final = 4.0
 """How long an idle connection is kept for SubmitJob. A request sent on one that the server is just closing is in
@@ -212,21 +216,45 @@ def read_config(*, connections: int, read_timeout_s: float = READ_TIMEOUT_S) -> 
 
 
 class _Transport(AIOHTTPSession):
-    """The SDK's own, but that a redirection is an answer, as it is to botocore, and that an answer belongs to the
-    request before it.
+    """The SDK's own, but that a redirection is an answer, as it is to botocore, that an answer belongs to the request
+    before it, and that what is not connected within ``connect_timeout`` is known as such.
 
     aiohttp follows redirections by itself. One call would be several requests, whose bodies and tokens go wherever the
     answer says; and what the last one meets (no connection, a 404 of an error page) would be taken for proof that the
     first, which a gateway may have passed on to Batch, was not accepted.
     """
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # What the SDK sets, sock_connect, bounds each address of a host by itself, and neither the name look-up nor a
+        # proxy's answer to CONNECT.
+        given: Any = self._timeout
+        self._timeout: Any = ClientTimeout(
+            connect=given.sock_connect, sock_connect=given.sock_connect, sock_read=given.sock_read
+        )
+
     async def _create_connector(self, proxy_url: str | None) -> Any:
         connector: Any = await super()._create_connector(proxy_url)  # type: ignore[no-untyped-call]
         connector._factory = partial(_Connection, loop=asyncio.get_running_loop())
+        connector.connect = partial(_connected, connector.connect)
         return connector
 
     async def _get_session(self, proxy_url: str | None) -> Any:
         return _Unredirected(await super()._get_session(proxy_url))  # type: ignore[no-untyped-call]
+
+
+async def _connected(connect: Callable[..., Awaitable[T]], request: Any, **arguments: Any) -> T:
+    """A connection for a request. What a proxy does instead of making one is told in the same way as a connection that
+    is refused: aiohttp has the errors for it that it has for requests that were sent, and in one a proxy's password."""
+    try:
+        return await connect(request, **arguments)
+    except (ClientConnectorError, TimeoutError):
+        raise
+    except ClientResponseError as error:
+        reason = f"the proxy answered {error.status}: {error.message}"
+    except (ClientError, OSError) as error:
+        reason = f"the proxy: {error}"
+    raise ClientConnectorError(request.connection_key, OSError(None, reason))
 
 
 class _Connection(ResponseHandler):

@@ -195,6 +195,14 @@ _MISSING_ANSWERS: Final = (
     EOFError,
     OSError,
 )
+_NAMING_THEIR_HOST: Final = (
+    sdk.EndpointConnectionError,
+    sdk.ConnectTimeoutError,
+    sdk.ProxyConnectionError,
+    sdk.SSLError,
+)
+_SSL_CONTEXT: Final = re.compile(r" ssl:<[^>]*>")
+"""What aiohttp tells of a host beside its name and port where it has been given a context: an address in memory."""
 _OUTCOMES: Final[Mapping[type[OutwardError], str]] = {
     Throttled: "throttled",
     Unavailable: "unavailable",
@@ -338,9 +346,10 @@ def _made(
         text = f"{call}: {asked}{code} (HTTP {_status(error)}){f': {said}' if said else ''}"
     elif _is_of_credentials(error):
         text = f"{call}: {code}: {_clean(str(error), redact)}"
-    elif isinstance(error, (sdk.EndpointConnectionError, sdk.SSLError)):
+    elif isinstance(error, _NAMING_THEIR_HOST):
         # The name alone stands for a host that is not known, a port that is closed and a reset alike.
-        text = f"{call}: {code}: {_clean(str(error.kwargs.get('error') or error), redact)}"
+        said = _SSL_CONTEXT.sub("", str(error.kwargs.get("error") or error))
+        text = f"{call}: {code}: {_clean(said, redact)}"
     if isinstance(error, (sdk.ClientError, sdk.ParamValidationError)):
         error.args = (text,)  # a traceback shows the cause too, and the service's own words may quote values
     made = kind(text, call=call, code=code)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,25 +179,54 @@ async def test_unknown_host_is_unavailable(open_batch: OpenBatch) -> None:
             await batch.submit_job(ARGUMENTS, timeout_s=5)
 
 
-async def test_connect_timeout_is_unavailable(open_batch: OpenBatch) -> None:
-    """A connection that is never made is known as such before the call's own deadline."""
-    with socket.socket() as listener:
+@pytest.fixture
+def deaf_port() -> Iterator[int]:
+    """Nobody answers there, as behind a firewall that drops."""
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        address = listener.getsockname()
-        fillers = []
-        try:
-            for _ in range(3):  # a full accept queue: Linux drops further SYNs
-                filler = socket.socket()
-                filler.setblocking(False)
-                filler.connect_ex(address)
-                fillers.append(filler)
-            async with open_batch(f"http://127.0.0.1:{address[1]}", submit_timeout_s=0.4) as batch:
-                with pytest.raises(Unavailable) as caught:
-                    await batch.submit_job(ARGUMENTS, timeout_s=0.4)
-        finally:
-            for filler in fillers:
-                filler.close()
+        for _ in range(3):  # a full accept queue: Linux drops further SYNs
+            filler = sockets.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+async def test_connect_timeout_is_unavailable(open_batch: OpenBatch, deaf_port: int) -> None:
+    """A connection that is never made is known as such before the call's own deadline, and the host is named."""
+    async with open_batch(f"http://127.0.0.1:{deaf_port}", submit_timeout_s=0.4) as batch:
+        with pytest.raises(Unavailable, match=f"ConnectTimeoutError: .*127.0.0.1:{deaf_port}") as caught:
+            await batch.submit_job(ARGUMENTS, timeout_s=0.4)
+    assert caught.value.code == "ConnectTimeoutError"
+
+
+async def test_connect_timeout_is_one_for_all_addresses_of_a_host(
+    open_batch: OpenBatch, monkeypatch: pytest.MonkeyPatch, deaf_port: int
+) -> None:
+    """An end point has up to eight; if each had its own time, the deadline would come first and leave a doubt."""
+    found = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", deaf_port))
+
+    async def found_often(*_: object, **__: object) -> list[object]:
+        return [found] * 8
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found_often)
+    async with open_batch(f"http://batch.invalid:{deaf_port}", submit_timeout_s=0.4) as batch:
+        with pytest.raises(Unavailable) as caught:
+            await batch.submit_job(ARGUMENTS, timeout_s=0.4)
+    assert caught.value.code == "ConnectTimeoutError"
+
+
+async def test_a_name_look_up_that_hangs_is_unavailable(open_batch: OpenBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name servers that don't answer are waited for longer than for the call."""
+
+    async def hang(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", hang)
+    async with open_batch("http://batch.invalid:1", submit_timeout_s=0.4) as batch:
+        with pytest.raises(Unavailable) as caught:
+            await batch.submit_job(ARGUMENTS, timeout_s=0.4)
     assert caught.value.code == "ConnectTimeoutError"
 
 
@@ -224,6 +255,32 @@ async def test_unreachable_proxy_is_unavailable(open_batch: OpenBatch, credentia
         with pytest.raises(Unavailable) as caught:
             await batch.submit_job(ARGUMENTS, timeout_s=5)
     assert caught.value.code == "ProxyConnectionError"
+    assert "ProxyConnectionError: Cannot connect to host 127.0.0.1:" in str(caught.value)
+    assert "SSLContext" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "told"),
+    [
+        pytest.param(answer(407, b""), "the proxy answered 407: X", id="wants a password"),
+        pytest.param(answer(503, b""), "the proxy answered 503: X", id="is overloaded"),
+        pytest.param(garbage, "the proxy answered 400", id="is no proxy"),
+        pytest.param(close, "the proxy: Server disconnected", id="closes"),
+        pytest.param(reset, "the proxy: ", id="resets"),
+        pytest.param(never, "ConnectTimeoutError", id="never answers"),
+    ],
+)
+async def test_a_proxy_that_makes_no_tunnel_is_unavailable(
+    open_batch: OpenBatch, credentials: pytest.MonkeyPatch, behaviour: Behaviour, told: str
+) -> None:
+    """Without a tunnel nothing has reached Batch, whatever became of CONNECT. The reason is told, and no password."""
+    async with faulty_server(behaviour) as proxy:
+        credentials.setenv("HTTPS_PROXY", f"http://user:hunter2@127.0.0.1:{proxy.port}")
+        async with open_batch("https://batch.example.invalid", submit_timeout_s=1.0) as batch:
+            with pytest.raises(Unavailable, match=told) as caught:
+                await batch.submit_job(ARGUMENTS, timeout_s=1.0)
+    assert "hunter2" not in str(caught.value)
+    assert [path for path, _, _ in proxy.requests] == ["batch.example.invalid:443"]
 
 
 async def test_deadline_within_credentials_is_unavailable(
