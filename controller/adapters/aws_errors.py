@@ -165,6 +165,8 @@ _TABLE: Final[Mapping[str, type[OutwardError]]] = {
     **dict.fromkeys(CREDENTIAL_CODES, BadCredentials),
     **dict.fromkeys(THROTTLE_CODES, Throttled),
 }
+_NOT_PASSED_ON: Final = frozenset({400, 401, 407, 411, 413, 414, 415, 417, 421, 425, 426, 428, 429, 431})
+"""Statuses that find fault with the request itself, or with the rate of them: who says that has not passed it on."""
 _CREDENTIAL_FAULTS: Final = (
     sdk.NoCredentialsError,
     sdk.PartialCredentialsError,
@@ -298,9 +300,17 @@ def _kind_of_answer(error: sdk.ClientError, call: str) -> type[OutwardError]:
 
 
 def _is_surely_rejected(error: sdk.ClientError) -> bool:
-    """An answer that says the request was looked at and not accepted. 408 may come from something between us and
-    Batch that had passed the request on; a 3xx comes from something that is not Batch."""
-    return 400 <= _status(error) < 500 and _status(error) != 408
+    """An answer that says the request was looked at and not accepted. What is not Batch may have passed the request on
+    before it answered: a gateway that lost patience (408, 499), or whose error page is missing (404); a filter that
+    blocks what Batch answered (403)."""
+    status = _status(error)
+    return 400 <= status < 500 and status != 408 and (_is_of_the_service(error) or status in _NOT_PASSED_ON)
+
+
+def _is_of_the_service(error: sdk.ClientError) -> bool:
+    """Batch names a code, and every answer of it a request id."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return code_of(error) in _TABLE or not headers.keys().isdisjoint(("x-amzn-requestid", "x-amzn-errortype"))
 
 
 def _status(error: sdk.ClientError) -> int:

@@ -49,7 +49,7 @@ class BadCredentials(OutwardError):
 
 
 class Unexpected(OutwardError):
-    """A 4xx that is in no table. Surely not accepted. Reaction: hold, never reject."""
+    """A 4xx of the service that is in no table. Surely not accepted. Reaction: hold, never reject."""
 
 
 class InDoubt(OutwardError):

@@ -102,6 +102,14 @@ HTML = answer(200, b"<html>welcome</html>", content_type="text/html")
         pytest.param(fault(500, "AuthorizerConfigurationException"), InDoubt, None, id="500 authorizer"),
         pytest.param(fault(500, "ClientException"), InDoubt, "ClientException", id="500 ClientException"),
         pytest.param(fault(408, "RequestTimeout"), InDoubt, "RequestTimeout", id="408"),
+        # Not from Batch: whoever answers may have passed the request on.
+        pytest.param(answer(403, b"<html/>", content_type="text/html"), InDoubt, "403", id="403 of a filter"),
+        pytest.param(answer(404, b"<html/>", content_type="text/html"), InDoubt, "404", id="404 of a gateway"),
+        pytest.param(answer(499, b""), InDoubt, "499", id="499"),
+        pytest.param(
+            answer(403, {"code": 403, "message": "blocked"}), InDoubt, "403", id="403 with a number for a code"
+        ),
+        pytest.param(answer(403, {"code": "BLOCKED"}), InDoubt, "BLOCKED", id="403 with a code of its own"),
         # Surely not accepted.
         pytest.param(fault(429, "TooManyRequestsException"), Throttled, "TooManyRequestsException", id="429"),
         pytest.param(answer(429, b"busy", content_type="text/plain"), Throttled, "429", id="429 without a code"),
@@ -117,7 +125,10 @@ HTML = answer(200, b"<html>welcome</html>", content_type="text/html")
         pytest.param(fault(400, "RequestExpired"), BadCredentials, "RequestExpired", id="400 clock skew"),
         pytest.param(fault(403, "MissingAuthenticationTokenException"), BadCredentials, None, id="403 no token"),
         pytest.param(fault(400, "NeverHeardOf"), Unexpected, "NeverHeardOf", id="400 unknown code"),
-        pytest.param(answer(403, b"<html/>", content_type="text/html"), Unexpected, "403", id="403 of a proxy"),
+        pytest.param(
+            answer(403, {"message": "no"}, x_amzn_RequestId="r-1"), Unexpected, "403", id="403 without a code"
+        ),
+        pytest.param(answer(407, b""), Unexpected, "407", id="407"),
         pytest.param(answer(413, b""), Unexpected, "413", id="413"),
     ],
 )
