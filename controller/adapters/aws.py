@@ -25,9 +25,8 @@ from aiohttp.client_proto import ResponseHandler
 from botocore import exceptions as sdk
 
 from controller import __version__
-from controller.adapters import aws_signing
+from controller.adapters import aws_signing, sqs
 from controller.adapters.aws_errors import CALL_FAULTS, classify
-from controller.adapters.sqs import RECEIVE_MARGIN_S
 from controller.core.endpoints import is_of_aws, region_of
 from controller.core.errors import BadCredentials, Misconfigured
 from controller.core.limits import SQS_WAIT_S_MAX
@@ -129,13 +128,15 @@ async def open_aws(
             sqs_by_region={
                 each: await client(
                     "sqs",
-                    read_config(connections=sqs_connections + 1, read_timeout_s=SQS_WAIT_S_MAX + RECEIVE_MARGIN_S),
+                    read_config(connections=sqs_connections + 1, read_timeout_s=SQS_WAIT_S_MAX + sqs.RECEIVE_MARGIN_S),
                     of_region=each,
                 )
                 for each in sorted({region_of(url) or chosen for url in queue_urls})
             },
             fetch_credentials=_Credentials(session).fetch,
         )
+        for each in aws.sqs_by_region.values():
+            sqs.register(each.meta.events)
         for paced in (aws.batch_submit, aws.batch):
             await _prepare_connections(paced)
         yield aws

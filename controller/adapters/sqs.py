@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from controller.adapters.aws_call import Calls, Observe
+from controller.core.errors import Unavailable
 from controller.core.limits import SQS_BATCH_MAX, SQS_VISIBILITY_S_MAX, SQS_WAIT_S_MAX
 from controller.ports import Clock, Message
 
@@ -18,6 +19,11 @@ RECEIVE_MARGIN_S: Final = 10.0
 BATCH_DEADLINE_S: Final = 10.0
 """For deletes: a message held for long is received again."""
 MESSAGE_ATTRIBUTES: Final = ("traceparent", "tracestate", "tenant")
+
+
+def register(events: Any) -> None:
+    """Have an SQS client (``client.meta.events``) refuse answers of something else to ReceiveMessage."""
+    events.register("before-parse.sqs.ReceiveMessage", _see_json)
 
 
 class Queue:
@@ -68,6 +74,14 @@ class Queue:
             return [handle for n, handle in enumerate(receipt_handles) if str(n) not in deleted]
 
         return await self._calls.send("DeleteMessageBatch", call, deadline_s=BATCH_DEADLINE_S)
+
+
+def _see_json(*, response_dict: Mapping[str, Any], **_: object) -> None:
+    """Read by the SDK, a page of a proxy with HTTP 200 would be an answer without messages, of a queue that is
+    reached."""
+    if response_dict["status_code"] < 300 and response_dict["body"].strip()[:1] not in (b"", b"{"):
+        call = "sqs:ReceiveMessage"
+        raise Unavailable(f"{call}: an answer that is not JSON", call=call, code="IncompleteAnswer")
 
 
 def _message(entry: Mapping[str, Any]) -> Message:

@@ -67,6 +67,19 @@ async def test_fault_is_one_request_and_its_kind(
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("body", [b"<html>please log in</html>", b" OK", b"[]"])
+async def test_a_page_of_something_else_is_no_empty_queue(open_clients: OpenAws, seen: Seen, body: bytes) -> None:
+    """A proxy that answers in place of SQS, with HTTP 200, has not reached it; SQS without messages says ``{}``."""
+    empty = answer(200, {})
+    async with faulty_server(empty, answer(200, body)) as server, open_clients(server.url, queue_urls=[URL]) as aws:
+        queues = [Queue(url=URL, client=aws.sqs(URL), clock=SystemClock(), observe=seen) for _ in range(2)]
+        assert list(await queues[0].receive(max_messages=10, wait_s=0, visibility_timeout_s=60)) == []
+        for queue in queues:
+            with pytest.raises(Unavailable):
+                await queue.receive(max_messages=10, wait_s=0, visibility_timeout_s=60)
+    assert [outcome for _, outcome in seen.calls] == ["ok", "unavailable", "unavailable"]
+
+
 async def test_handles_not_named_as_deleted_are_given_back(open_clients: OpenAws, seen: Seen) -> None:
     """A handle that SQS failed, or said nothing of, is not deleted."""
     failed = {"Id": "1", "SenderFault": False, "Code": "InternalError"}
