@@ -26,6 +26,7 @@ from botocore import exceptions as sdk
 
 from controller import __version__
 from controller.adapters import aws_signing, sqs
+from controller.adapters.aws_credentials import Credentials
 from controller.adapters.aws_errors import CALL_FAULTS, classify
 from controller.core.endpoints import is_of_aws, region_of
 from controller.core.errors import BadCredentials, Misconfigured
@@ -104,7 +105,8 @@ async def open_aws(
     """
     session: Any = AioSession()  # type: ignore[no-untyped-call]
     chosen = resolve_region(session, configured=region, environment=environment)
-    await _check_credentials(session)
+    credentials = Credentials(session)
+    await _check(credentials)
     async with AsyncExitStack() as stack:
 
         async def client(service: str, config: AioConfig, *, of_region: str = chosen) -> Any:
@@ -133,36 +135,13 @@ async def open_aws(
                 )
                 for each in sorted({region_of(url) or chosen for url in queue_urls})
             },
-            fetch_credentials=_Credentials(session).fetch,
+            fetch_credentials=credentials.fetch,
         )
         for each in aws.sqs_by_region.values():
             sqs.register(each.meta.events)
         for paced in (aws.batch_submit, aws.batch):
             await _prepare_connections(paced)
         yield aws
-
-
-class _Credentials:
-    """The SDK keeps one set per session. It renews them a quarter of an hour before their end, and makes calls wait
-    for that from ten minutes before it. Asked before every paced call, so that it costs next to nothing otherwise."""
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-        self._found: Any = None
-
-    def fetch(self) -> Awaitable[object] | None:
-        if self._found is None:
-            return self._renewed()
-        is_due = getattr(self._found, "refresh_needed", None)  # those without an end have none
-        return self._renewed() if is_due is not None and is_due() else None
-
-    async def _renewed(self) -> object:
-        found = await self._session.get_credentials()
-        if found is None:
-            raise sdk.NoCredentialsError
-        frozen = await found.get_frozen_credentials()
-        self._found = found
-        return frozen
 
 
 async def _prepare_connections(client: Any) -> None:
@@ -301,13 +280,13 @@ _USER_AGENT: Final = (
 )
 
 
-async def _check_credentials(session: Any) -> None:
+async def _check(credentials: Credentials) -> None:
     try:
-        found = await session.get_credentials()
+        is_there = await credentials.find()
     except (sdk.ProfileNotFound, sdk.ConfigParseError, sdk.PartialCredentialsError, sdk.InvalidConfigError) as error:
         raise Misconfigured(f"the AWS credentials are configured wrongly: {error}") from error
     except CALL_FAULTS as error:
         kind = classify(error, call="sts:credentials")
         raise BadCredentials(f"{kind}; {_NO_SOURCE}", call=kind.call, code=kind.code) from error
-    if found is None:
+    if not is_there:
         raise Misconfigured(_NO_CREDENTIALS)
