@@ -34,10 +34,10 @@ from controller.core.limits import SQS_WAIT_S_MAX
 
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_S: Final = 3.0
+CONNECT_TIMEOUT_S: Final = 4.0
 """The wait for a place in the pool, name look-up, TCP, proxy and TLS together. A connection that can't be made in this
 time is surely not used: for SubmitJob that is a clear "not sent" where the call's own deadline would leave a doubt, so
-it must end well before the deadline."""
+it must end well before the deadline. One address of a host has half of it, so that another's turn comes, too."""
 READ_TIMEOUT_S: Final = 15.0
 SUBMIT_KEEPALIVE_S: Final = 4.0
 """How long an idle connection is kept for SubmitJob. A request sent on one that the server is just closing is in
@@ -210,7 +210,7 @@ class _Transport(AIOHTTPSession):
         # proxy's answer to CONNECT.
         given: Any = self._timeout
         self._timeout: Any = ClientTimeout(
-            connect=given.sock_connect, sock_connect=given.sock_connect, sock_read=given.sock_read
+            connect=given.sock_connect, sock_connect=given.sock_connect / 2, sock_read=given.sock_read
         )
 
     async def _create_connector(self, proxy_url: str | None) -> Any:

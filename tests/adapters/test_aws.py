@@ -145,7 +145,7 @@ async def test_every_client_repeats_nothing(credentials: pytest.MonkeyPatch) -> 
             assert config.retries["total_max_attempts"] == 1
             assert config.retries["mode"] == "standard"
             assert config.user_agent.startswith("batch-job-controller/")
-            assert config.connect_timeout <= 3
+            assert config.connect_timeout <= 4
         assert aws.batch_submit.meta.config.connector_args["keepalive_timeout"] == 4
         assert [c.meta.config.max_pool_connections for c in clients] == [33, 13, 2, 9, 9]
         assert all(c.meta.config.read_timeout > 20 for c in aws.sqs_by_region.values())

@@ -228,6 +228,32 @@ async def test_connect_timeout_is_one_for_all_addresses_of_a_host(
     assert caught.value.code == "ConnectTimeoutError"
 
 
+async def test_an_address_that_is_silent_leaves_time_for_the_next(
+    open_batch: OpenBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes the connection and never greets is as useless as one that does not take it."""
+    greeted: list[str] = []
+
+    async def stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeted.append(writer.get_extra_info("sockname")[0])
+        await reader.read()  # until the other side gives up
+        writer.close()
+
+    async with contextlib.AsyncExitStack() as servers:
+        first = await servers.enter_async_context(await asyncio.start_server(stay_silent, "127.0.0.1", 0))
+        port = first.sockets[0].getsockname()[1]
+        await servers.enter_async_context(await asyncio.start_server(stay_silent, "127.0.0.2", port))
+
+        async def found(*_: object, **__: object) -> list[object]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.1", "127.0.0.2")]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+        async with open_batch(f"https://batch.invalid:{port}", submit_timeout_s=1.0) as batch:
+            with pytest.raises(Unavailable):
+                await batch.submit_job(ARGUMENTS, timeout_s=1.0)
+    assert greeted == ["127.0.0.1", "127.0.0.2"]
+
+
 async def test_a_name_look_up_that_hangs_is_unavailable(open_batch: OpenBatch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Name servers that don't answer are waited for longer than for the call."""
 
