@@ -250,9 +250,10 @@ class Sender:
 
         # Not quoted: SQS's words may repeat what was sent, and dead letters hold whole requests.
         answer = await self._calls.send("SendMessageBatch", call, deadline_s=SEND_DEADLINE_S, is_quoted=False)
-        taken = {entry.get("Id") for entry in answer.get("Successful") or ()}
-        keys = [message.key for n, message in enumerate(chunk) if str(n) in taken]
         all_failed: Sequence[Mapping[str, Any]] = answer.get("Failed") or ()
+        # What is named as both is not surely delivered.
+        taken = {entry.get("Id") for entry in answer.get("Successful") or ()} - {each.get("Id") for each in all_failed}
+        keys = [message.key for n, message in enumerate(chunk) if str(n) in taken]
         self._learn(chunk, all_failed)
         if len(keys) == len(chunk):
             return keys, None

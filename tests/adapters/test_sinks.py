@@ -393,6 +393,13 @@ async def test_answer_that_names_nothing_delivers_nothing(open_sink: OpenSink) -
             await sink.publish([row(1)])
 
 
+async def test_what_is_named_as_taken_and_as_failed_is_not_delivered(open_sink: OpenSink) -> None:
+    """Once more does no harm, never does."""
+    both = answer(200, {"Successful": [{"Id": "0"}, {"Id": "1"}], "Failed": [{"Id": "1", "Code": "InternalError"}]})
+    async with open_sink(SqsSink, both, source="s") as (sink, _):
+        assert await sink.publish([row(1), row(2)]) == [1]
+
+
 async def test_fault_after_a_delivery_keeps_what_was_delivered(open_sink: OpenSink) -> None:
     """Keys of the chunks before a fault are reported; the fault shows at the next round."""
     async with open_sink(SqsSink, taken(10), close, source="s") as (sink, server):
