@@ -513,7 +513,8 @@ class JobStore(Protocol):
         read."""
 
     async def misplaced(self) -> str | None:
-        """What is wrong if what is written is not where the next start would look for it; None: it is there."""
+        """What is wrong if what is written is not where the next start would look for it; None: it is there. What can
+        be put there again is, and told once. Raises StoreUnavailable if it can't."""
 
     async def prune(self, *, before: float, limit: int) -> int:
         """Delete up to ``limit`` final rows, rejections and remembered cancels older than ``before`` that

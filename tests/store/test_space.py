@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.adapters.store.sqlite_file import LOG_BYTES, DiskUsage, read_disk
+from controller.core.errors import StoreLocked
 from controller.ports import DeadLetter, DeleteOutbox, InsertRejection
 from tests.store.engines import SqliteEngine, uid
 from tests.store.test_sqlite_file import open_store
@@ -85,6 +86,31 @@ async def test_a_file_that_is_removed_or_replaced_is_missed(engine: SqliteEngine
     assert await store.misplaced() == problem, "another file in its place is not the one"
     moved.replace(path)
     assert await store.misplaced() is None
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_a_log_that_is_removed_or_replaced_is_begun_anew(engine: SqliteEngine, *, is_replaced: bool) -> None:
+    """What was only in it, and what comes after it, is there for a process that starts after this one was killed."""
+    store = await engine.open()
+    log = Path(f"{engine.path}-wal")
+    await store.commit([rejection(1)])
+    log.unlink()
+    await store.commit([rejection(2)])
+    if is_replaced:
+        log.write_bytes(b"of another life")
+    problem = await store.misplaced()
+    assert problem is not None
+    assert str(log) in problem
+    assert await store.misplaced() is None, "told once"
+    with pytest.raises(StoreLocked):
+        await open_store(f"sqlite:///{engine.path}")
+    await store.commit([rejection(3)])
+    left = engine.path.with_name("left.db")
+    shutil.copy(engine.path, left)
+    shutil.copy(log, f"{left}-wal")
+    after = await open_store(f"sqlite:///{left}")
+    assert await after.find_rejections([uid(1), uid(2), uid(3)]) == {uid(1), uid(2), uid(3)}
+    await after.close()
 
 
 async def test_a_store_in_memory_has_no_place(engine: SqliteEngine) -> None:

@@ -27,11 +27,13 @@ from controller.adapters.store.sqlite_file import (
     DiskUsage,
     connect_sqlite,
     identity_of,
+    log_of,
     open_file,
     opening_errors,
     path_of,
     read_disk,
     read_mounts,
+    renew_log,
 )
 from controller.adapters.store.usage import audit, correct_usage
 from controller.adapters.store.writes import Changes, Context, Sequences
@@ -240,6 +242,8 @@ class SqliteStore:
         self._disk = disk
         self._path = path
         self._file = identity_of(path)
+        self._log = log_of(path)
+        self._log_file = identity_of(self._log)
         self._connection = connection
         self._names = names
         self._context = context
@@ -561,8 +565,10 @@ class SqliteStore:
 
     async def misplaced(self) -> str | None:
         def read() -> str | None:
-            if self._file in (NO_FILE, None) or identity_of(self._path) in (self._file, None):
+            if self._file in (NO_FILE, None):
                 return None
+            if identity_of(self._path) in (self._file, None):
+                return self._renewed_log()
             return (
                 f"store.url: {self._path} is no longer the file that is written (it was removed, renamed or replaced): "
                 "what is stored is lost when this process ends, so nothing new is received; put the file back, or let "
@@ -570,6 +576,17 @@ class SqliteStore:
             )
 
         return await self._run(read)
+
+    def _renewed_log(self) -> str | None:
+        """One that is gone is written all the same, and what is only there goes with a process that is killed."""
+        if identity_of(self._log) in (self._log_file, None):
+            return None
+        renew_log(self._connection)
+        self._log_file = identity_of(self._log)
+        return (
+            f"store.url: {self._log} was removed, renamed or replaced while it was written; what it held is in "
+            f"{self._path} now, and a new one is begun; let nothing take it away while this process runs"
+        )
 
     async def prune(self, *, before: float, limit: int) -> int:
         def prune() -> int:

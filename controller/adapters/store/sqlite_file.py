@@ -78,10 +78,9 @@ def read_disk(path: str) -> DiskUsage | None:
     """Of the disk under a file; None if there is none, or it has no end."""
     if path == MEMORY:
         return None
-    file = Path(path).resolve()  # SQLite follows a link, too, and writes the log beside the file
     try:
-        usage = shutil.disk_usage(file.parent)
-        size, log = (each.stat().st_size for each in (file, file.with_name(f"{file.name}-wal")))
+        usage = shutil.disk_usage(Path(path).resolve().parent)
+        size, log = (os.stat(each).st_size for each in (path, log_of(path)))
     except OSError:
         return None
     return DiskUsage(size=usage.total, free=usage.free, file=size, log=log) if usage.total > 0 else None
@@ -101,6 +100,11 @@ def identity_of(path: str) -> FileIdentity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def log_of(path: str) -> str:
+    """The path of a file's write-ahead log. SQLite follows a link to the file, and writes the log beside it."""
+    return f"{Path(path).resolve()}-wal"
 
 
 def path_of(url: str) -> str:
@@ -227,6 +231,18 @@ def _lock(connection: sqlite3.Connection) -> None:
         "COMMIT",
     ):
         connection.execute(pragma).fetchall()
+
+
+def renew_log(connection: sqlite3.Connection) -> None:
+    """Put what the log holds into the database's file, wherever the log is now, and begin a new one in its place.
+
+    The file stays locked for this process meanwhile, and is whole at every moment: without a log, too, a commit is on
+    disk when it returns.
+    """
+    (mode,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+    if mode != "delete":
+        raise sqlite3.OperationalError("the write-ahead log can't be begun anew now")
+    _lock(connection)
 
 
 def migrate(connection: sqlite3.Connection, path: str, scripts: Sequence[str]) -> None:
