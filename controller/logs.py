@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import select
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from io import UnsupportedOperation
 from typing import Any, BinaryIO, Final, Literal, cast
 
 import orjson
@@ -57,7 +59,7 @@ def configure(
     """Set up structlog and the standard library's logging for the process. ``stream`` is standard error by default."""
     # Past the buffer, which would keep what could not be written and fail once more at the end of the process.
     written = stream if stream is not None else getattr(sys.stderr.buffer, "raw", sys.stderr.buffer)
-    out = cast("BinaryIO", _Unfailing(written))
+    out = cast("BinaryIO", _Unfailing(written, told=_told_left_out(line_format, now)))
     structlog.configure(
         processors=processors(line_format=line_format, now=now),
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -120,26 +122,58 @@ def _shown(line: EventDict) -> EventDict:
     return shown
 
 
-class _Unfailing:
-    """A stream for lines that are dropped if they can't be written: a full disk behind standard error, or a reader of
-    it that is gone, must not end what the lines tell of. What follows a torn line begins on a line of its own."""
+def _told_left_out(line_format: Format, now: Callable[[], float]) -> Callable[[int], bytes]:
+    """The line that says how many are missing before it."""
+    rendered = _rendered(line_format)
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def told(lines: int) -> bytes:
+        line = {"time": iso(now()), "level": "warning", "event": "log lines left out", "lines": lines}
+        told = rendered(None, "warning", line)
+        assert isinstance(told, bytes)
+        return told + b"\n"
+
+    return told
+
+
+class _Unfailing:
+    """A stream for lines that are dropped if they can't be written at once: a full disk behind standard error, or a
+    reader of it that is gone or stands still, must neither end nor hold up what the lines tell of. How many were
+    dropped is told before the next one. What follows a torn line begins on a line of its own."""
+
+    def __init__(self, stream: BinaryIO, *, told: Callable[[int], bytes]) -> None:
         self._stream = stream
+        self._told = told
         self._is_mid_line = False
+        self._left_out = 0
 
     def write(self, line: bytes) -> int:
+        if self._left_out and self._is_written(self._told(self._left_out)):
+            self._left_out = 0
+        if self._left_out or not self._is_written(line):
+            self._left_out += 1
+        return len(line)
+
+    def _is_written(self, line: bytes) -> bool:
         left = memoryview(b"\n" + line if self._is_mid_line else line)
         try:
-            while left:
-                written = self._stream.write(left) or 0  # None: it would have to wait
+            while left and self._is_ready():
+                # No more than a pipe that is ready is sure to take.
+                written = self._stream.write(left[: select.PIPE_BUF]) or 0  # None: it would have to wait
                 if not written:
                     break
                 self._is_mid_line = left[written - 1] != ord("\n")
                 left = left[written:]
         except (OSError, ValueError):  # ValueError: it is closed
             pass
-        return len(line)
+        return not left
+
+    def _is_ready(self) -> bool:
+        """Whether a write would not have to wait. What has no descriptor never does."""
+        try:
+            descriptor = self._stream.fileno()
+        except UnsupportedOperation:
+            return True
+        return bool(select.select((), (descriptor,), (), 0)[1])
 
     def flush(self) -> None:
         with suppress(OSError, ValueError):

@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import logging
+import os
+import select
 from collections.abc import Iterator
 from typing import Any
 
@@ -153,9 +155,34 @@ def test_a_log_that_can_t_be_written_ends_nothing() -> None:
         logging.getLogger("sdk").warning("no credentials")
     full.room = 1_000
     logs.logger("submit").info("released")
-    *before, last = full.getvalue().splitlines()
+    *before, told, last = full.getvalue().splitlines()
     assert json.loads(last)["event"] == "released"
+    assert json.loads(told) | {"time": ""} == {
+        "time": "",
+        "level": "warning",
+        "event": "log lines left out",
+        "lines": 10,
+    }, "nine of ours, and the library's, which is written once"
     assert len(b"\n".join(before)) == 100
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_reader_of_the_log_that_stands_still_holds_nothing_up() -> None:
+    """What its pipe does not take is dropped, and told when it reads again; long lines, which go in pieces, too."""
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as read, open(writer, "wb", buffering=0) as written:
+        logs.configure(stream=written)
+        for number in range(100):
+            logs.logger("submit").info("held", number=number, detail="x" * (2 * select.PIPE_BUF))
+        taken = read.read(1024 * 1024)
+        logs.logger("submit").info("released")
+        *some, told, last = (taken + read.read(1024 * 1024)).splitlines()
+    whole = [json.loads(line)["number"] for line in some if line.endswith(b"}")]
+    assert 0 < len(whole) < 100
+    assert whole == list(range(len(whole)))
+    assert len(some) <= len(whole) + 1, "one at most is torn"
+    assert json.loads(told)["lines"] == 100 - len(whole)
+    assert json.loads(last)["event"] == "released"
 
 
 @pytest.mark.usefixtures("stream")
