@@ -84,7 +84,7 @@ class Health:
         self._is_store_open = False
         self._store_problem: str | None = None
         self._shortage: str | None = None
-        self._misplacement: str | None = None
+        self._file_problem: str | None = None
         self._is_leader: bool | None = None
         self._log = structlog.get_logger(stage="health")
 
@@ -191,13 +191,14 @@ class Health:
             self._log.info("the disk has room again")
         self._shortage = message
 
-    def store_misplaced(self, message: str | None) -> None:
-        """What is written is not where the next start would look for it, and what to do about it; None: it is."""
-        if message is not None and self._misplacement is None:
-            self._log.error("the store's file is gone", reason=message)
-        elif message is None and self._misplacement is not None:
+    def store_file(self, problem: str | None) -> None:
+        """What is written is not where the next start would look for it, or is damaged, and what to do about it; None:
+        it is there."""
+        if problem is not None and self._file_problem is None:
+            self._log.error("the store's file is gone or damaged", reason=problem)
+        elif problem is None and self._file_problem is not None:
             self._log.info("the store's file is there again")
-        self._misplacement = message
+        self._file_problem = problem
 
     def leads(self, *, is_leader: bool) -> None:
         """The role is known; a single process is the leader."""
@@ -246,12 +247,12 @@ class Health:
     def _problem_of_store(self) -> str | None:
         if not self._is_store_open:
             return self._store_problem or "not open yet"
-        return self._store_problem or self._misplacement or self._shortage
+        return self._store_problem or self._file_problem or self._shortage
 
     def intake_blockers(self) -> Mapping[str, bool]:
         """Reasons not to receive, each with whether it holds now."""
         return {
-            "store": self._store_problem is not None or self._misplacement is not None,
+            "store": self._store_problem is not None or self._file_problem is not None,
             "disk": self._shortage is not None,
             "credentials": any(
                 _is_of_credentials(call, refusal) and self._clock.monotonic() - refusal.refused_at < INTAKE_WAITS_S

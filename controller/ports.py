@@ -512,9 +512,9 @@ class JobStore(Protocol):
         """One small change. Raises StoreUnavailable if none can be made: a disk that is full or read-only can still be
         read."""
 
-    async def misplaced(self) -> str | None:
-        """What is wrong if what is written is not where the next start would look for it; None: it is there. What can
-        be put there again is, and told once. Raises StoreUnavailable if it can't."""
+    async def file_problem(self) -> str | None:
+        """What is wrong if what is written is not where the next start would look for it, or damaged as far as it was
+        read; None: nothing. What can be put there again is, and told once. Raises StoreUnavailable if it can't."""
 
     async def prune(self, *, before: float, limit: int) -> int:
         """Delete up to ``limit`` final rows, rejections and remembered cancels older than ``before`` that

@@ -2,7 +2,8 @@
 
 A disk that is full stops everything, even the deletion of what has been delivered. So nothing new is received or
 submitted while there is little room left; what is in flight is followed to its end and reported. A file that somebody
-removes is written all the same until it is closed, and then gone: nothing more may be put into it.
+removes is written all the same until it is closed, and then gone: nothing more may be put into it. Nor into one that is
+damaged: a copy from before will take its place.
 """
 
 from __future__ import annotations
@@ -67,4 +68,4 @@ class StoreRoom:
         self._usable = space.free - kept if space is not None and kept else None
         self.is_short = space is not None and is_short(space, kept, was_short=self.is_short)
         self._health.store_short(shortage(space, kept) if space is not None and self.is_short else None)
-        self._health.store_misplaced(await self._store.misplaced())
+        self._health.store_file(await self._store.file_problem())

@@ -208,6 +208,33 @@ async def test_failed_writes_of_the_operating_system(engine: SqliteEngine) -> No
     assert await store.audit() == []
 
 
+def destroy(path: Path, table_or_index: str) -> None:
+    """Write zeros over its root page, as a disk may that has lost it."""
+    connection = sqlite3.connect(path)
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table_or_index,)).fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+
+
+async def test_damage_is_told_from_the_first_question_that_meets_it_on(engine: SqliteEngine) -> None:
+    """Other questions may still be answered, and change nothing about it."""
+    store = await engine.open()
+    await insert(store, queued(1))
+    await store.close()
+    destroy(engine.path, "jobs_backlog")
+    store = await engine.open()
+    assert await store.file_problem() is None, "not met yet"
+    with pytest.raises(StoreUnavailable, match="malformed"):
+        await head(store, "high")
+    await store.usage()
+    problem = await store.file_problem()
+    assert problem is not None
+    assert f"{engine.path} is damaged" in problem
+
+
 async def test_a_store_that_takes_no_change_is_known_by_one(engine: SqliteEngine) -> None:
     """Reads do not tell it, nor does a change that SQLite leaves out because it changes nothing."""
     store = await engine.open()

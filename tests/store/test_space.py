@@ -76,16 +76,16 @@ async def test_the_log_has_its_room(engine: SqliteEngine, free: int, log: int, l
 async def test_a_file_that_is_removed_or_replaced_is_missed(engine: SqliteEngine) -> None:
     """It is written all the same, and the next start would not find it."""
     store = await engine.open()
-    assert await store.misplaced() is None
+    assert await store.file_problem() is None
     path, moved = Path(engine.path), Path(f"{engine.path}.moved")
     path.rename(moved)
-    problem = await store.misplaced()
+    problem = await store.file_problem()
     assert problem is not None
     assert str(path) in problem
     path.touch()
-    assert await store.misplaced() == problem, "another file in its place is not the one"
+    assert await store.file_problem() == problem, "another file in its place is not the one"
     moved.replace(path)
-    assert await store.misplaced() is None
+    assert await store.file_problem() is None
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
@@ -98,10 +98,10 @@ async def test_a_log_that_is_removed_or_replaced_is_begun_anew(engine: SqliteEng
     await store.commit([rejection(2)])
     if is_replaced:
         log.write_bytes(b"of another life")
-    problem = await store.misplaced()
+    problem = await store.file_problem()
     assert problem is not None
     assert str(log) in problem
-    assert await store.misplaced() is None, "told once"
+    assert await store.file_problem() is None, "told once"
     with pytest.raises(StoreLocked):
         await open_store(f"sqlite:///{engine.path}")
     await store.commit([rejection(3)])
@@ -116,7 +116,7 @@ async def test_a_log_that_is_removed_or_replaced_is_begun_anew(engine: SqliteEng
 async def test_a_store_in_memory_has_no_place(engine: SqliteEngine) -> None:
     """Nor can it be missed."""
     store = await open_store("sqlite:///:memory:")
-    assert await store.misplaced() is None
+    assert await store.file_problem() is None
     await store.close()
 
 

@@ -27,6 +27,7 @@ from controller.adapters.store.sqlite_file import (
     DiskUsage,
     connect_sqlite,
     identity_of,
+    is_damage,
     log_of,
     open_file,
     opening_errors,
@@ -213,17 +214,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _engine_errors() -> Iterator[None]:
-    """Turn the engine's failures into StoreUnavailable; let a write's own mistakes through."""
-    try:
-        yield
-    except FAULTS:
-        raise
-    except (sqlite3.Error, MemoryError, OSError) as error:
-        raise StoreUnavailable(f"the store failed: {error}") from error
-
-
 class SqliteStore:
     """``ports.JobStore`` on one SQLite connection. Made by ``open_sqlite_store``."""
 
@@ -251,6 +241,8 @@ class SqliteStore:
         self._timed = timed
         self._group = GroupCommit(self._commit_timed, runner=runner, linger=linger)
         self._is_open = True
+        self._damage: str | None = None
+        """What the engine said when it met some."""
 
     @property
     def store_id(self) -> str:
@@ -258,11 +250,23 @@ class SqliteStore:
 
     # --- running things
 
+    @contextmanager
+    def _engine_errors(self) -> Iterator[None]:
+        """Turn the engine's failures into StoreUnavailable; let a write's own mistakes through."""
+        try:
+            yield
+        except FAULTS:
+            raise
+        except (sqlite3.Error, MemoryError, OSError) as error:
+            if is_damage(error):
+                self._damage = str(error)
+            raise StoreUnavailable(f"the store failed: {error}") from error
+
     async def _run(self, function: Callable[[], T]) -> T:
         def run() -> T:
             if not self._is_open:
                 raise StoreUnavailable("the store is closed")
-            with _engine_errors():
+            with self._engine_errors():
                 if not self._connection.in_transaction:
                     self._names.refresh()
                 return function()
@@ -290,7 +294,7 @@ class SqliteStore:
         try:
             if not self._is_open:
                 raise StoreUnavailable("the store is closed")
-            with _engine_errors(), self._changing() as connection:
+            with self._engine_errors(), self._changing() as connection:
                 changes = Changes(connection, self._context, [write for writes in calls for write in writes])
                 answers = [[changes.apply(write) for write in writes] for writes in calls]
                 changes.flush()
@@ -563,8 +567,13 @@ class SqliteStore:
 
         await self._run(write)
 
-    async def misplaced(self) -> str | None:
+    async def file_problem(self) -> str | None:
         def read() -> str | None:
+            if self._damage is not None:
+                return (
+                    f"store.url: {self._path} is damaged ({self._damage}): nothing new is received, and what was "
+                    "accepted goes on as far as it can be read; stop this process and restore a copy"
+                )
             if self._file in (NO_FILE, None):
                 return None
             if identity_of(self._path) in (self._file, None):

@@ -136,6 +136,11 @@ def open_file(path: str, *, connect: Connect, mounts: Callable[[], str]) -> sqli
     return connection
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether the engine says that the file's content makes no sense."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _CONTENT_CODES
+
+
 @contextmanager
 def opening_errors(path: str) -> Iterator[None]:
     """Turn the engine's errors while opening into ours, naming the path."""
@@ -149,7 +154,7 @@ def opening_errors(path: str) -> Iterator[None]:
             raise StoreUnwritable(
                 f"store.url: {path} can't be written ({error}); make the directory and the file writable for this user"
             ) from error
-        if code in _CONTENT_CODES:
+        if is_damage(error):
             raise Misconfigured(
                 f"store.url: {path} is damaged or not a SQLite database ({error}); restore a copy or name another file"
             ) from error
