@@ -1,7 +1,8 @@
 """Tracking: ask Batch for every TRACKED job within a bounded time, and store what has changed.
 
 The schedule of who is due lives in memory and is rebuilt at start. A call carries 100 ids whenever 100 jobs are in
-flight. Unchanged answers write nothing; a missing id is an observation; a failed chunk waits as a chunk.
+flight. Unchanged answers write nothing; a missing id is an observation; a failed chunk waits as a chunk. One that Batch
+refuses is asked for in halves, until the job at fault stands alone.
 
 The end of an array job or multi-node job of which something failed is not stored with its chunk: the job is set aside
 until ``controller/children.py`` has found which children failed, for a bounded time, and stored then.
@@ -10,7 +11,7 @@ until ``controller/children.py`` has found which children failed, for a bounded 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -22,7 +23,15 @@ from controller.arrays import ArrayProgress
 from controller.budgets import Budgets, Purpose
 from controller.children import ChildLookUp, wants_look_up
 from controller.core.children import summarise
-from controller.core.errors import BadCredentials, NotAllowed, OutwardError, StoreUnavailable, Throttled
+from controller.core.errors import (
+    BadCredentials,
+    NotAllowed,
+    OutwardError,
+    Refused,
+    StoreUnavailable,
+    Throttled,
+    Unexpected,
+)
 from controller.core.hints import HintBook
 from controller.core.job import BatchStatus, Job, JobState, Observation, RowKey, Seen
 from controller.core.lifecycle import Described, Fact, Forgotten, Missed
@@ -41,6 +50,9 @@ RECONCILE_S: Final = 60.0
 WAIT_S_MIN: Final = 0.001
 """Due times are whole milliseconds: a shorter wait might end before the clock has moved."""
 REFUSED_PAUSE_S: Final = 15.0
+REFUSED_JOBS_MAX: Final = 20
+"""Jobs that are asked for alone because Batch refuses to describe them. More of them is no matter of single jobs: what
+is refused then waits as what fails otherwise."""
 
 
 class Track:
@@ -78,6 +90,9 @@ class Track:
         self._backoff = Backoff(chance)
         self._outage = Outage(clock)
         self._unstored = Outage(clock)
+        self._refused = Outage(clock)
+        self._resting = 0
+        """Jobs that Batch refused to describe, until they are asked for again."""
         self._children = children
         self._drain = drain
         self._aside: set[RowKey] = set()
@@ -196,19 +211,26 @@ class Track:
             self._log.warning("events are missing; polling as without them", missed_ratio=ratio)
 
     async def _observe(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> None:
-        """One call and what it says; whatever happens, every job of the chunk is back in the schedule or ended."""
-
-        async def later(error: Exception) -> None:
-            self._give_back(chunk, self._backoff.failed())
-
+        """One call and what it says; whatever happens, every job of the chunk is back in the schedule or ended, or is
+        asked for alone (``_refuse``)."""
         try:
-            await guarded(lambda: self._observe_chunk(chunk, tasks), stage="track", on_error=later)
+            await self._guarded(lambda: self._observe_chunk(chunk, tasks), chunk)
         finally:
             self._slots.release()
             self.on_returned()
 
+    async def _guarded(self, look: Callable[[], Awaitable[None]], chunk: Sequence[Tracked]) -> None:
+        async def later(error: Exception) -> None:
+            self._give_back(chunk, self._backoff.failed())
+
+        await guarded(look, stage="track", on_error=later)
+
     async def _observe_chunk(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> None:
-        seen = await self._described(chunk)
+        try:
+            seen = await self._described(chunk)
+        except (Refused, Unexpected) as error:
+            await self._refuse(chunk, error, tasks)
+            return
         if seen is None:
             return
         ready = []
@@ -255,7 +277,8 @@ class Track:
                 self._schedule.observed(row.key, status=job.status, attempts=job.attempt_count, now=now)
 
     async def _described(self, chunk: Sequence[Tracked]) -> Mapping[str, Seen] | None:
-        """What was seen, by job id; None if there was no answer, and the chunk was given back."""
+        """What was seen, by job id; None if there was no answer, and the chunk was given back. Raises Refused and
+        Unexpected: then it is for the caller to do so."""
         self._metrics.describe_ids_per_call.observe(len(chunk))
         try:
             answer = await self._batch.describe_jobs([row.job_id for row in chunk])
@@ -265,13 +288,10 @@ class Track:
         except (BadCredentials, NotAllowed) as error:
             self._health.refused("batch:DescribeJobs", str(error), is_permission=isinstance(error, NotAllowed))
             self._give_back(chunk, REFUSED_PAUSE_S)
+        except (Refused, Unexpected):
+            raise
         except OutwardError as error:
-            pause_s = self._backoff.failed()
-            if failures := self._outage.failed():
-                self._log.warning(
-                    "DescribeJobs failed", reason=str(error), failures=failures, pause_s=round(pause_s, 3)
-                )
-            self._give_back(chunk, pause_s)
+            self._put_off(chunk, error)
         else:
             self._backoff.worked()
             if failures := self._outage.worked():
@@ -280,6 +300,43 @@ class Track:
             self._health.worked("batch:DescribeJobs")
             return {job.job_id: job for job in answer}
         return None
+
+    # --- what is refused ------------------------------------------------------------------------------
+
+    async def _refuse(self, chunk: Sequence[Tracked], error: OutwardError, tasks: anyio.abc.TaskGroup) -> None:
+        """Batch refuses a call as a whole for one id that it does not take. Asked for in halves, the others are
+        described all the same; the one that is left stays out of every chunk, and is asked for alone from now on."""
+        if self._resting >= REFUSED_JOBS_MAX:
+            self._put_off(chunk, error)
+            return
+        if len(chunk) > 1:
+            middle = len(chunk) // 2
+            for half in (chunk[:middle], chunk[middle:]):
+                await self._look(half, tasks)
+            return
+        (row,) = chunk
+        if failures := self._refused.failed():
+            self._log.warning("DescribeJobs refuses a job", job_id=row.job_id, reason=str(error), failures=failures)
+        self._resting += 1
+        tasks.start_soon(self._look_later, row, tasks, name="describe a refused job")
+
+    async def _look(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> None:
+        """One more call, of whoever holds a slot."""
+
+        async def look() -> None:
+            await self._budgets.acquire(Purpose.DESCRIBE)
+            await self._observe_chunk(chunk, tasks)
+
+        await self._guarded(look, chunk)
+
+    async def _look_later(self, row: Tracked, tasks: anyio.abc.TaskGroup) -> None:
+        """A drain leaves the job to the next process."""
+        if await self._drain.sleep(REFUSED_PAUSE_S):
+            return
+        self._resting -= 1
+        async with self._slots:
+            await self._look([row], tasks)
+        self.on_returned()
 
     # --- parents --------------------------------------------------------------------------------------
 
@@ -334,6 +391,13 @@ class Track:
             finally:
                 self._drain.forget(looking.cancel)
         return None
+
+    def _put_off(self, chunk: Sequence[Tracked], error: OutwardError) -> None:
+        """The call failed: the chunk waits as a chunk."""
+        pause_s = self._backoff.failed()
+        if failures := self._outage.failed():
+            self._log.warning("DescribeJobs failed", reason=str(error), failures=failures, pause_s=round(pause_s, 3))
+        self._give_back(chunk, pause_s)
 
     def _give_back(self, chunk: Sequence[Tracked], delay_s: float) -> None:
         now = self._clock.monotonic()

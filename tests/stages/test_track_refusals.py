@@ -1,0 +1,138 @@
+"""DescribeJobs refuses a call for one of its ids: the others are described all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import pytest
+import structlog
+
+from controller.adapters.store.sqlite import SqliteStore
+from controller.budgets import Budgets, Purpose
+from controller.children import ChildLookUp
+from controller.core.errors import OutwardError, Refused, Unexpected
+from controller.core.hints import HintBook
+from controller.core.job import BatchStatus, JobState, Observation
+from controller.core.polling import Schedule
+from controller.health import Health
+from controller.ledger import Ledger
+from controller.metrics import Metrics
+from controller.ports import InsertJob
+from controller.stages.track import REFUSED_JOBS_MAX, Track
+from tests.stages.conftest import HurriedDrain, ManualClock
+from tests.stages.test_long_turns import request
+
+JOBS = 100
+
+
+class Batch:
+    """Every job is SUCCEEDED, but a call with one of the ``refused`` is refused as a whole."""
+
+    def __init__(self) -> None:
+        self.refused: set[str] = set()
+        self.error: OutwardError = Refused("batch:DescribeJobs: ClientException (HTTP 400)", call="batch:DescribeJobs")
+        self.calls: list[Sequence[str]] = []
+
+    async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Observation]:
+        self.calls.append(job_ids)
+        if self.refused.intersection(job_ids):
+            raise self.error
+        return [Observation(job_id=job_id, status=BatchStatus.SUCCEEDED) for job_id in job_ids]
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return Batch()
+
+
+@pytest.fixture
+async def track(
+    store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics, batch: Any
+) -> tuple[Track, HurriedDrain]:
+    """The stage with a hundred jobs in flight, and a drain that comes after three rests."""
+    now, drain, health = clock.now(), HurriedDrain(ends_after=4), Health(clock)
+    members = {"state": JobState.TRACKED, "batch_status": BatchStatus.RUNNING, "submitted_at": now, "observed_at": now}
+    rows = [request(n, batch_job_id=f"job-{n}", **members) for n in range(JOBS)]
+    await store.commit([InsertJob(job=row, body="{}") for row in rows])
+    schedule = Schedule(interval_s_min=2.0, interval_s_max=60.0)
+    budgets = Budgets(clock, dict.fromkeys(Purpose, 1_000.0), 10_000.0)
+    stage = Track(
+        store=store,
+        ledger=ledger,
+        batch=batch,
+        budgets=budgets,
+        clock=clock,
+        health=health,
+        metrics=metrics,
+        chance=lambda: 0.5,
+        schedule=schedule,
+        hints=HintBook(schedule, lambda outcome: None, is_fed=False),
+        concurrency=1,
+        lost_after_s=600.0,
+        children=ChildLookUp(batch=batch, budgets=budgets, clock=clock, health=health, chance=lambda: 0.5),
+        drain=drain,
+    )
+    await stage.begin()
+    return stage, drain
+
+
+async def _look(track: Track) -> None:
+    async with anyio.create_task_group() as tasks:
+        await track.turn(tasks)
+
+
+async def _in_flight(store: SqliteStore) -> int:
+    return sum(row.count for row in await store.usage() if row.state is JobState.TRACKED)
+
+
+@pytest.mark.parametrize("error", [Refused("ClientException"), Unexpected("413")])
+async def test_one_job_that_is_refused_keeps_no_other_from_being_described(
+    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore, error: OutwardError
+) -> None:
+    """Found by halves, it is asked for alone from then on, and named in the log; it is in flight still."""
+    batch.refused, batch.error = {"job-70"}, error
+    with structlog.testing.capture_logs() as lines:
+        await _look(track[0])
+    assert await _in_flight(store) == 1
+    sizes = [len(call) for call in batch.calls if "job-70" in call]
+    assert sizes[:4] == [100, 50, 25, 13]
+    assert sizes[-4:] == [1, 1, 1, 1]
+    assert len(batch.calls) <= 1 + 2 * 7 + 3
+    told = [line for line in lines if line["event"] == "DescribeJobs refuses a job"]
+    assert [(line["job_id"], line["failures"]) for line in told] == [("job-70", 1), ("job-70", 2), ("job-70", 4)]
+
+
+async def test_a_job_that_is_no_longer_refused_is_followed_like_any_other(
+    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore
+) -> None:
+    """The next time that it is asked for."""
+    batch.refused = {"job-70"}
+    stage, drain = track
+    rests = drain.sleep
+
+    async def rest(seconds: float) -> bool:
+        batch.refused = set()
+        return await rests(seconds)
+
+    drain.sleep = rest  # type: ignore[method-assign]
+    await _look(stage)
+    assert await _in_flight(store) == 0
+    assert batch.calls[-1] == ["job-70"]
+
+
+async def test_when_everything_is_refused_chunks_wait_as_chunks(
+    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore, clock: ManualClock
+) -> None:
+    """A few are asked for alone; the rest costs one call after each pause, as with any other failure."""
+    batch.refused = {f"job-{n}" for n in range(JOBS)}
+    stage, drain = track
+    drain.request()  # nobody rests: what is asked for alone stays so
+    await _look(stage)
+    assert len(batch.calls) < JOBS
+    assert await _in_flight(store) == JOBS
+    del batch.calls[:]
+    clock.move(60.0)
+    await _look(stage)
+    assert [len(call) for call in batch.calls] == [JOBS - REFUSED_JOBS_MAX]
