@@ -46,6 +46,9 @@ BLOCKING: Final = frozenset(WAIT_CAUSES) - {"max_vcpus_reached", "behind_other_j
 """Causes for which a queue counts as blocked: no job of it will be placed until somebody does something, or until
 capacity comes. ``undetermined`` is one only if Batch itself says so."""
 
+ONLY_STATED: Final = frozenset(name for _, name in STATUS_REASONS) - {"compute_environment_invalid"}
+"""Causes that are never inferred: Batch alone tells them, of a job."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeEnvironment:

@@ -35,7 +35,7 @@ from controller.core.job import BatchStatus, QueueStatus, RowKey, Seen
 from controller.core.lifecycle import FoundStuck, may_be_stuck
 from controller.core.limits import DESCRIBE_ENVIRONMENTS_MAX, DESCRIBE_JOBS_MAX, QUEUE_FRONT_MAX
 from controller.core.polling import Lasting, Schedule
-from controller.core.waiting import Cause, ComputeEnvironment, job_cause, queue_cause, stated_cause
+from controller.core.waiting import ONLY_STATED, Cause, ComputeEnvironment, job_cause, queue_cause, stated_cause
 from controller.ledger import Ledger
 from controller.loop import Drain
 from controller.ports import BatchApi, Block, Clock, EndBlock, JobStore, PutBlock, Write
@@ -334,7 +334,9 @@ class Diagnose:
         if before is not None and (queue.cause is None or queue.cause.name != before.name):
             queue.wait_s = self._first_wait_s(name)
         head_id = head[0] if head is not None else next(iter(front or ()), None)
-        await self._tell_queue(name, queue, head_id, is_certain=seen is not None and own is not None)
+        was_stated = before is not None and before.is_stated
+        can_end = seen is not None and (own is not None or was_stated or self._is_only_stated(name))
+        await self._tell_queue(name, queue, head_id, can_end=can_end)
         await self._tell_jobs(queue, untold, seen or {})
 
     async def _statuses(self, names: Sequence[str]) -> Mapping[str, QueueStatus] | None:
@@ -395,10 +397,16 @@ class Diagnose:
 
     # --- telling --------------------------------------------------------------------------------------
 
-    async def _tell_queue(self, name: str, queue: _Queue, head_id: str | None, *, is_certain: bool) -> None:
+    def _is_only_stated(self, name: str) -> bool:
+        """Whether the queue is blocked for what Batch alone tells, of a job: its environments need not be known."""
+        known = self._blocks.get(name)
+        return known is not None and known.cause in ONLY_STATED
+
+    async def _tell_queue(self, name: str, queue: _Queue, head_id: str | None, *, can_end: bool) -> None:
+        """``can_end``: if it is blocked still, that would have been seen now."""
         cause, known = queue.cause, self._blocks.get(name)
         if cause is None or not cause.is_blocking:
-            if known is not None and is_certain:
+            if known is not None and can_end:
                 await self._end_block(known)
             return
         if known is not None and known.cause == cause.name:

@@ -299,6 +299,41 @@ async def test_a_denied_read_makes_the_cause_less_certain_and_nothing_else(bench
     assert bench.batch.calls[operation] == 2
 
 
+INVALID = "ACTION_REQUIRED - CE(s) associated with the job queue are invalid."
+
+
+@pytest.mark.parametrize("text", [CAPACITY, INVALID])
+@pytest.mark.parametrize("operation", ["GetJobQueueSnapshot", "DescribeComputeEnvironments", "DescribeJobQueues"])
+async def test_a_denied_read_keeps_no_queue_blocked_that_batch_said_so_of(
+    bench: Bench, operation: str, text: str
+) -> None:
+    """Once Batch no longer says it, though another job of the queue waits on."""
+    await bench.runnable(1, 2)
+    bench.batch.failures[operation] = NotAllowed("AccessDenied", call=f"batch:{operation}")
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=text)
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    assert len(await bench.told("job_queue.blocked")) == 1
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNING)
+    await bench.wait(ASK_S_MAX)
+    await bench.diagnose.turn()
+    assert len(await bench.told("job_queue.unblocked")) == 1
+
+
+async def test_after_a_restart_a_denied_read_ends_no_block_that_it_has_shown(bench: Bench) -> None:
+    """Nobody knows whether the compute environment is enabled again. What Batch alone tells ends all the same."""
+    causes = {"high": "compute_environment_disabled", "low": "service_role"}
+    for number, (name, cause) in enumerate(causes.items()):
+        await bench.runnable(number, job_queue=name, job_queue_ref=name)
+        await bench.store.commit([PutBlock(block=Block(job_queue=name, cause=cause, blocked_at=1.0))])
+    await bench.diagnose.load()
+    denied = NotAllowed("AccessDenied", call="batch:DescribeComputeEnvironments")
+    bench.batch.failures["DescribeComputeEnvironments"] = denied
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    assert [event["job_queue"] for event in await bench.told("job_queue.unblocked")] == ["low"]
+
+
 async def test_a_throttled_read_slows_its_budget_and_ends_the_turn(bench: Bench) -> None:
     """The loop backs off; the queue keeps its next time."""
     await bench.runnable(1)
