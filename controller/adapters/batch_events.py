@@ -57,14 +57,15 @@ def decode_event(body: str) -> JobEvent | EventOutcome:
         return EventOutcome.MALFORMED
     if event.source != SOURCE or event.detail_type not in (STATE_CHANGE, QUEUE_BLOCKED):
         return EventOutcome.OTHER
-    return _read(event.detail, is_blocked=event.detail_type == QUEUE_BLOCKED) or EventOutcome.MALFORMED
+    found = _read(event.detail, is_blocked=event.detail_type == QUEUE_BLOCKED, size=len(body))
+    return EventOutcome.MALFORMED if found is None else found
 
 
-def _read(detail: msgspec.Raw, *, is_blocked: bool) -> JobEvent | None:
+def _read(detail: msgspec.Raw, *, is_blocked: bool, size: int) -> JobEvent | None:
     try:
         job = _DETAIL.decode(detail)
     except _UNREADABLE:
-        return _read_status(detail, is_blocked=is_blocked)
+        return _read_status(detail, is_blocked=is_blocked, size=size)
     if not job.job_id:
         return None
     if job.tags and job.tags.get(ARN_TAG) == job.job_arn:
@@ -76,15 +77,18 @@ def _read(detail: msgspec.Raw, *, is_blocked: bool) -> JobEvent | None:
         attempts=job.attempt_count,
         is_blocked=is_blocked,
         end=job.observation() if status is not None and status.is_final and not is_blocked else None,
+        size=size,
     )
 
 
-def _read_status(detail: msgspec.Raw, *, is_blocked: bool) -> JobEvent | None:
+def _read_status(detail: msgspec.Raw, *, is_blocked: bool, size: int) -> JobEvent | None:
     for decoder in (_STATUS, _ID):
         try:
             found = decoder.decode(detail)
         except _UNREADABLE:
             continue
         status = STATUSES.get(found.status or "") if isinstance(found, _Status) else None
-        return JobEvent(job_id=found.job_id, status=status, is_blocked=is_blocked) if found.job_id else None
+        if not found.job_id:
+            return None
+        return JobEvent(job_id=found.job_id, status=status, is_blocked=is_blocked, size=size)
     return None

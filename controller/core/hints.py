@@ -7,8 +7,8 @@ have ended. The book answers by moving jobs in the ``Schedule``, which alone dec
 - what an event said of an end, until an answer confirms it: if Batch no longer knows the job, that is the observation;
 - ids of jobs that ended lately, to tell a late event from somebody else's.
 
-All three are bounded in number, and two in time. What does not fit is forgotten, which costs time and nothing else:
-polling finds it.
+All three are bounded in number, two in time, and the first two in size, for others write what events say. What does
+not fit is forgotten, which costs time and nothing else: polling finds it.
 
 Events of array children (``parent:index``) and nodes (``parent#index``) are hints to the parent: its ``statusSummary``
 has changed, while only its own event tells its end. They never make a call by themselves (see ``polling``, Hints), so
@@ -17,10 +17,11 @@ that an array of ten thousand children costs one entry.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
 
@@ -33,8 +34,11 @@ EARLY_S: Final = 60.0
 lost answer comes within seconds."""
 EARLY_MAX: Final = 5_000
 """In a shared account most events are of others' jobs; ours are claimed within seconds of their arrival."""
+EARLY_SIZE_MAX: Final = 16 << 20
+"""Characters that those may have together. Most events have a few thousand, but some 256 KiB."""
 TOLD_MAX: Final = 10_000
 """Ends that are told and not confirmed yet: a second's worth, but for a failure of DescribeJobs."""
+TOLD_SIZE_MAX: Final = 64 << 20
 ENDED_MAX: Final = 10_000
 ENDED_S: Final = 3_600.0
 
@@ -64,6 +68,8 @@ class JobEvent:
     """The job stands at the head of a queue that is blocked."""
     end: Observation | None = None
     """All it says, if the status is final."""
+    size: int = field(default=0, compare=False)
+    """Characters of the message: about what it costs at most to keep all it says."""
 
     @property
     def is_end(self) -> bool:
@@ -84,12 +90,15 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """The latest entries by id, bounded in number and age."""
+    """The latest entries by id, bounded in number, age and size."""
 
-    def __init__(self, *, count_max: int, age_s_max: float) -> None:
+    def __init__(self, *, count_max: int, age_s_max: float, size_max: float = math.inf) -> None:
         self._count_max = count_max
         self._age_s_max = age_s_max
-        self._entries: OrderedDict[str, tuple[float, T]] = OrderedDict()
+        self._size_max = size_max
+        self._entries: OrderedDict[str, tuple[float, int, T]] = OrderedDict()
+        """When it was added, its size, and what it is."""
+        self._size = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -97,26 +106,32 @@ class Recent(Generic[T]):
     def __contains__(self, key: str) -> bool:
         return key in self._entries
 
-    def put(self, key: str, value: T, now: float) -> None:
+    def put(self, key: str, value: T, now: float, *, size: int = 0) -> None:
         """Add, or replace what stands there; a replaced entry keeps its age."""
-        known = self._entries.get(key)
-        self._entries[key] = (now if known is None else known[0], value)
+        added_at, replaced, _ = self._entries.get(key, (now, 0, None))
+        self._size += size - replaced
+        self._entries[key] = (added_at, size, value)
 
     def get(self, key: str) -> T | None:
         entry = self._entries.get(key)
-        return None if entry is None else entry[1]
+        return None if entry is None else entry[2]
 
     def pop(self, key: str) -> T | None:
         entry = self._entries.pop(key, None)
-        return None if entry is None else entry[1]
+        if entry is None:
+            return None
+        self._size -= entry[1]
+        return entry[2]
 
     def forgotten(self, now: float) -> Iterator[T]:
         """Drop what is too old or too much, oldest first."""
         while self._entries:
-            added_at, value = next(iter(self._entries.values()))
-            if len(self._entries) <= self._count_max and now - added_at < self._age_s_max:
+            added_at, size, value = next(iter(self._entries.values()))
+            is_too_much = len(self._entries) > self._count_max or self._size > self._size_max
+            if not is_too_much and now - added_at < self._age_s_max:
                 return
             self._entries.popitem(last=False)
+            self._size -= size
             yield value
 
 
@@ -137,8 +152,8 @@ class HintBook:
         self.is_fed = is_fed
         self._schedule = schedule
         self._count = count
-        self._early: Recent[_Early] = Recent(count_max=EARLY_MAX, age_s_max=EARLY_S)
-        self._ends: Recent[Observation] = Recent(count_max=TOLD_MAX, age_s_max=float("inf"))
+        self._early: Recent[_Early] = Recent(count_max=EARLY_MAX, age_s_max=EARLY_S, size_max=EARLY_SIZE_MAX)
+        self._ends: Recent[Observation] = Recent(count_max=TOLD_MAX, age_s_max=math.inf, size_max=TOLD_SIZE_MAX)
         self._ended: Recent[None] = Recent(count_max=ENDED_MAX, age_s_max=ENDED_S)
         self.watch = EventWatch()
         self._was_healthy = False
@@ -176,7 +191,7 @@ class HintBook:
         if not event.is_end:
             return EventOutcome.HINT
         if event.end is not None:
-            self._ends.put(event.job_id, event.end, now)
+            self._ends.put(event.job_id, event.end, now, size=event.size)
         return EventOutcome.FINAL
 
     def _is_stale(self, event: JobEvent) -> bool:
@@ -192,11 +207,11 @@ class HintBook:
     def _keep(self, event: JobEvent, now: float) -> None:
         known = self._early.get(event.job_id)
         if known is None:
-            self._early.put(event.job_id, _Early(event), now)
+            self._early.put(event.job_id, _Early(event), now, size=event.size)
             self._forget_early(now)
             return
         newest = max(known.event, event, key=lambda each: (each.is_end, _order(each.attempts, each.status)))
-        self._early.put(event.job_id, _Early(newest, known.others + 1), now)
+        self._early.put(event.job_id, _Early(newest, known.others + 1), now, size=newest.size)
 
     # --- jobs -----------------------------------------------------------------------------------------
 

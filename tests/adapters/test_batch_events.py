@@ -58,6 +58,15 @@ def test_the_documented_example_is_read() -> None:
     assert decode_event(body()) == JobEvent(job_id=JOB_ID, status=BatchStatus.RUNNABLE)
 
 
+@pytest.mark.parametrize("detail", [DETAIL, {**DETAIL, "createdAt": "soon"}])
+def test_an_event_tells_how_large_it_was(detail: Any) -> None:
+    """What may be kept of events is bounded by that, also of one that is only read in part."""
+    text = body(detail)
+    event = decode_event(text)
+    assert isinstance(event, JobEvent)
+    assert event.size == len(text)
+
+
 def test_an_end_carries_all_that_an_answer_would() -> None:
     """A final event can stand for a job that Batch no longer knows: attempts, exit code, reasons, times."""
     ended = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -160,6 +161,39 @@ def test_a_flood_of_strangers_is_bounded(book: Book) -> None:
     assert book.counted["foreign"] == 1
     book.follow()
     assert book.counted["final"] == 1
+
+
+def test_what_strangers_may_write_is_bounded_in_size(book: Book) -> None:
+    """Of large events fewer are kept, the newest of them; that of a job that has come is kept no more."""
+    large = hints.EARLY_SIZE_MAX // 4
+    for n in range(6):
+        book.book.take(replace(event(f"theirs-{n}", S.FAILED), size=large), NOW)
+    assert (len(book.book), book.counted["foreign"]) == (4, 2)
+    book.book.take(replace(event("job-1", S.FAILED), size=large), NOW)
+    book.follow()
+    assert book.counted["final"] == 1
+    assert len(book.book) == 4, "three of strangers, and the end that was told"
+    book.book.take(replace(event("theirs-6", S.FAILED), size=large), NOW)
+    assert len(book.book) == 5
+
+
+def test_an_event_that_replaces_another_takes_its_size_along(book: Book) -> None:
+    """The end of a stranger's job, with all it says, in place of its start."""
+    for n in range(8):
+        book.take(f"theirs-{n}", S.RUNNING)
+    for n in range(8):
+        book.book.take(replace(event(f"theirs-{n}", S.FAILED), size=hints.EARLY_SIZE_MAX // 4), NOW)
+    book.book.advance(NOW, rate_per_s=8.0)
+    assert len(book.book) == 4
+
+
+def test_ends_that_are_told_are_bounded_in_size(book: Book) -> None:
+    """While no answer comes; the jobs stay due."""
+    for key in range(1, 7):
+        book.book.take(replace(event(book.follow(key), S.FAILED), size=hints.TOLD_SIZE_MAX // 4), NOW)
+    book.book.advance(NOW, rate_per_s=8.0)
+    assert [book.book.end_of(f"job-{key}") is not None for key in range(1, 7)] == [False] * 2 + [True] * 4
+    assert all(book.schedule.is_end_told(f"job-{key}") for key in range(1, 7))
 
 
 # --- health -----------------------------------------------------------------------------------------------
