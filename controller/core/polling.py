@@ -351,6 +351,12 @@ class Schedule:
             self._due.put(slot, _tick(now + self._wait_s(slot, now)))
         self._clear_out()
 
+    def set_aside(self, key: RowKey) -> None:
+        """An answer showed its end; it stays in hands until that is stored, and is not stale meanwhile."""
+        slot = self._slot_of_key.get(key)
+        if slot != NO_SLOT:
+            self._seen_at[slot] = math.inf
+
     def missed(self, key: RowKey, *, now: float) -> None:
         """A successful answer did not have the job."""
         slot = self._slot_of_key.get(key)
@@ -362,6 +368,7 @@ class Schedule:
         """The call failed: due again after ``delay`` seconds, the whole chunk at the same time."""
         slot = self._slot_of_key.get(key)
         if slot != NO_SLOT:
+            self._seen_at[slot] = min(self._seen_at[slot], now)
             flags = self._flags[slot]
             self._flags[slot] = flags & _END_TOLD
             self._put(slot, _tick(now + delay), is_hint=bool(flags & (_HINTED | _HINTED_AGAIN | _END_TOLD)))

@@ -238,6 +238,7 @@ class Track:
             found = seen.get(row.job_id)
             if found is not None and found.status is BatchStatus.FAILED and wants_look_up(ended := found.observation()):
                 self._aside.add(row.key)
+                self._schedule.set_aside(row.key)
                 tasks.start_soon(self._end_parent, row, ended, name="look up children")
             else:
                 ready.append(row)

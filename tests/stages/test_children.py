@@ -317,6 +317,33 @@ async def test_while_its_children_are_looked_up_an_array_is_in_no_other_chunk(be
     assert len(batch.asked) == 1
 
 
+async def test_an_array_whose_children_are_looked_up_was_seen(bench: Bench, batch: Batch, clock: ManualClock) -> None:
+    """How long its end waits for them says nothing of how old the answers are."""
+    batch.job = parent(3)
+    batch.answers = [children(0, 1, 2)]
+    batch.is_hanging = True
+    clock.move(50.0)
+    async with anyio.create_task_group() as tasks:
+        await bench.track.turn(tasks)
+        while not batch.asked:
+            await anyio.lowlevel.checkpoint()
+        clock.move(50.0)
+        assert bench.schedule.staleness_s(clock.monotonic()) == 0.0
+        batch.hangs.set()
+
+
+async def test_an_array_whose_end_is_not_stored_grows_stale_again(
+    bench: Bench, batch: Batch, clock: ManualClock
+) -> None:
+    """A mistake of ours in its look-up, after which it is asked for again."""
+    batch.job = parent(3)
+    batch.answers = [KeyError("a mistake")]
+    async with anyio.create_task_group() as tasks:
+        await bench.track.turn(tasks)
+    clock.move(50.0)
+    assert bench.schedule.staleness_s(clock.monotonic()) == pytest.approx(50.0, abs=1.0)
+
+
 async def test_the_progress_of_an_array_is_counted_while_it_is_in_flight(
     bench: Bench, batch: Batch, clock: ManualClock
 ) -> None:
