@@ -167,6 +167,8 @@ _TABLE: Final[Mapping[str, type[OutwardError]]] = {
 }
 _NOT_PASSED_ON: Final = frozenset({400, 401, 407, 411, 413, 414, 415, 417, 421, 425, 426, 428, 429, 431})
 """Statuses that find fault with the request itself, or with the rate of them: who says that has not passed it on."""
+_FORM_OF_A_CODE: Final = re.compile(r"[A-Z][A-Za-z]+(?:Exception|Error|Fault)")
+"""Of AWS's services (their models in botocore); what gateways and filters give is a number or a word of their own."""
 _CREDENTIAL_FAULTS: Final = (
     sdk.NoCredentialsError,
     sdk.PartialCredentialsError,
@@ -308,9 +310,11 @@ def _is_surely_rejected(error: sdk.ClientError) -> bool:
 
 
 def _is_of_the_service(error: sdk.ClientError) -> bool:
-    """Batch names a code, and every answer of it a request id."""
-    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return code_of(error) in _TABLE or not headers.keys().isdisjoint(("x-amzn-requestid", "x-amzn-errortype"))
+    """Batch names a code, and every answer of it a request id. A code that is in no table is known by its form."""
+    headers, code = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}), code_of(error)
+    if code in _TABLE or _FORM_OF_A_CODE.fullmatch(code):
+        return True
+    return not headers.keys().isdisjoint(("x-amzn-requestid", "x-amzn-errortype"))
 
 
 def _status(error: sdk.ClientError) -> int:

@@ -128,6 +128,9 @@ HTML = answer(200, b"<html>welcome</html>", content_type="text/html")
         pytest.param(
             answer(403, {"message": "no"}, x_amzn_RequestId="r-1"), Unexpected, "403", id="403 without a code"
         ),
+        pytest.param(
+            answer(404, {"__type": "com.amazon#NewException"}), Unexpected, "NewException", id="404 with a new code"
+        ),
         pytest.param(answer(407, b""), Unexpected, "407", id="407"),
         pytest.param(answer(413, b""), Unexpected, "413", id="413"),
     ],
