@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.adapters import aws_signing
+from controller.adapters.aws_credentials import LAST_S
 from controller.adapters.aws_signing import CachedKeySigV4, auth
 from tests.adapters.conftest import OpenAws
 from tests.adapters.faulty_server import answer, faulty_server
@@ -113,7 +114,7 @@ async def test_the_clients_sign_with_refreshed_credentials(
     open_clients: OpenAws, credentials: pytest.MonkeyPatch
 ) -> None:
     """Credentials and session token that were refreshed between two calls sign the second one; Batch and SQS alike."""
-    soon = datetime.now(UTC) + timedelta(minutes=5)  # the SDK refreshes from ten minutes before the end
+    soon = datetime.now(UTC) + timedelta(seconds=LAST_S / 2)  # they are renewed at every use
     credentials.setenv("AWS_CREDENTIAL_EXPIRATION", soon.isoformat())
     queue_url = "https://sqs.eu-west-1.amazonaws.com/123456789012/q"
     signed: list[Any] = []
