@@ -55,6 +55,9 @@ SLOW_S: Final = 18.0
 PROBE_S: Final = 18.0
 """Lengths of the three steps, in seconds of full use. Chosen by simulation against a token bucket (burst of one
 second) whose rate drops from 50 to 10 per second and comes back; ``tests/core/test_pacing.py`` holds the result."""
+WINDOW_SENDS_MAX: Final = 100_000
+"""Far more than one process sends in a second: whoever wants no total gives a number with many zeros, and each send
+of a window is remembered."""
 RECOVERY_S_MAX: Final = FAST_S + SLOW_S + PROBE_S + (1 + PACING_GUARD) / FLOOR_PER_S
 """From the last cut to the ceiling, in full use: the steps, and one spacing at the slowest rate."""
 
@@ -183,8 +186,8 @@ class SendWindow:
     def __init__(self, ceiling_per_s: float, *, now: float) -> None:
         """As if a predecessor had used the rate evenly until ``now``: the first send comes one spacing later."""
         assert ceiling_per_s > 0, ceiling_per_s
-        self.rate_per_s = _whole(ceiling_per_s)
-        count = max(1, math.floor(ceiling_per_s))
+        self.rate_per_s = min(_whole(ceiling_per_s), WINDOW_SENDS_MAX)
+        count = max(1, math.floor(self.rate_per_s))
         self._window_s = (1 + PACING_GUARD) * count / self.rate_per_s
         self._sent_at = deque((now + self.spacing_s * (n + 1 - count) for n in range(count)), maxlen=count)
 

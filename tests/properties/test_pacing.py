@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.limits import PACING_GUARD
-from controller.core.pacing import CUT_WINDOW_S, FLOOR_PER_S, RECOVERY_S_MAX, Pace, SendWindow
+from controller.core.pacing import CUT_WINDOW_S, FLOOR_PER_S, RECOVERY_S_MAX, WINDOW_SENDS_MAX, Pace, SendWindow
 
 _CEILINGS = st.one_of(
     st.floats(min_value=0.05, max_value=1.0),
@@ -137,3 +137,10 @@ def test_the_total_is_used_up_if_it_is_wanted(ceiling: float) -> None:
         window.sent(now)
         count += 1
     assert count >= math.floor(20.0 / (1 + PACING_GUARD)) * math.floor(ceiling) - 1
+
+
+def test_a_total_with_many_zeros_is_as_good_as_none() -> None:
+    """Each send of a window is remembered, and there is no memory for a number that is meant to be no limit."""
+    window = SendWindow(1e308, now=0.0)
+    assert window.rate_per_s == WINDOW_SENDS_MAX
+    assert window.wait_s(0.0) <= window.spacing_s < 1e-4
