@@ -76,7 +76,8 @@ MEMBER_RULES: Final[Mapping[str, Mapping[str, MemberRule]]] = {
             "or ARN (arn:aws:batch:REGION:ACCOUNT:job-definition/NAME), with or without :REVISION",
         ),
         "shareIdentifier": _matches(
-            "[A-Za-z0-9]{1,255}\\*?", "be 1 to 255 letters and digits, with or without a final *"
+            f"[A-Za-z0-9]{{1,{limits.SHARE_IDENTIFIER_LENGTH_MAX}}}\\*?",
+            f"be 1 to {limits.SHARE_IDENTIFIER_LENGTH_MAX} letters and digits, with or without a final *",
         ),
         "schedulingPriorityOverride": MemberRule(
             min=0, max=limits.SCHEDULING_PRIORITY_MAX, says=f"be from 0 to {limits.SCHEDULING_PRIORITY_MAX:,}"
