@@ -82,9 +82,11 @@ class LookUp:
         for _ in range(PAGES_MAX):
             page = await self._page(job, token)
             found.update((row.job_id, row) for row in page.jobs if row.job_name == job.batch_job_name)
-            token = page.next_token
-            if token is None:
+            if page.next_token is None:
                 return list(found.values())
+            if page.next_token == token:
+                raise Unavailable("batch:ListJobs: a page that follows itself", call="batch:ListJobs")
+            token = page.next_token
         raise AssertionError(f"more than {PAGES_MAX} pages of jobs named {job.batch_job_name}")
 
     async def _page(self, job: Job, token: str | None) -> ListPage:

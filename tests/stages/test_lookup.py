@@ -63,6 +63,22 @@ async def test_an_answer_about_another_job_is_no_answer(clock: ManualClock) -> N
         await look_up(batch, clock).find(JOB)
 
 
+async def test_a_page_that_follows_itself_is_no_answer(clock: ManualClock) -> None:
+    """Listed on and on it would use up the list budget, and hold up the stage until ``/livez`` fails."""
+
+    class Circle(Batch):
+        calls = 0
+
+        async def list_jobs_named(self, *, job_queue: str, job_name: str, next_token: str | None = None) -> ListPage:
+            self.calls += 1
+            return ListPage(jobs=[], next_token="again")
+
+    batch = Circle(described=[])
+    with pytest.raises(Unavailable):
+        await look_up(batch, clock).find(JOB)
+    assert batch.calls == 2
+
+
 async def test_look_ups_without_an_answer_are_not_a_line_each(clock: ManualClock) -> None:
     """An outage finds hundreds of requests in doubt, and each is looked up again and again."""
     batch = Batch(["id-1"], described=[])
