@@ -255,6 +255,8 @@ class _Unredirected:
     session: Any
 
     async def request(self, method: str, **arguments: Any) -> Any:
+        # The SDK's other transports have no jar. What a gateway sets would be sent with every call, and grow.
+        self.session.cookie_jar.clear()
         return await self.session.request(method, allow_redirects=False, **arguments)
 
 

@@ -443,6 +443,15 @@ async def test_what_comes_unasked_is_no_answer_to_the_next_call(open_batch: Open
     assert (len(server.requests), server.connections) == (2, 2)
 
 
+async def test_cookies_are_not_sent_back(open_batch: OpenBatch) -> None:
+    """A gateway that names each cookie anew would get longer and longer requests, until it takes none."""
+    baked = answer(200, {"jobId": "j-1"}, Set_Cookie="visit-1=a; Path=/")
+    async with faulty_server(baked) as server, open_batch(server.url.replace("127.0.0.1", "localhost")) as batch:
+        for _ in range(2):
+            await batch.submit_job(ARGUMENTS, timeout_s=5)
+    assert ["cookie" in headers for _, headers, _ in server.requests] == [False, False]
+
+
 async def test_cancellation_passes_through(open_batch: OpenBatch, seen: Seen) -> None:
     """Cancelling the caller is not turned into an error kind."""
     async with faulty_server(never) as server, open_batch(server.url) as batch:
