@@ -39,6 +39,8 @@ class Delivery(StrEnum):
     """Send the head and half of the body, then close."""
     NOT_JSON = "not_json"
     """200 with a body that is not JSON."""
+    BLOCKED = "blocked"
+    """403 with a page that is not AWS's."""
     HANG = "hang"
     """Send nothing; keep the connection until ``delay_s`` has passed or the caller goes."""
 

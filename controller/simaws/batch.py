@@ -44,9 +44,10 @@ class Batch:
         profile: Profile,
         on_planned: Callable[[Job, int], None] = lambda job, index: None,
         omits: Callable[[str], bool] = lambda job_id: False,
+        refuses: Callable[[Job], bool] = lambda job: False,
     ) -> None:
         """``on_planned(job, index)``: a job's future became known or changed. ``omits(job_id)``: DescribeJobs is to
-        leave this id out of one answer."""
+        leave this id out of one answer; ``refuses(job)``: it is to refuse a call that names this job."""
         self.place = place
         self.profile = profile
         self.queues: dict[str, JobQueue] = {}
@@ -57,6 +58,7 @@ class Batch:
         self.scheduler = Scheduler(on_planned)
         self._rng = rng
         self._omits = omits
+        self._refuses = refuses
         self._serial = 0
         self._swept_at_serial = 0
         self.operations: Final[Mapping[str, Callable[[Request, float], Shape]]] = {
@@ -100,8 +102,12 @@ class Batch:
         shapes = []
         for reference in references:
             found = self._find(self.place.name(reference, "job"), now)
-            if found is not None and not self._omits(reference):
-                job, index = found
+            if found is None:
+                continue
+            job, index = found
+            if self._refuses(job):
+                raise client_error("Error executing request, Exception : Job is not valid.")
+            if not self._omits(reference):
                 shapes.append(views.detail(job, now) if index == WHOLE else views.child_detail(job, index, now))
         self._explain_heads(shapes, now)
         return {"jobs": shapes}

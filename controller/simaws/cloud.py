@@ -69,6 +69,7 @@ class SimAws:
             profile=profile,
             on_planned=self.events.planned,
             omits=lambda job_id: self.faults.chance(self.faults.service.describe_omits_p),
+            refuses=lambda job: self.faults.refuses_to_describe(job.tags),
         )
         self._latency = self._random("latency")
         self._late: list[tuple[float, int, Request]] = []
@@ -292,4 +293,5 @@ _DELIVERIES: Final[Mapping[Fault, Delivery]] = {
     Fault.CLOSE_AFTER: Delivery.CLOSE,
     Fault.TRUNCATE_AFTER: Delivery.TRUNCATE,
     Fault.NOT_JSON_AFTER: Delivery.NOT_JSON,
+    Fault.BLOCKED_AFTER: Delivery.BLOCKED,
 }

@@ -38,6 +38,8 @@ class Fault(StrEnum):
     EMPTY_AFTER = "empty_after"
     """200 and ``{}``: a SubmitJob answer without a job id."""
     NOT_JSON_AFTER = "not_json_after"
+    BLOCKED_AFTER = "blocked_after"
+    """403 of a filter between the caller and AWS, which does not let the answer pass."""
     # done only after the caller was left hanging (SubmitJob; any other operation: HANG_AFTER)
     LATE = "late"
     # done and answered, slowly
@@ -103,6 +105,8 @@ class FaultPlan:
     denied: set[str] = field(default_factory=set)
     """Operations answered with AccessDenied; ``SubmitJob/<queue>``, ``SubmitJob/<queue>/<definition>`` and
     ``SubmitJob#<tag>=<value>`` too."""
+    undescribed: set[str] = field(default_factory=set)
+    """Tags, ``<tag>=<value>``, of jobs for which DescribeJobs refuses the whole call."""
     are_credentials_expired: bool = False
     _scripted: dict[str, deque[Fault | None]] = field(default_factory=dict)
 
@@ -121,16 +125,18 @@ class FaultPlan:
         """From now on nothing goes wrong."""
         self.calls.clear()
         self.denied.clear()
+        self.undescribed.clear()
         self._scripted.clear()
         self.service = ServiceFaults()
         self.are_credentials_expired = False
 
     def update(self, settings: Mapping[str, Any]) -> None:
-        """Change the plan from JSON: ``calls``, ``service``, ``denied``, ``are_credentials_expired``.
+        """Change the plan from JSON: ``calls``, ``service``, ``denied``, ``undescribed``,
+        ``are_credentials_expired``.
 
         Raises ValueError for anything unknown; then nothing was changed.
         """
-        unknown = set(settings) - {"calls", "service", "denied", "are_credentials_expired"}
+        unknown = set(settings) - {"calls", "service", "denied", "undescribed", "are_credentials_expired"}
         names = {f.name for f in fields(ServiceFaults)}
         unknown |= set(settings.get("service") or {}) - names
         if unknown:
@@ -144,6 +150,8 @@ class FaultPlan:
             setattr(self.service, name, value)
         if "denied" in settings:
             self.denied = set(map(str, settings["denied"]))
+        if "undescribed" in settings:
+            self.undescribed = set(map(str, settings["undescribed"]))
         self.are_credentials_expired = bool(settings.get("are_credentials_expired", self.are_credentials_expired))
 
     def draw(self, operation: str, arguments: Mapping[str, Any]) -> Fault | None:
@@ -164,6 +172,10 @@ class FaultPlan:
                 return fault
             left -= probability
         return None
+
+    def refuses_to_describe(self, tags: Mapping[str, str]) -> bool:
+        """Whether DescribeJobs refuses a call that names a job with these tags."""
+        return bool(self.undescribed) and any(f"{name}={value}" in self.undescribed for name, value in tags.items())
 
     def chance(self, probability: float) -> bool:
         """True with this probability; draws nothing if it is 0."""

@@ -32,6 +32,7 @@ from controller.simaws.http_message import Reply, Request, read_request, write_r
 Wire = Any
 """One of the wire modules: ``CONTENT_TYPE``, ``write`` and ``write_error``."""
 NOT_JSON: Final = b"<html><body>It works!</body></html>"
+BLOCKED: Final = b"<html><body>The requested page was rejected.</body></html>"
 
 
 class Connection(asyncio.Protocol):
@@ -218,6 +219,8 @@ class SimServer:
             reply = Reply(answer.error.status, body, wire.CONTENT_TYPE, headers)
         elif answer.delivery is Delivery.NOT_JSON:
             reply = Reply(200, NOT_JSON, b"text/html")
+        elif answer.delivery is Delivery.BLOCKED:
+            reply = Reply(403, BLOCKED, b"text/html")
         else:
             reply = Reply(200, wire.write(answer.result), wire.CONTENT_TYPE)
         truncate = answer.delivery is Delivery.TRUNCATE

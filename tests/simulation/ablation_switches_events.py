@@ -76,6 +76,10 @@ def early_is_foreign(self: hints.HintBook, event: Any, now: float) -> None:
     self._count(hints.EventOutcome.FOREIGN)
 
 
+async def a_chunk_waits_as_a_chunk(self: track.Track, chunk: Any, error: Any, tasks: Any) -> None:
+    self._put_off(chunk, error)
+
+
 def nothing_is_stale(self: hints.HintBook, event: Any) -> bool:
     return False
 

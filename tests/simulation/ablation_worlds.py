@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from controller.core.limits import REQUEST_ID_TAG
 from tests.simulation.batch_events import QUEUE
 from tests.simulation.scenario import EPOCH, QUEUE_URL, Disruption, Foreign, Scenario, Sent
 
@@ -295,6 +296,24 @@ def failing_arrays(scenario: Scenario) -> Scenario:
             requests.append(replace(sent, body=orjson.dumps(body).decode()))
     profile = replace(made.profile, application_failure_p=0.6, spot_reclaim_p=0.2)
     return replace(made, requests=tuple(requests), profile=profile)
+
+
+def undescribed_jobs(scenario: Scenario) -> Scenario:
+    """DescribeJobs refuses every call that names one of three jobs, for longer than the others run."""
+    made = with_settings(
+        calm(scenario),
+        track={"rate_per_s": 8.0, "interval_s_min": 0.5, "interval_s_max": 2.0},
+        aws={"total_rate_per_s": 48.0},
+    )
+    lags: dict[str, Any] = {"describe_lag_s": (0.0, 0.0), "batch_rate_per_s": None}
+    profile = replace(made.profile, runnable_s=(1.0, 3.0), running_s=(10.0, 40.0), **lags)
+    made = replace(made, profile=profile, faults_end_s=121.0, job_queues=dict.fromkeys(made.job_queues))
+    ids = [sent.request_id for sent in made.requests if sent.kind == "submit" and sent.request_id is not None]
+    hit = tuple(
+        Disruption(at=0.0, kind="undescribed", for_s=120.0, what=f"{REQUEST_ID_TAG}={request_id}")
+        for request_id in ids[:3]
+    )
+    return replace(made, disruptions=hit)
 
 
 def gone_meanwhile(scenario: Scenario) -> Scenario:

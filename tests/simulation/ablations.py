@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from controller import application, holds, queue_questions, rests
-from controller.adapters import batch
+from controller.adapters import aws_errors, batch
 from controller.budgets import Budgets
 from controller.core import polling
 from controller.core.hints import HintBook
@@ -84,6 +84,7 @@ NUMBERS: Final[Mapping[str, str]] = {
     checkers_why.WHY: "4",
     checkers_events.SOON: "4",
     checkers_events.TOLD: "4",
+    checkers_events.FOLLOWED: "4",
     checkers.REPORTED: "5",
     checkers.ONE_FINAL: "5",
     ENDS: "5",
@@ -762,6 +763,24 @@ ABLATIONS: Final = (
         promise=checkers_pressure.THEIRS,
         off=pressure_off.each_denial_counts,
         bend=pressure.denied_pairs,
+    ),
+    Ablation(
+        name="blocked-answer",
+        safeguard="A refusal counts only if it is AWS's",
+        where="adapters/aws_errors.py",
+        without="what a filter says is taken for Batch's word",
+        promise=checkers.EXACTLY_ONE,
+        off=put(aws_errors, "_is_of_the_service", lambda error: True),
+        bend=called(blocked_after=0.3),
+    ),
+    Ablation(
+        name="refused-describe",
+        safeguard="A DescribeJobs call that is refused is made again in halves",
+        where="stages/track.py",
+        without="its jobs wait together",
+        promise=checkers_events.FOLLOWED,
+        off=put(Track, "_refuse", events_off.a_chunk_waits_as_a_chunk),
+        bend=worlds.undescribed_jobs,
     ),
     Ablation(
         name="denied-alone",

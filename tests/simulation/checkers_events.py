@@ -13,6 +13,9 @@ from tests.simulation.world import SimWorld
 
 SOON: Final = "ends are seen soon"
 TOLD: Final = "an end that was told is not lost"
+FOLLOWED: Final = "a job that can't be described hides no other"
+FOLLOWED_S: Final = 12.0
+"""After its end, where intervals are short and the describe budget has room."""
 
 _NO_FAULTS: Final = frozenset({"late_s", "slow_s", "sqs_undelete_s", "event_delay_s"})
 """Bounds of faults."""
@@ -42,6 +45,26 @@ def ends_are_seen_soon(world: SimWorld) -> Iterator[str]:
         lag_s = line.at - max(end.at, submitted.get(line.event["job_id"], end.at))
         if lag_s > bound_s:
             yield f"{SOON}: job {line.event['job_id']} was reported {lag_s:.1f} s late, {bound_s:.1f} s are allowed"
+
+
+def others_are_followed(world: SimWorld) -> Iterator[str]:
+    """Where DescribeJobs refuses calls for single jobs and nothing else goes wrong, the ends of the others are reported
+    soon."""
+    scenario, track = world.scenario, world.settings.track
+    faults = scenario.call_faults or scenario.service_faults or scenario.network_faults or scenario.kill_at_steps
+    if faults or scenario.scripted or {each.kind for each in scenario.disruptions} != {"undescribed"}:
+        return
+    if track.interval_s_max > FOLLOWED_S / 4 or scenario.profile.batch_rate_per_s is not None:
+        return
+    undescribed = {each.what.partition("=")[2] for each in scenario.disruptions}
+    for line in world.stdout.lines:
+        job = world.sim.batch.jobs.get(line.event.get("job_id", ""))
+        end = None if job is None or line.event["event"] != "job.finished" else job.end()
+        if end is None or line.event.get("array_size") or line.event["request_id"] in undescribed:
+            continue
+        if line.at - end.at > FOLLOWED_S:
+            yield f"{FOLLOWED}: job {line.event['job_id']} was reported {line.at - end.at:.0f} s after its end"
+            return
 
 
 def _are_events_delivered(world: SimWorld) -> bool:
@@ -74,4 +97,5 @@ def an_end_that_was_told_is_not_lost(world: SimWorld) -> Iterator[str]:
 CHECKERS: Final[tuple[Callable[[SimWorld], Iterator[str]], ...]] = (
     ends_are_seen_soon,
     an_end_that_was_told_is_not_lost,
+    others_are_followed,
 )

@@ -108,6 +108,12 @@ def _denied(what: Callable[[Disruption], str]) -> Callable[[SimWorld, Disruption
     return deny
 
 
+def _undescribed(world: SimWorld, d: Disruption) -> End:
+    plan = world.sim.faults
+    plan.undescribed.add(d.what)
+    return lambda: plan.undescribed.discard(d.what)
+
+
 def _calls(operation: str, **chances: float) -> Callable[[SimWorld, Disruption], End]:
     def strike(world: SimWorld, d: Disruption) -> End:
         calls = world.sim.faults.calls
@@ -258,6 +264,7 @@ _KINDS: dict[str, Callable[[SimWorld, Disruption], End]] = {
     "submit_denied": _denied(lambda d: "SubmitJob"),
     "pair_denied": _denied(lambda d: f"SubmitJob/{d.what}/work"),
     "tag_denied": _denied(lambda d: f"SubmitJob#{d.what}"),
+    "undescribed": _undescribed,
     "delete_denied": _denied(lambda d: "DeleteMessageBatch"),
     "throttle_burst": _calls("SubmitJob", throttle=1.0),
     "submit_hangs": _calls("SubmitJob", hang=0.5, hang_after=0.5),

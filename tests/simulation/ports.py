@@ -266,15 +266,17 @@ def _failure(answer: Answer, operation: str, rng: random.Random) -> Exception | 
         return reset
     if answer.delivery is Delivery.TRUNCATE:
         return aiohttp.ClientPayloadError("Response payload is not completed")
+    if answer.delivery is Delivery.BLOCKED:
+        return _client_error(operation, "403", "Forbidden", 403)
     if answer.error is not None and answer.delivery is not Delivery.NOT_JSON:
-        error = answer.error
-        response: Any = {
-            "Error": {"Code": error.code, "Message": error.message},
-            "ResponseMetadata": {"HTTPStatusCode": error.status},
-        }
-        refused: Exception = sdk.ClientError(response, operation)
-        return refused
+        return _client_error(operation, answer.error.code, answer.error.message, answer.error.status)
     return None
+
+
+def _client_error(operation: str, code: str, message: str, status: int) -> Exception:
+    response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error: Exception = sdk.ClientError(response, operation)
+    return error
 
 
 def _never_connected() -> Exception:

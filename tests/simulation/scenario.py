@@ -31,7 +31,9 @@ REQUESTS_MEAN = 50
 EVENTS_SHARE = 0.4
 """Of the seeds: the controller listens to EventBridge."""
 DENIED_SHARE = 0.05
-"""Of the seeds: single requests are denied."""
+"""Of the seeds: single requests are denied, or their jobs can't be described."""
+BLOCKED_SHARE = 0.05
+"""Of the seeds: a filter blocks answers."""
 DEPENDENTS_SHARE = 0.35
 """Of the seeds: requests depend on other requests."""
 TENANTS_SHARE = 0.5
@@ -163,6 +165,9 @@ def draw(seed: int) -> Scenario:
     denied = random.Random(f"{seed}/denied")
     if denied.random() < DENIED_SHARE:
         drawn = with_denied(drawn, denied)
+    blocked = random.Random(f"{seed}/blocked")
+    if blocked.random() < BLOCKED_SHARE:
+        drawn = with_blocked(drawn, blocked)
     tenants = random.Random(f"{seed}/tenants")
     return with_tenants(drawn, tenants) if tenants.random() < TENANTS_SHARE else drawn
 
@@ -189,13 +194,24 @@ def cramped(scenario: Scenario, rng: random.Random) -> Scenario:
 
 
 def with_denied(scenario: Scenario, rng: random.Random) -> Scenario:
-    """Some requests are denied, each by itself, as by a policy with a condition on tags: by the one that names them."""
+    """Some requests are denied, each by itself, as by a policy with a condition on tags: by the one that names them. Or
+    their jobs can't be described."""
+    kind = rng.choice(("tag_denied", "undescribed"))
     ids = sorted({sent.request_id for sent in scenario.requests if sent.request_id is not None})
     denied = tuple(
-        Disruption(at=0.0, kind="tag_denied", for_s=scenario.faults_end_s, what=f"{REQUEST_ID_TAG}={request_id}")
+        Disruption(at=0.0, kind=kind, for_s=scenario.faults_end_s, what=f"{REQUEST_ID_TAG}={request_id}")
         for request_id in rng.sample(ids, min(len(ids), rng.choice((1, 2, 5))))
     )
     return replace(scenario, disruptions=(*denied, *scenario.disruptions))
+
+
+def with_blocked(scenario: Scenario, rng: random.Random) -> Scenario:
+    """A filter on the way to AWS does not let some answers to SubmitJob pass."""
+    others = scenario.call_faults.get("SubmitJob", {})
+    chance = min(rng.choice((0.05, 0.2)), 1.0 - sum(others.values()))
+    return replace(
+        scenario, call_faults={**scenario.call_faults, "SubmitJob": {**others, "blocked_after": max(0.0, chance)}}
+    )
 
 
 def with_tenants(scenario: Scenario, rng: random.Random) -> Scenario:

@@ -52,6 +52,7 @@ def test_a_fault_before_the_call_leaves_nothing_behind(fault: Fault, expected: o
         (Fault.HANG_AFTER, Delivery.HANG),
         (Fault.TRUNCATE_AFTER, Delivery.TRUNCATE),
         (Fault.NOT_JSON_AFTER, Delivery.NOT_JSON),
+        (Fault.BLOCKED_AFTER, Delivery.BLOCKED),
         (Fault.EMPTY_AFTER, Delivery.ANSWER),
     ],
 )
