@@ -165,7 +165,7 @@ _TABLE: Final[Mapping[str, type[OutwardError]]] = {
     **dict.fromkeys(CREDENTIAL_CODES, BadCredentials),
     **dict.fromkeys(THROTTLE_CODES, Throttled),
 }
-_NOT_PASSED_ON: Final = frozenset({400, 401, 407, 411, 413, 414, 415, 417, 421, 425, 426, 428, 429, 431})
+_NOT_PASSED_ON: Final = frozenset({401, 407, 411, 413, 414, 415, 417, 421, 425, 426, 428, 429, 431})
 """Statuses that find fault with the request itself, or with the rate of them: who says that has not passed it on."""
 _FORM_OF_A_CODE: Final = re.compile(r"[A-Z][A-Za-z]+(?:Exception|Error|Fault)")
 """Of AWS's services (their models in botocore); what gateways and filters give is a number or a word of their own."""
@@ -304,7 +304,7 @@ def _kind_of_answer(error: sdk.ClientError, call: str) -> type[OutwardError]:
 def _is_surely_rejected(error: sdk.ClientError) -> bool:
     """An answer that says the request was looked at and not accepted. What is not Batch may have passed the request on
     before it answered: a gateway that lost patience (408, 499), or whose error page is missing (404); a filter that
-    blocks what Batch answered (403)."""
+    blocks what Batch answered (403). And 400 is what servers say to a connection as such, whatever was sent on it."""
     status = _status(error)
     return 400 <= status < 500 and status != 408 and (_is_of_the_service(error) or status in _NOT_PASSED_ON)
 

@@ -106,6 +106,7 @@ HTML = answer(200, b"<html>welcome</html>", content_type="text/html")
         pytest.param(answer(403, b"<html/>", content_type="text/html"), InDoubt, "403", id="403 of a filter"),
         pytest.param(answer(404, b"<html/>", content_type="text/html"), InDoubt, "404", id="404 of a gateway"),
         pytest.param(answer(499, b""), InDoubt, "499", id="499"),
+        pytest.param(answer(400, b""), InDoubt, "400", id="400 without a code"),
         pytest.param(
             answer(403, {"code": 403, "message": "blocked"}), InDoubt, "403", id="403 with a number for a code"
         ),
