@@ -208,6 +208,26 @@ async def test_failed_writes_of_the_operating_system(engine: SqliteEngine) -> No
     assert await store.audit() == []
 
 
+async def test_a_log_that_can_t_be_begun_anew_is_tried_again(engine: SqliteEngine) -> None:
+    """Meanwhile commits go without one, and are as durable."""
+    faults = Faults()
+    store = await engine.open(connect=faults.connect)
+    log = Path(f"{engine.path}-wal")
+    log.unlink()
+    await insert(store, queued(1))
+    faults.connection.faults = {"PRAGMA journal_mode = WAL": FAILURES[0]}
+    with pytest.raises(StoreUnavailable):
+        await store.file_problem()
+    await insert(store, queued(2))
+    assert not log.exists()
+    faults.connection.faults = {}
+    assert str(log) in (await store.file_problem() or "")
+    await insert(store, queued(3))
+    assert log.stat().st_size > 0
+    assert len(await store.find_requests([uid(n) for n in (1, 2, 3)])) == 3
+    assert await store.audit() == []
+
+
 def destroy(path: Path, table_or_index: str) -> None:
     """Write zeros over its root page, as a disk may that has lost it."""
     connection = sqlite3.connect(path)
