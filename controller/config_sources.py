@@ -95,9 +95,10 @@ class Layers(PydanticBaseSettingsSource):
         # else: the file has no mapping there, which is reported when it is validated
 
     def has(self, key: str) -> bool:
+        """Whether it has a value; null is none."""
         section, _, name = key.partition(".")
         members = self._values.get(section)
-        return name in members if isinstance(members, dict) else False
+        return isinstance(members, dict) and members.get(name) is not None
 
     def origin(self, location: Sequence[str | int]) -> str:
         """Where the value at a location came from."""

@@ -50,7 +50,7 @@ RECONCILE_S: Final = 60.0
 WAIT_S_MIN: Final = 0.001
 """Due times are whole milliseconds: a shorter wait might end before the clock has moved."""
 REFUSED_PAUSE_S: Final = 15.0
-REFUSED_JOBS_MAX: Final = 20
+REFUSED_JOBS_MAX: Final = 8
 """Jobs that are asked for alone because Batch refuses to describe them. More of them is no matter of single jobs: what
 is refused then waits as what fails otherwise."""
 
@@ -91,8 +91,10 @@ class Track:
         self._outage = Outage(clock)
         self._unstored = Outage(clock)
         self._refused = Outage(clock)
-        self._resting = 0
-        """Jobs that Batch refused to describe, until they are asked for again."""
+        self._refused_jobs = 0
+        """Those that are asked for alone."""
+        self._is_dividing = False
+        """A refused chunk is asked for in halves: one at a time, so that others get their slots in between."""
         self._children = children
         self._drain = drain
         self._aside: set[RowKey] = set()
@@ -211,10 +213,12 @@ class Track:
             self._log.warning("events are missing; polling as without them", missed_ratio=ratio)
 
     async def _observe(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> None:
-        """One call and what it says; whatever happens, every job of the chunk is back in the schedule or ended, or is
-        asked for alone (``_refuse``)."""
+        """One call and what it says; whatever happens, every job of the chunk is back in the schedule or ended, or it
+        was refused and is divided."""
         try:
-            await self._guarded(lambda: self._observe_chunk(chunk, tasks), chunk)
+            await self._guarded(
+                lambda: self._observe_chunk(chunk, tasks, lambda error: self._refuse(chunk, error, tasks)), chunk
+            )
         finally:
             self._slots.release()
             self.on_returned()
@@ -225,11 +229,13 @@ class Track:
 
         await guarded(look, stage="track", on_error=later)
 
-    async def _observe_chunk(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> None:
+    async def _observe_chunk(
+        self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup, on_refused: Callable[[OutwardError], None]
+    ) -> None:
         try:
             seen = await self._described(chunk)
         except (Refused, Unexpected) as error:
-            await self._refuse(chunk, error, tasks)
+            on_refused(error)
             return
         if seen is None:
             return
@@ -304,40 +310,54 @@ class Track:
 
     # --- what is refused ------------------------------------------------------------------------------
 
-    async def _refuse(self, chunk: Sequence[Tracked], error: OutwardError, tasks: anyio.abc.TaskGroup) -> None:
-        """Batch refuses a call as a whole for one id that it does not take. Asked for in halves, the others are
-        described all the same; the one that is left stays out of every chunk, and is asked for alone from now on."""
-        if self._resting >= REFUSED_JOBS_MAX:
+    def _refuse(self, chunk: Sequence[Tracked], error: OutwardError, tasks: anyio.abc.TaskGroup) -> None:
+        """Batch refuses a call as a whole for one id that it does not take."""
+        if self._is_dividing or self._refused_jobs >= REFUSED_JOBS_MAX:
             self._put_off(chunk, error)
             return
-        if len(chunk) > 1:
-            middle = len(chunk) // 2
-            for half in (chunk[:middle], chunk[middle:]):
-                await self._look(half, tasks)
-            return
-        (row,) = chunk
-        if failures := self._refused.failed():
-            self._log.warning("DescribeJobs refuses a job", job_id=row.job_id, reason=str(error), failures=failures)
-        self._resting += 1
-        tasks.start_soon(self._look_later, row, tasks, name="describe a refused job")
+        self._is_dividing = True
+        tasks.start_soon(self._divide, chunk, error, tasks, name="divide a refused chunk")
 
-    async def _look(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> None:
-        """One more call, of whoever holds a slot."""
+    async def _divide(self, chunk: Sequence[Tracked], error: OutwardError, tasks: anyio.abc.TaskGroup) -> None:
+        """Asked for in halves, all but the job at fault are described; that one stays out of every chunk, which it
+        would spoil, and is asked for alone from now on."""
+        refused = [(chunk, error)]
+        while refused and not self._drain.is_requested:
+            part, error = refused.pop()
+            if self._refused_jobs >= REFUSED_JOBS_MAX:
+                self._put_off(part, error)
+            elif len(part) == 1:
+                self._refused_jobs += 1
+                tasks.start_soon(self._ask_alone, part[0], error, tasks, name="describe a refused job")
+            else:
+                middle = len(part) // 2
+                for half in (part[:middle], part[middle:]):
+                    if (still := await self._look(half, tasks)) is not None:
+                        refused.append((half, still))
+        self._is_dividing = False
+
+    async def _ask_alone(self, row: Tracked, error: OutwardError | None, tasks: anyio.abc.TaskGroup) -> None:
+        """Until Batch takes it; a drain leaves it to the next process."""
+        while error is not None:
+            if failures := self._refused.failed():
+                self._log.warning("DescribeJobs refuses a job", job_id=row.job_id, reason=str(error), failures=failures)
+            if await self._drain.sleep(REFUSED_PAUSE_S):
+                return
+            error = await self._look([row], tasks)
+        self._refused_jobs -= 1
+
+    async def _look(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> OutwardError | None:
+        """One more call; the error if it was refused. Then the chunk is in the caller's hands still."""
+        refused: list[OutwardError] = []
 
         async def look() -> None:
-            await self._budgets.acquire(Purpose.DESCRIBE)
-            await self._observe_chunk(chunk, tasks)
+            async with self._slots:
+                await self._budgets.acquire(Purpose.DESCRIBE)
+                await self._observe_chunk(chunk, tasks, refused.append)
 
         await self._guarded(look, chunk)
-
-    async def _look_later(self, row: Tracked, tasks: anyio.abc.TaskGroup) -> None:
-        """A drain leaves the job to the next process."""
-        if await self._drain.sleep(REFUSED_PAUSE_S):
-            return
-        self._resting -= 1
-        async with self._slots:
-            await self._look([row], tasks)
         self.on_returned()
+        return refused[0] if refused else None
 
     # --- parents --------------------------------------------------------------------------------------
 

@@ -24,8 +24,8 @@ def events_are_believed() -> Iterator[None]:
     said: dict[str, Observation] = {}
     take, described, read = hints.HintBook.take, track.Track._described, batch_events._read
 
-    def with_all_it_says(detail: Any, *, is_blocked: bool) -> Any:
-        event = read(detail, is_blocked=is_blocked)
+    def with_all_it_says(detail: Any, **about: Any) -> Any:
+        event = read(detail, **about)
         if event is None or event.status is None:
             return event
         return replace(event, end=batch_events._DETAIL.decode(detail).observation())
@@ -76,7 +76,7 @@ def early_is_foreign(self: hints.HintBook, event: Any, now: float) -> None:
     self._count(hints.EventOutcome.FOREIGN)
 
 
-async def a_chunk_waits_as_a_chunk(self: track.Track, chunk: Any, error: Any, tasks: Any) -> None:
+def a_chunk_waits_as_a_chunk(self: track.Track, chunk: Any, error: Any, tasks: Any) -> None:
     self._put_off(chunk, error)
 
 

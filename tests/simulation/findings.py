@@ -284,7 +284,7 @@ def _array(number: int) -> Sent:
     )
 
 
-async def _whoever_is_not_aside_now(self: track.Track, chunk: Sequence[Tracked], tasks: Any) -> None:
+async def _whoever_is_not_aside_now(self: track.Track, chunk: Sequence[Tracked], tasks: Any, on_refused: Any) -> None:
     seen = await self._described(chunk)
     if seen is None:
         return

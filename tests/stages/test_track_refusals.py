@@ -14,7 +14,7 @@ from controller.budgets import Budgets, Purpose
 from controller.children import ChildLookUp
 from controller.core.errors import OutwardError, Refused, Unexpected
 from controller.core.hints import HintBook
-from controller.core.job import BatchStatus, JobState, Observation
+from controller.core.job import BatchStatus, Job, JobState, Observation
 from controller.core.polling import Schedule
 from controller.health import Health
 from controller.ledger import Ledger
@@ -42,6 +42,17 @@ class Batch:
         return [Observation(job_id=job_id, status=BatchStatus.SUCCEEDED) for job_id in job_ids]
 
 
+def _job(number: int) -> Job:
+    return request(
+        number,
+        state=JobState.TRACKED,
+        batch_job_id=f"job-{number}",
+        batch_status=BatchStatus.RUNNING,
+        submitted_at=1_900_000_000.0,
+        observed_at=1_900_000_000.0,
+    )
+
+
 @pytest.fixture
 def batch() -> Batch:
     return Batch()
@@ -52,10 +63,8 @@ async def track(
     store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics, batch: Any
 ) -> tuple[Track, HurriedDrain]:
     """The stage with a hundred jobs in flight, and a drain that comes after three rests."""
-    now, drain, health = clock.now(), HurriedDrain(ends_after=4), Health(clock)
-    members = {"state": JobState.TRACKED, "batch_status": BatchStatus.RUNNING, "submitted_at": now, "observed_at": now}
-    rows = [request(n, batch_job_id=f"job-{n}", **members) for n in range(JOBS)]
-    await store.commit([InsertJob(job=row, body="{}") for row in rows])
+    drain, health = HurriedDrain(ends_after=4), Health(clock)
+    await store.commit([InsertJob(job=_job(n), body="{}") for n in range(JOBS)])
     schedule = Schedule(interval_s_min=2.0, interval_s_max=60.0)
     budgets = Budgets(clock, dict.fromkeys(Purpose, 1_000.0), 10_000.0)
     stage = Track(
@@ -75,6 +84,7 @@ async def track(
         drain=drain,
     )
     await stage.begin()
+    await stage.load()
     return stage, drain
 
 
@@ -128,11 +138,42 @@ async def test_when_everything_is_refused_chunks_wait_as_chunks(
     """A few are asked for alone; the rest costs one call after each pause, as with any other failure."""
     batch.refused = {f"job-{n}" for n in range(JOBS)}
     stage, drain = track
-    drain.request()  # nobody rests: what is asked for alone stays so
-    await _look(stage)
-    assert len(batch.calls) < JOBS
+
+    async def rest(seconds: float) -> bool:
+        await drain.wait()
+        return True
+
+    drain.sleep = rest  # type: ignore[method-assign]
+    async with anyio.create_task_group() as tasks:
+        await stage.turn(tasks)
+        for _ in range(5_000):
+            await anyio.lowlevel.checkpoint()
+        assert len(batch.calls) < JOBS / 2
+        assert sum(len(call) == 1 for call in batch.calls) <= REFUSED_JOBS_MAX + 2
+        del batch.calls[:]
+        clock.move(60.0)
+        await stage.turn(tasks)
+        for _ in range(5_000):
+            await anyio.lowlevel.checkpoint()
+        assert [len(call) for call in batch.calls] == [JOBS - REFUSED_JOBS_MAX]
+        drain.request()
     assert await _in_flight(store) == JOBS
-    del batch.calls[:]
-    clock.move(60.0)
-    await _look(stage)
-    assert [len(call) for call in batch.calls] == [JOBS - REFUSED_JOBS_MAX]
+
+
+async def test_others_get_their_turn_while_a_chunk_is_divided(
+    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore
+) -> None:
+    """With a single slot, a job that is new is described before the one that is refused has been found."""
+    batch.refused = {"job-70"}
+    stage, _ = track
+    async with anyio.create_task_group() as tasks:
+        await stage.turn(tasks)
+        while len(batch.calls) < 2:
+            await anyio.lowlevel.checkpoint()
+        await store.commit([InsertJob(job=_job(JOBS), body="{}")])
+        await stage.load()
+        while not any(f"job-{JOBS}" in call for call in batch.calls):
+            await stage.turn(tasks)
+            await anyio.lowlevel.checkpoint()
+        assert ["job-70"] not in batch.calls
+    assert await _in_flight(store) == 1
