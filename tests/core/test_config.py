@@ -87,6 +87,7 @@ def test_region_falls_back_to_aws_region(tmp_path: Path) -> None:
     environ = {"AWS_REGION": "eu-west-1"}
     assert loaded(environ).aws.region == "eu-west-1"
     assert loaded(environ, written(tmp_path, "aws: {region: us-east-1}\n")).aws.region == "us-east-1"
+    assert loaded(environ, written(tmp_path, "aws: {region: null}\n")).aws.region == "eu-west-1"
     assert loaded({**environ, "BATCH_CONTROLLER_AWS__REGION": "us-west-2"}).aws.region == "us-west-2"
     assert loaded().aws.region is None
 
