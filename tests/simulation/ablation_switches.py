@@ -119,10 +119,10 @@ async def doubt_is_no(self: submit.Submit, job: Job, error: OutwardError) -> Any
     return NotAccepted() if isinstance(error, InDoubt) else await _SORTED(self, job, error)
 
 
-def no_job_id_is_no(answer: Any) -> Any:
+def no_job_id_is_no(answer: Any, **about: Any) -> Any:
     if not answer.get("jobId"):
         raise Unavailable("an answer without a jobId")
-    return _SUBMITTED(answer)
+    return _SUBMITTED(answer, **about)
 
 
 _SUBMITTED = batch._submitted
