@@ -22,7 +22,7 @@ import anyio
 import structlog
 from anyio.abc import TaskStatus
 
-from controller import __version__
+from controller import __version__, logs
 from controller.adapters.aws import Aws, open_aws
 from controller.adapters.batch import Batch
 from controller.adapters.batch_events import decode_event
@@ -100,8 +100,7 @@ def _ended_by(errors: Sequence[BaseException]) -> int:
 
 
 def _said(error: BaseException, code: int) -> int:
-    sys.stderr.write(f"batch-controller: {escaped(str(error))}\n")
-    sys.stderr.flush()
+    logs.say(f"batch-controller: {escaped(str(error))}")
     return code
 
 

@@ -57,9 +57,7 @@ def configure(
     now: Callable[[], float] = time.time,
 ) -> None:
     """Set up structlog and the standard library's logging for the process. ``stream`` is standard error by default."""
-    # Past the buffer, which would keep what could not be written and fail once more at the end of the process.
-    written = stream if stream is not None else getattr(sys.stderr.buffer, "raw", sys.stderr.buffer)
-    out = cast("BinaryIO", _Unfailing(written, told=_told_left_out(line_format, now)))
+    out = cast("BinaryIO", _Unfailing(stream or _standard_error(), told=_told_left_out(line_format, now)))
     structlog.configure(
         processors=processors(line_format=line_format, now=now),
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -67,6 +65,17 @@ def configure(
         cache_logger_on_first_use=True,
     )
     _configure_libraries(out, line_format=line_format, now=now)
+
+
+def say(text: str) -> None:
+    """One line of plain text, whatever the format of the log: why the process ends. It does, whether or not somebody
+    reads that."""
+    _Unfailing(_standard_error(), told=lambda lines: b"").write(text.encode(errors="backslashreplace") + b"\n")
+
+
+def _standard_error() -> BinaryIO:
+    """Past the buffer, which would keep what could not be written and fail once more at the end of the process."""
+    return cast("BinaryIO", getattr(sys.stderr.buffer, "raw", sys.stderr.buffer))
 
 
 def processors(*, line_format: Format, now: Callable[[], float]) -> list[Processor]:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import select
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -183,6 +184,23 @@ def test_a_reader_of_the_log_that_stands_still_holds_nothing_up() -> None:
     assert len(some) <= len(whole) + 1, "one at most is torn"
     assert json.loads(told)["lines"] == 100 - len(whole)
     assert json.loads(last)["event"] == "released"
+
+
+def test_what_ends_the_process_waits_for_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor starts it again once it has ended."""
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as read, open(writer, "w", encoding="utf-8") as written:
+        monkeypatch.setattr(sys, "stderr", written)
+        logs.say("locked")
+        assert read.read(100) == b"locked\n"
+        os.set_blocking(writer, False)
+        while (taken := written.buffer.raw.write(b"x" * select.PIPE_BUF)) is not None:
+            assert taken
+        os.set_blocking(writer, True)
+        logs.say("locked")
+        read.read(1024 * 1024)
+        logs.say("again")
+        assert read.read(100) == b"again\n"
 
 
 @pytest.mark.usefixtures("stream")
