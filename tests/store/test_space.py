@@ -131,6 +131,10 @@ async def test_a_real_disk_is_asked(engine: SqliteEngine, tmp_path: Path) -> Non
     space = await store.space()
     assert space is not None
     assert space.size == usage.size
+    Path(f"{engine.path}-wal").unlink()
+    usage = read_disk(str(engine.path))
+    assert usage is not None, "a log that was taken away is no disk without an end"
+    assert usage.log == 0
     assert read_disk(str(tmp_path / "not there" / "state.db")) is None
 
 

@@ -80,10 +80,11 @@ def read_disk(path: str) -> DiskUsage | None:
         return None
     try:
         usage = shutil.disk_usage(Path(path).resolve().parent)
-        size, log = (os.stat(each).st_size for each in (path, log_of(path)))
+        size, log = os.stat(path).st_size, Path(log_of(path))
+        log_size = log.stat().st_size if log.exists() else 0  # taken away, it is begun anew, and needs all its room
     except OSError:
         return None
-    return DiskUsage(size=usage.total, free=usage.free, file=size, log=log) if usage.total > 0 else None
+    return DiskUsage(size=usage.total, free=usage.free, file=size, log=log_size) if usage.total > 0 else None
 
 
 FileIdentity = tuple[int, int]
