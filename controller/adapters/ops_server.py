@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
@@ -106,13 +105,16 @@ class OpsServer:
             await self._runner.cleanup()
 
     def _refusal(self, error: OSError | UnicodeError) -> str:
-        what, number = getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)
-        if isinstance(error, (socket.gaierror, UnicodeError)) or number == errno.EADDRNOTAVAIL:
-            remedy = "give an address of this machine, 0.0.0.0 for all of them, with BATCH_CONTROLLER_HTTP__HOST"
-        elif number == errno.EACCES:
-            remedy = "give a port from 1024 on with BATCH_CONTROLLER_HTTP__PORT"
-        else:
-            remedy = "end what uses it, or give others with BATCH_CONTROLLER_HTTP__HOST, BATCH_CONTROLLER_HTTP__PORT"
+        what = getattr(error, "strerror", None) or str(error)
+        match getattr(error, "errno", None):  # none where the address is not this machine's, from Python 3.13 on
+            case errno.EADDRINUSE:
+                remedy = (
+                    "end what uses it, or give others with BATCH_CONTROLLER_HTTP__HOST, BATCH_CONTROLLER_HTTP__PORT"
+                )
+            case errno.EACCES:
+                remedy = "give a port from 1024 on with BATCH_CONTROLLER_HTTP__PORT"
+            case _:
+                remedy = "give an address of this machine, 0.0.0.0 for all of them, with BATCH_CONTROLLER_HTTP__HOST"
         return f"http.host, http.port: can't listen on {self._host} port {self._port} ({what}); {remedy}"
 
     # --- answers --------------------------------------------------------------------------------------
