@@ -24,6 +24,7 @@ from anyio.abc import TaskStatus
 
 from controller import __version__, logs
 from controller.adapters.aws import Aws, open_aws
+from controller.adapters.aws_door import Door
 from controller.adapters.batch import Batch
 from controller.adapters.batch_events import decode_event
 from controller.adapters.batch_model import submit_job_shape
@@ -120,7 +121,7 @@ async def _opened(settings: Settings, selector: WatchedSelector, stop: _Stop) ->
         clock = SystemClock()
         metrics = Metrics(name=settings.controller.name, sinks=_sink_names(settings))
         health = Health(clock)
-        aws = await stack.enter_async_context(_aws(settings))
+        aws = await stack.enter_async_context(_aws(settings, clock))
         store = await stack.enter_async_context(_store(settings, metrics))
         events_url = settings.track.events_queue_url
         ports = Ports(
@@ -216,7 +217,7 @@ def _queue_urls(settings: Settings) -> list[str]:
 
 
 @asynccontextmanager
-async def _aws(settings: Settings) -> AsyncIterator[Aws]:
+async def _aws(settings: Settings, clock: Clock) -> AsyncIterator[Aws]:
     polls = settings.intake.receivers * len(settings.intake.queue_urls)
     if settings.track.events_queue_url:
         polls += RECEIVERS
@@ -228,6 +229,14 @@ async def _aws(settings: Settings) -> AsyncIterator[Aws]:
         submit_connections=settings.submit.concurrency,
         batch_connections=settings.track.concurrency + BATCH_CALLS_BESIDE,
         sqs_connections=polls + SQS_CALLS_BESIDE,
+        door=Door(
+            clock,
+            submit_per_s=settings.submit.rate_per_s,
+            describe_per_s=settings.track.rate_per_s,
+            terminate_per_s=settings.terminate.rate_per_s,
+            list_per_s=settings.list.rate_per_s,
+            total_per_s=settings.aws.total_rate_per_s,
+        ),
     ) as aws:
         yield aws
 

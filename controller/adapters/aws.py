@@ -8,14 +8,16 @@ settings (``AWS_ENDPOINT_URL``, ``AWS_ENDPOINT_URL_SQS``, ``AWS_ENDPOINT_URL_BAT
 from __future__ import annotations
 
 import asyncio
+import math
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import aiobotocore
+import anyio
 import botocore
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
@@ -27,12 +29,11 @@ from botocore import exceptions as sdk
 from controller import __version__
 from controller.adapters import aws_signing, sqs
 from controller.adapters.aws_credentials import Credentials
+from controller.adapters.aws_door import Door
 from controller.adapters.aws_errors import CALL_FAULTS, classify
 from controller.core.endpoints import is_of_aws, region_of
 from controller.core.errors import BadCredentials, Misconfigured
 from controller.core.limits import SQS_WAIT_S_MAX
-
-T = TypeVar("T")
 
 CONNECT_TIMEOUT_S: Final = 4.0
 """The wait for a place in the pool, name look-up, TCP, proxy and TLS together. A connection that can't be made in this
@@ -93,12 +94,14 @@ async def open_aws(
     submit_connections: int,
     batch_connections: int,
     sqs_connections: int,
+    door: Door | None = None,
 ) -> AsyncIterator[Aws]:
     """One session with its clients, closed at the end.
 
     ``region`` is the configured one, if any; ``environment`` is asked for AWS_REGION, which the SDK does not read.
     ``queue_urls`` are all SQS queues of the application, sources and sinks. Connections are the number of calls that
-    may be in flight at once, per client (for SQS: per Region, long polls included); a call beyond would wait.
+    may be in flight at once, per client (for SQS: per Region, long polls included); a call beyond would wait. Calls to
+    AWS Batch leave by ``door``; None: as soon as they can.
 
     Raises Misconfigured if there is no Region or no source of credentials, and BadCredentials or Unavailable if there
     is a source that does not answer.
@@ -123,9 +126,9 @@ async def open_aws(
         aws = Aws(
             region=chosen,
             batch_submit=await client(
-                "batch", submit_config(timeout_s=submit_timeout_s, connections=submit_connections + 1)
+                "batch", submit_config(timeout_s=submit_timeout_s, connections=submit_connections + 1, door=door)
             ),
-            batch=await client("batch", read_config(connections=batch_connections + 1)),
+            batch=await client("batch", read_config(connections=batch_connections + 1, door=door)),
             sts=await client("sts", read_config(connections=2)),
             sqs_by_region={
                 each: await client(
@@ -173,7 +176,7 @@ def resolve_region(session: Any, *, configured: str | None, environment: Mapping
     return str(found)
 
 
-def submit_config(*, timeout_s: float, connections: int) -> AioConfig:
+def submit_config(*, timeout_s: float, connections: int, door: Door | None = None) -> AioConfig:
     """For SubmitJob."""
     return _config(
         connections=connections,
@@ -182,30 +185,33 @@ def submit_config(*, timeout_s: float, connections: int) -> AioConfig:
         # Beyond the call's own deadline, which also bounds everything that this one does not.
         read_timeout_s=timeout_s + 5,
         keepalive_s=SUBMIT_KEEPALIVE_S,
+        door=door,
     )
 
 
-def read_config(*, connections: int, read_timeout_s: float = READ_TIMEOUT_S) -> AioConfig:
+def read_config(*, connections: int, read_timeout_s: float = READ_TIMEOUT_S, door: Door | None = None) -> AioConfig:
     """For every other call."""
     return _config(
         connections=connections,
         connect_timeout_s=CONNECT_TIMEOUT_S,
         read_timeout_s=read_timeout_s,
         keepalive_s=KEEPALIVE_S,
+        door=door,
     )
 
 
 class _Transport(AIOHTTPSession):
     """The SDK's own, but that a redirection is an answer, as it is to botocore, that an answer belongs to the request
-    before it, and that what is not connected within ``connect_timeout`` is known as such.
+    before it, that what is not connected within ``connect_timeout`` is known as such, and that calls leave by a door.
 
     aiohttp follows redirections by itself. One call would be several requests, whose bodies and tokens go wherever the
     answer says; and what the last one meets (no connection, a 404 of an error page) would be taken for proof that the
     first, which a gateway may have passed on to Batch, was not accepted.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, door: Door | None, **settings: Any) -> None:
         super().__init__(**settings)
+        self._door = door
         # What the SDK sets, sock_connect, bounds each address of a host by itself, and neither the name look-up nor a
         # proxy's answer to CONNECT.
         given: Any = self._timeout
@@ -216,24 +222,36 @@ class _Transport(AIOHTTPSession):
     async def _create_connector(self, proxy_url: str | None) -> Any:
         connector: Any = await super()._create_connector(proxy_url)  # type: ignore[no-untyped-call]
         connector._factory = partial(_Connection, loop=asyncio.get_running_loop())
-        connector.connect = partial(_connected, connector.connect)
+        connector.connect = partial(_connected, connector.connect, self._door)
         return connector
 
     async def _get_session(self, proxy_url: str | None) -> Any:
         return _Unredirected(await super()._get_session(proxy_url))  # type: ignore[no-untyped-call]
 
 
-async def _connected(connect: Callable[..., Awaitable[T]], request: Any, **arguments: Any) -> T:
-    """A connection for a request. What a proxy does instead of making one is told in the same way as a connection that
-    is refused: aiohttp has the errors for it that it has for requests that were sent, and in one a proxy's password."""
+async def _connected(connect: Callable[..., Awaitable[Any]], door: Door | None, request: Any, **arguments: Any) -> Any:
+    """A connection for a request, which leaves at once. The connect time-out bounds the wait at the door, too.
+
+    What a proxy does instead of making a connection is told in the same way as one that is refused: aiohttp has the
+    errors for it that it has for requests that were sent, and in one a proxy's password.
+    """
+    until = anyio.current_time() + (arguments["timeout"].connect or math.inf)
     try:
-        return await connect(request, **arguments)
+        connection = await connect(request, **arguments)
     except (ClientConnectorError, TimeoutError):
         raise
     except ClientResponseError as error:
         reason = f"the proxy answered {error.status}: {error.message}"
     except (ClientError, OSError) as error:
         reason = f"the proxy: {error}"
+    else:
+        try:
+            if door is not None:
+                await door.leave(request.url.raw_path, within_s=max(0.0, until - anyio.current_time()))
+        except BaseException:
+            connection.release()
+            raise
+        return connection
     raise ClientConnectorError(request.connection_key, OSError(None, reason))
 
 
@@ -260,7 +278,9 @@ class _Unredirected:
         return await self.session.request(method, allow_redirects=False, **arguments)
 
 
-def _config(*, connections: int, connect_timeout_s: float, read_timeout_s: float, keepalive_s: float) -> AioConfig:
+def _config(
+    *, connections: int, connect_timeout_s: float, read_timeout_s: float, keepalive_s: float, door: Door | None
+) -> AioConfig:
     return AioConfig(
         # "standard" only names the mode, so that AWS_RETRY_MODE and AWS_NEW_RETRIES_2026 have no say.
         retries={"total_max_attempts": 1, "mode": "standard"},
@@ -268,7 +288,7 @@ def _config(*, connections: int, connect_timeout_s: float, read_timeout_s: float
         read_timeout=read_timeout_s,
         max_pool_connections=connections,
         connector_args={"keepalive_timeout": keepalive_s},
-        http_session_cls=_Transport,
+        http_session_cls=partial(_Transport, door=door),
         # SubmitJob's arguments were validated at intake; those of other calls are made here, from typed values.
         parameter_validation=False,
         user_agent=_USER_AGENT,  # given whole: the SDK builds its own anew for every request

@@ -173,7 +173,7 @@ def throttled_together(paces: Mapping[_Key, Pace], which: _Key, now: float) -> d
 
 
 class SendWindow:
-    """At most n sends in any window of ``1 + PACING_GUARD`` seconds, by remembering the latest n; no spacing.
+    """At most n sends in any window of ``1 + guard`` seconds, by remembering the latest n; no spacing.
 
     For the total over several paces. Two even spacings on top of each other would cost both a part of their rate,
     since a send that waits for the one has lost its place in the other (a sixth, at the default rates). After a stall
@@ -181,20 +181,17 @@ class SendWindow:
     is cut there.
     """
 
-    __slots__ = ("_sent_at", "_window_s", "rate_per_s")
+    __slots__ = ("_sent_at", "_window_s", "rate_per_s", "spacing_s")
 
-    def __init__(self, ceiling_per_s: float, *, now: float) -> None:
+    def __init__(self, ceiling_per_s: float, *, now: float, guard: float = PACING_GUARD) -> None:
         """As if a predecessor had used the rate evenly until ``now``: the first send comes one spacing later."""
         assert ceiling_per_s > 0, ceiling_per_s
         self.rate_per_s = min(_whole(ceiling_per_s), WINDOW_SENDS_MAX)
         count = max(1, math.floor(self.rate_per_s))
-        self._window_s = (1 + PACING_GUARD) * count / self.rate_per_s
-        self._sent_at = deque((now + self.spacing_s * (n + 1 - count) for n in range(count)), maxlen=count)
-
-    @property
-    def spacing_s(self) -> float:
+        self._window_s = (1 + guard) * count / self.rate_per_s
+        self.spacing_s = (1 + guard) / self.rate_per_s
         """On average, when it is used up."""
-        return (1 + PACING_GUARD) / self.rate_per_s
+        self._sent_at = deque((now + self.spacing_s * (n + 1 - count) for n in range(count)), maxlen=count)
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next send may begin; 0 if it may now."""

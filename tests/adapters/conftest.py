@@ -6,10 +6,12 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from controller.adapters.aws import Aws, open_aws
+from controller.adapters.aws_door import Door
 from controller.adapters.batch import Batch
 from controller.adapters.clock import SystemClock
 
@@ -60,16 +62,24 @@ def open_clients(credentials: pytest.MonkeyPatch) -> OpenAws:
     """Opens the application's own clients against a URL."""
 
     @asynccontextmanager
-    async def opened(url: str, *, queue_urls: Sequence[str] = (), submit_timeout_s: float = 10) -> AsyncIterator[Aws]:
+    async def opened(
+        url: str,
+        *,
+        queue_urls: Sequence[str] = (),
+        submit_timeout_s: float = 10,
+        submit_connections: int = 4,
+        door: Door | None = None,
+    ) -> AsyncIterator[Aws]:
         credentials.setenv("AWS_ENDPOINT_URL", url)
         async with open_aws(
             region=REGION,
             environment={},
             queue_urls=queue_urls,
             submit_timeout_s=submit_timeout_s,
-            submit_connections=4,
+            submit_connections=submit_connections,
             batch_connections=4,
             sqs_connections=4,
+            door=door,
         ) as aws:
             yield aws
 
@@ -81,8 +91,8 @@ def open_batch(open_clients: OpenAws, seen: Seen) -> OpenBatch:
     """Opens the Batch adapter against a URL."""
 
     @asynccontextmanager
-    async def opened(url: str, *, read_deadline_s: float = 5, submit_timeout_s: float = 10) -> AsyncIterator[Batch]:
-        async with open_clients(url, submit_timeout_s=submit_timeout_s) as aws:
+    async def opened(url: str, *, read_deadline_s: float = 5, **options: Any) -> AsyncIterator[Batch]:
+        async with open_clients(url, **options) as aws:
             yield Batch(
                 submit_client=aws.batch_submit,
                 client=aws.batch,
