@@ -176,7 +176,7 @@ class HoldBook:
         was_good = self.is_good(*pair)
         if refused is not None:
             is_alone = self._is_at_fault_alone(pair, refused)
-            self._rests.denied(pair, refused)
+            self._rests.denied(pair, refused, rests=was_good or is_alone)
             if is_alone:
                 return False
         if reason == ACCESS_DENIED:

@@ -18,8 +18,8 @@ REFUSED_REST_S: Final = 3.0
 definition registered a moment ago, must not make a refusal for good of it."""
 DENIED_REST_S_MIN: Final = 120.0
 DENIED_REST_S_MAX: Final = 900.0
-"""A request whose call was denied rests for the first after the first time, then for twice as long, up to the last: for
-longer than its pair waits for its first probe (``holds.PAIR_PROBE_S_MIN``), so that the others come before it."""
+"""A request whose call was denied while others of its pair were not rests for the first, then for twice as long, up to
+the last."""
 RESTS_MAX: Final = 1_000
 """Requests that are remembered, those refused last; one that is forgotten may be sent again at once."""
 
@@ -34,7 +34,8 @@ class _Rest:
     """Monotonic."""
     denied_at: float | None = None
     """When a call for it was denied last, monotonic; None: never, as far as is known."""
-    denials: int = 0
+    times: int = 0
+    """How often it has rested for that."""
 
 
 class Rests:
@@ -49,13 +50,16 @@ class Rests:
         """Batch refused it for the first time."""
         self._keep(key, _Rest(pair, self._clock.monotonic() + REFUSED_REST_S))
 
-    def denied(self, pair: Pair, key: RowKey) -> None:
-        """The call for it was denied."""
-        known = self._rests.get(key)
-        denials = 1 + (known.denials if known is not None else 0)
-        rest_s = min(DENIED_REST_S_MAX, DENIED_REST_S_MIN * 2 ** min(denials - 1, 8))
-        now = self._clock.monotonic()
-        self._keep(key, _Rest(pair, now + rest_s, denied_at=now, denials=denials))
+    def denied(self, pair: Pair, key: RowKey, *, rests: bool = True) -> None:
+        """The call for it was denied. It does not rest if nothing is known of others of its pair: their permission may
+        be lacking altogether, and be mended for all of them."""
+        now, known = self._clock.monotonic(), self._rests.get(key)
+        times = known.times if known is not None else 0
+        if not rests:
+            self._keep(key, _Rest(pair, now, denied_at=now, times=times))
+            return
+        rest_s = min(DENIED_REST_S_MAX, DENIED_REST_S_MIN * 2 ** min(times, 8))
+        self._keep(key, _Rest(pair, now + rest_s, denied_at=now, times=times + 1))
 
     def denied_at(self, key: RowKey) -> float | None:
         """When a call for this request was denied last, monotonic; None: never, as far as is known."""

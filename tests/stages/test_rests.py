@@ -18,6 +18,15 @@ def test_a_rest_ends(clock: ManualClock) -> None:
     assert (rests.resting(()), rests.next_s()) == (frozenset(), None)
 
 
+def test_without_news_of_others_a_denial_is_remembered_and_nothing_rests(clock: ManualClock) -> None:
+    """What was lacking may be mended for all of them."""
+    rests = Rests(clock)
+    rests.denied(PAIR, 1, rests=False)
+    assert (rests.resting(()), rests.denied_at(1)) == (frozenset(), clock.monotonic())
+    rests.denied(PAIR, 1)
+    assert rests.next_s() == DENIED_REST_S_MIN
+
+
 def test_nothing_of_a_held_pair_rests(clock: ManualClock) -> None:
     """One of its requests is to find out whether the pair may go on."""
     rests = Rests(clock)

@@ -313,7 +313,22 @@ async def test_a_request_that_is_denied_alone_costs_its_pair_one_hold(
             assert not list(bench.holds.all())
         clock.move(10)
     waits = [later - earlier for earlier, later in itertools.pairwise(tried_at)]
-    assert waits == [240, 480, 900, 900, 900]
+    assert waits == [120, 240, 480, 900, 900, 900]
+
+
+async def test_when_a_pair_s_permission_is_mended_none_of_its_requests_rests(
+    bench: Bench, store: SqliteStore, clock: ManualClock
+) -> None:
+    """Nothing of the pair was ever accepted, so that nothing tells single requests from it."""
+    bench.batch.denies = "job-"
+    await store.commit([InsertJob(job=request(n), body="{}") for n in range(3)])
+    await bench.turn()
+    clock.move(PAIR_PROBE_S_MIN)
+    bench.batch.denies = None
+    for _ in range(2):
+        await bench.turn()
+    lives = await store.find_requests([f"r{n}" for n in range(3)])
+    assert {life.state for found in lives.values() for life in found} == {JobState.TRACKED}
 
 
 async def test_what_was_denied_does_not_rest_once_submission_goes_on(
