@@ -310,11 +310,10 @@ def _is_surely_rejected(error: sdk.ClientError) -> bool:
 
 
 def _is_of_the_service(error: sdk.ClientError) -> bool:
-    """Batch names a code, and every answer of it a request id. A code that is in no table is known by its form."""
-    headers, code = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}), code_of(error)
-    if code in _TABLE or _FORM_OF_A_CODE.fullmatch(code):
-        return True
-    return not headers.keys().isdisjoint(("x-amzn-requestid", "x-amzn-errortype"))
+    """Batch names a code. One that is in no table is known by its header, or by its form. That there is a request id
+    says nothing: an answer that a filter has put its own in place of may have kept it."""
+    code, headers = code_of(error), error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return code in _TABLE or "x-amzn-errortype" in headers or _FORM_OF_A_CODE.fullmatch(code) is not None
 
 
 def _status(error: sdk.ClientError) -> int:

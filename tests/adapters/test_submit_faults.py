@@ -127,7 +127,7 @@ HTML = answer(200, b"<html>welcome</html>", content_type="text/html")
         pytest.param(fault(403, "MissingAuthenticationTokenException"), BadCredentials, None, id="403 no token"),
         pytest.param(fault(400, "NeverHeardOf"), Unexpected, "NeverHeardOf", id="400 unknown code"),
         pytest.param(
-            answer(403, {"message": "no"}, x_amzn_RequestId="r-1"), Unexpected, "403", id="403 without a code"
+            answer(403, {"message": "no"}, x_amzn_RequestId="r-1"), InDoubt, "403", id="403 with a request id alone"
         ),
         pytest.param(
             answer(404, {"__type": "com.amazon#NewException"}), Unexpected, "NewException", id="404 with a new code"

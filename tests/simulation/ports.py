@@ -274,7 +274,8 @@ def _failure(answer: Answer, operation: str, rng: random.Random) -> Exception | 
 
 
 def _client_error(operation: str, code: str, message: str, status: int) -> Exception:
-    response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    metadata = {"HTTPStatusCode": status, "HTTPHeaders": {"x-amzn-requestid": "simulated"}}
+    response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": metadata}
     error: Exception = sdk.ClientError(response, operation)
     return error
 
