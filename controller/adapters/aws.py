@@ -103,8 +103,8 @@ async def open_aws(
     may be in flight at once, per client (for SQS: per Region, long polls included); a call beyond would wait. Calls to
     AWS Batch leave by ``door``; None: as soon as they can.
 
-    Raises Misconfigured if there is no Region or no source of credentials, and BadCredentials or Unavailable if there
-    is a source that does not answer.
+    Raises Misconfigured if there is no Region or no source of credentials, and BadCredentials if there is a source that
+    does not give any.
     """
     session: Any = AioSession()  # type: ignore[no-untyped-call]
     chosen = resolve_region(session, configured=region, environment=environment)

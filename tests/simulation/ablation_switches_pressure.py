@@ -25,7 +25,7 @@ _BY_RANK = backlog.ROWS_BUT.replace("AND tenant = ? ", "")
 
 
 def _first_by_rank(self: backlog.Backlog, after: int | None, limit: int) -> Iterator[Any]:
-    values = (self._job_queue, -math.inf, self._now, self._held_ids, self._excluded_rows or "[]", limit)
+    values = (self._job_queue, -math.inf, self._now, self._held_ids, self._resting_ids, limit)
     return iter(self._connection.execute(_BY_RANK, values).fetchall())
 
 

@@ -101,7 +101,8 @@ class Backlog:
         self._now = now
         self._held = frozenset(excluded)
         self._held_ids = json.dumps(excluded)
-        self._excluded_rows = json.dumps(list(excluded_rows)) if excluded_rows else ""
+        self._resting_ids = json.dumps(list(excluded_rows))
+        self._is_whole = not excluded and not excluded_rows
         self._passed = passed
 
     def next_rows(self, after: int | None, limit: int) -> Iterator[Any]:
@@ -148,10 +149,10 @@ class Backlog:
                 return
 
     def _of(self, tenant: int, count: int) -> Rows:
-        if not self._held and not self._excluded_rows:
+        if self._is_whole:
             return self._connection.execute(ROWS, (self._job_queue, tenant, self._now, count)).fetchall()
         first = self._first_rank(tenant) if self._held else -math.inf
-        values = (self._job_queue, tenant, first, self._now, self._held_ids, self._excluded_rows or "[]", count)
+        values = (self._job_queue, tenant, first, self._now, self._held_ids, self._resting_ids, count)
         return self._connection.execute(ROWS_BUT, values).fetchall()
 
     def _first_rank(self, tenant: int) -> float:
