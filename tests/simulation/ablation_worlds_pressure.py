@@ -102,16 +102,21 @@ def flooding_source(scenario: Scenario) -> Scenario:
     return replace(made, disruptions=hit)
 
 
-def denied_pairs(scenario: Scenario) -> Scenario:
-    """One producer's requests for six job queues are denied all the time; others bring two a second for another one."""
-    theirs = [f"theirs-{number}" for number in range(6)]
-    made = with_settings(
+def _denied(scenario: Scenario) -> Scenario:
+    """Calm, with room for what is denied and what is not."""
+    return with_settings(
         calm(scenario),
         intake={"backlog_high": 1_000, "backlog_low": 500, "backlog_max": 2_000},
         submit={"rate_per_s": 20.0, "concurrency": 8},
         aws={"total_rate_per_s": 48.0},
         queues={},
     )
+
+
+def denied_pairs(scenario: Scenario) -> Scenario:
+    """One producer's requests for six job queues are denied all the time; others bring two a second for another one."""
+    theirs = [f"theirs-{number}" for number in range(6)]
+    made = _denied(scenario)
     source = made.sources[0]
     sent = [_request(0.1, source, theirs[number % 6], number) for number in range(60)]
     sent += [_request(5.0 + number / 2, source, "open", 60 + number) for number in range(280)]
@@ -127,13 +132,7 @@ def denied_pairs(scenario: Scenario) -> Scenario:
 
 def denied_requests(scenario: Scenario) -> Scenario:
     """Some requests of a pair have a tag with which they are denied; others of it come one a second."""
-    made = with_settings(
-        calm(scenario),
-        intake={"backlog_high": 1_000, "backlog_low": 500, "backlog_max": 2_000},
-        submit={"rate_per_s": 20.0, "concurrency": 8},
-        aws={"total_rate_per_s": 48.0},
-        queues={},
-    )
+    made = _denied(scenario)
     source = made.sources[0]
     sent = [_request(0.1 + number / 2, source, "open", number, tags={"team": "none"}) for number in range(4)]
     sent += [_request(5.0 + number, source, "open", 4 + number) for number in range(220)]

@@ -8,7 +8,7 @@ pure cases both occur.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -153,23 +153,11 @@ def draw(seed: int) -> Scenario:
         drawn = replace(drawn, redrive_after=rng.choice((1, 1, 2, 3)))
     if rng.random() < 0.05:
         drawn = forgetful(drawn)
-    events = random.Random(f"{seed}/batch-events")
-    if events.random() < EVENTS_SHARE:
-        drawn = with_events(drawn, events, url=QUEUE_URL + BATCH_EVENTS)
-    room = random.Random(f"{seed}/room")
-    if room.random() < CRAMPED_SHARE:
-        drawn = cramped(drawn, room)
-    dependents = random.Random(f"{seed}/dependents")
-    if dependents.random() < DEPENDENTS_SHARE:
-        drawn = with_dependents(drawn, dependents)
-    denied = random.Random(f"{seed}/denied")
-    if denied.random() < DENIED_SHARE:
-        drawn = with_denied(drawn, denied)
-    blocked = random.Random(f"{seed}/blocked")
-    if blocked.random() < BLOCKED_SHARE:
-        drawn = with_blocked(drawn, blocked)
-    tenants = random.Random(f"{seed}/tenants")
-    return with_tenants(drawn, tenants) if tenants.random() < TENANTS_SHARE else drawn
+    for name, share, bend in _BENDS:
+        own = random.Random(f"{seed}/{name}")
+        if own.random() < share:
+            drawn = bend(drawn, own)
+    return drawn
 
 
 def cramped(scenario: Scenario, rng: random.Random) -> Scenario:
@@ -225,6 +213,18 @@ def with_tenants(scenario: Scenario, rng: random.Random) -> Scenario:
         return rng.choice(odd) if rng.random() < 0.1 else rng.choice(names)
 
     return replace(scenario, requests=tuple(replace(sent, tenant=name()) for sent in scenario.requests))
+
+
+_BENDS: tuple[tuple[str, float, Callable[[Scenario, random.Random], Scenario]], ...] = (
+    ("batch-events", EVENTS_SHARE, lambda drawn, rng: with_events(drawn, rng, url=QUEUE_URL + BATCH_EVENTS)),
+    ("room", CRAMPED_SHARE, cramped),
+    ("dependents", DEPENDENTS_SHARE, with_dependents),
+    ("denied", DENIED_SHARE, with_denied),
+    ("blocked", BLOCKED_SHARE, with_blocked),
+    ("tenants", TENANTS_SHARE, with_tenants),
+)
+"""What some of the seeds have, and how many: each by draws of its own, so that another one leaves the seeds as they
+are."""
 
 
 def draw_common(seed: int) -> Scenario:
