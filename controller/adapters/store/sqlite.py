@@ -16,25 +16,21 @@ from typing import Any, Final, TypeVar
 
 from controller.adapters.store.backlog import TENANTS, Backlog, Passed
 from controller.adapters.store.dependents import CIRCULAR, DEPENDED_ON, MAY_CLOSE_CIRCLES, Dependents
+from controller.adapters.store.file_watch import FileWatch
 from controller.adapters.store.group import Answer, GroupCommit
 from controller.adapters.store.names import Vocabulary, forget_unused
 from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, rows_in, unpack_id
 from controller.adapters.store.sqlite_file import (
     LOG_BYTES,
     MEMORY,
-    NO_FILE,
     Connect,
     DiskUsage,
     connect_sqlite,
-    identity_of,
-    is_damage,
-    log_of,
     open_file,
     opening_errors,
     path_of,
     read_disk,
     read_mounts,
-    renew_log,
 )
 from controller.adapters.store.usage import audit, correct_usage
 from controller.adapters.store.writes import Changes, Context, Sequences
@@ -230,10 +226,7 @@ class SqliteStore:
         path: str = MEMORY,
     ) -> None:
         self._disk = disk
-        self._path = path
-        self._file = identity_of(path)
-        self._log = log_of(path)
-        self._log_file = identity_of(self._log)
+        self._watch = FileWatch(path)
         self._connection = connection
         self._names = names
         self._context = context
@@ -241,8 +234,6 @@ class SqliteStore:
         self._timed = timed
         self._group = GroupCommit(self._commit_timed, runner=runner, linger=linger)
         self._is_open = True
-        self._damage: str | None = None
-        """What the engine said when it met some."""
 
     @property
     def store_id(self) -> str:
@@ -258,8 +249,7 @@ class SqliteStore:
         except FAULTS:
             raise
         except (sqlite3.Error, MemoryError, OSError) as error:
-            if is_damage(error):
-                self._damage = str(error)
+            self._watch.failed(error)
             raise StoreUnavailable(f"the store failed: {error}") from error
 
     async def _run(self, function: Callable[[], T]) -> T:
@@ -568,34 +558,7 @@ class SqliteStore:
         await self._run(write)
 
     async def file_problem(self) -> str | None:
-        def read() -> str | None:
-            if self._damage is not None:
-                return (
-                    f"store.url: {self._path} is damaged ({self._damage}): nothing new is received, and what was "
-                    "accepted goes on as far as it can be read; stop this process and restore a copy"
-                )
-            if self._file in (NO_FILE, None):
-                return None
-            if identity_of(self._path) in (self._file, None):
-                return self._renewed_log()
-            return (
-                f"store.url: {self._path} is no longer the file that is written (it was removed, renamed or replaced): "
-                "what is stored is lost when this process ends, so nothing new is received; put the file back, or let "
-                "what is in flight end before you stop this process"
-            )
-
-        return await self._run(read)
-
-    def _renewed_log(self) -> str | None:
-        """One that is gone is written all the same, and what is only there goes with a process that is killed."""
-        if identity_of(self._log) in (self._log_file, None):
-            return None
-        renew_log(self._connection)
-        self._log_file = identity_of(self._log)
-        return (
-            f"store.url: {self._log} was removed, renamed or replaced while it was written; what it held is in "
-            f"{self._path} now, and a new one is begun; let nothing take it away while this process runs"
-        )
+        return await self._run(lambda: self._watch.problem(self._connection))
 
     async def prune(self, *, before: float, limit: int) -> int:
         def prune() -> int:
