@@ -8,9 +8,15 @@ import pytest
 
 from controller.adapters.runner import InlineRunner
 from controller.adapters.store.sqlite import SqliteStore, open_sqlite_store
+from controller.budgets import Budgets, Purpose
+from controller.children import ChildLookUp
+from controller.core.hints import HintBook
+from controller.core.polling import Schedule
+from controller.health import Health
 from controller.ledger import Ledger, Wakes
 from controller.loop import Drain
 from controller.metrics import Metrics
+from controller.stages.track import Track
 
 
 @dataclass
@@ -63,6 +69,22 @@ async def open_store(url: str = "sqlite:///:memory:", **changes: Any) -> SqliteS
         "random_id": lambda: "0" * 32,
     }
     return await open_sqlite_store(url, **(options | changes))
+
+
+def tracking(batch: Any, *, clock: ManualClock, **given: Any) -> Track:
+    """The tracking stage with what the tests don't look at: all members may be given."""
+    budgets = given.setdefault("budgets", Budgets(clock, dict.fromkeys(Purpose, 1_000.0), 10_000.0))
+    health = given.setdefault("health", Health(clock))
+    schedule = given.setdefault("schedule", Schedule(interval_s_min=2.0, interval_s_max=60.0))
+    members: dict[str, Any] = {
+        "chance": lambda: 0.5,
+        "hints": HintBook(schedule, lambda outcome: None, is_fed=False),
+        "concurrency": 1,
+        "lost_after_s": 600.0,
+        "children": ChildLookUp(batch=batch, budgets=budgets, clock=clock, health=health, chance=lambda: 0.5),
+        "drain": Drain(),
+    }
+    return Track(batch=batch, clock=clock, **(members | given))
 
 
 @pytest.fixture

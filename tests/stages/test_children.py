@@ -15,7 +15,6 @@ from controller.budgets import Budgets, Purpose
 from controller.children import BEGIN_S, DENIED_S, LAG_TRIES, LOOK_UPS_MAX, READING_MAX, ChildLookUp, wants_look_up
 from controller.core.children import FailedChild
 from controller.core.errors import BadCredentials, NotAllowed, OutwardError, Refused, Throttled, Unavailable
-from controller.core.hints import HintBook
 from controller.core.job import BatchStatus, JobState, Observation, RowKey
 from controller.core.lifecycle import Accepted, Admitted
 from controller.core.polling import Schedule
@@ -25,7 +24,7 @@ from controller.loop import Drain
 from controller.metrics import Metrics
 from controller.ports import ChildPage, InsertJob
 from controller.stages.track import Track
-from tests.stages.conftest import ManualClock
+from tests.stages.conftest import ManualClock, tracking
 from tests.stages.test_long_turns import request
 from tests.store.engines import NOON, head
 
@@ -232,19 +231,17 @@ async def bench(
 ) -> Bench:
     schedule = Schedule(interval_s_min=1.0, interval_s_max=2.0)
     drain = Drain()
-    track = Track(
+    track = tracking(
+        batch,
+        clock=clock,
         store=store,
         ledger=ledger,
-        batch=batch,
         budgets=budgets,
-        clock=clock,
         health=health,
         metrics=metrics,
         chance=lambda: 0.0,
         schedule=schedule,
-        hints=HintBook(schedule, lambda outcome: None, is_fed=False),
         concurrency=2,
-        lost_after_s=600.0,
         children=look_up,
         drain=drain,
     )

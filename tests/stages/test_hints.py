@@ -13,7 +13,6 @@ import structlog
 from controller.adapters.batch_events import decode_event
 from controller.adapters.store.sqlite import SqliteStore
 from controller.budgets import Budgets, Purpose
-from controller.children import ChildLookUp
 from controller.core.errors import BadCredentials, NotAllowed, Unavailable
 from controller.core.hints import EventOutcome, HintBook
 from controller.core.job import BatchStatus, JobState, Observation
@@ -24,9 +23,8 @@ from controller.loop import Drain, Wake
 from controller.metrics import Metrics
 from controller.ports import InsertJob, Message
 from controller.stages.hints import Hints
-from controller.stages.track import Track
 from tests.adapters.test_batch_events import DETAIL, body
-from tests.stages.conftest import ManualClock
+from tests.stages.conftest import ManualClock, tracking
 from tests.stages.test_long_turns import request
 
 JOB_ID = str(DETAIL["jobId"])
@@ -99,28 +97,16 @@ class Parts:
             health=self.health,
             wake_track=self.wake,
         )
-        budgets = Budgets(clock, dict.fromkeys(Purpose, 1_000.0), 1_000.0)
-        self.track = Track(
+        self.track = tracking(
+            self.batch,
+            clock=clock,
             store=store,
             ledger=ledger,
-            batch=self.batch,  # type: ignore[arg-type]
-            budgets=budgets,
-            clock=clock,
+            budgets=Budgets(clock, dict.fromkeys(Purpose, 1_000.0), 1_000.0),
             health=self.health,
             metrics=metrics,
-            chance=lambda: 0.5,
             schedule=self.schedule,
             hints=self.book,
-            concurrency=1,
-            lost_after_s=600.0,
-            children=ChildLookUp(
-                batch=self.batch,  # type: ignore[arg-type]
-                budgets=budgets,
-                clock=clock,
-                health=self.health,
-                chance=lambda: 0.5,
-            ),
-            drain=Drain(),
         )
 
     def count(self, outcome: EventOutcome) -> None:

@@ -12,18 +12,14 @@ import pytest
 
 from controller.adapters.store.sqlite import SqliteStore
 from controller.budgets import Budgets, Purpose
-from controller.children import ChildLookUp
 from controller.core.errors import StoreUnavailable
-from controller.core.hints import HintBook
 from controller.core.job import BatchStatus, JobState, Observation, RowKey, replace
 from controller.core.polling import Schedule
-from controller.health import Health
 from controller.ledger import Ledger
-from controller.loop import Drain
 from controller.metrics import Metrics
 from controller.ports import InsertJob, TrackedRow, Write
 from controller.stages.track import LOAD_PAGE, Track
-from tests.stages.conftest import ManualClock, open_store
+from tests.stages.conftest import ManualClock, open_store, tracking
 from tests.stages.test_long_turns import request
 
 
@@ -94,26 +90,8 @@ def batch() -> Answers:
 
 @pytest.fixture
 def track(counted: CountedStore, ledger: Ledger, batch: Answers, clock: ManualClock, metrics: Metrics) -> Track:
-    nothing: Any = counted
-    asked: Any = batch
-    budgets, health = Budgets(clock, dict.fromkeys(Purpose, 1e6), 1e6), Health(clock)
-    schedule = Schedule(interval_s_min=2.0, interval_s_max=60.0)
-    return Track(
-        store=nothing,
-        ledger=ledger,
-        batch=asked,
-        budgets=budgets,
-        clock=clock,
-        health=health,
-        metrics=metrics,
-        chance=lambda: 0.5,
-        schedule=schedule,
-        hints=HintBook(schedule, lambda outcome: None, is_fed=False),
-        concurrency=4,
-        lost_after_s=600.0,
-        children=ChildLookUp(batch=asked, budgets=budgets, clock=clock, health=health, chance=lambda: 0.5),
-        drain=Drain(),
-    )
+    budgets = Budgets(clock, dict.fromkeys(Purpose, 1e6), 1e6)
+    return tracking(batch, clock=clock, store=counted, ledger=ledger, budgets=budgets, metrics=metrics, concurrency=4)
 
 
 async def in_flight(store: SqliteStore, batch: Answers, count: int) -> None:

@@ -10,18 +10,13 @@ import pytest
 import structlog
 
 from controller.adapters.store.sqlite import SqliteStore
-from controller.budgets import Budgets, Purpose
-from controller.children import ChildLookUp
 from controller.core.errors import OutwardError, Refused, Unexpected
-from controller.core.hints import HintBook
 from controller.core.job import BatchStatus, Job, JobState, Observation
-from controller.core.polling import Schedule
-from controller.health import Health
 from controller.ledger import Ledger
 from controller.metrics import Metrics
 from controller.ports import InsertJob
 from controller.stages.track import REFUSED_JOBS_MAX, Track
-from tests.stages.conftest import HurriedDrain, ManualClock
+from tests.stages.conftest import HurriedDrain, ManualClock, tracking
 from tests.stages.test_long_turns import request
 
 JOBS = 100
@@ -63,26 +58,9 @@ async def track(
     store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics, batch: Any
 ) -> tuple[Track, HurriedDrain]:
     """The stage with a hundred jobs in flight, and a drain that comes after three rests."""
-    drain, health = HurriedDrain(ends_after=4), Health(clock)
+    drain = HurriedDrain(ends_after=4)
     await store.commit([InsertJob(job=_job(n), body="{}") for n in range(JOBS)])
-    schedule = Schedule(interval_s_min=2.0, interval_s_max=60.0)
-    budgets = Budgets(clock, dict.fromkeys(Purpose, 1_000.0), 10_000.0)
-    stage = Track(
-        store=store,
-        ledger=ledger,
-        batch=batch,
-        budgets=budgets,
-        clock=clock,
-        health=health,
-        metrics=metrics,
-        chance=lambda: 0.5,
-        schedule=schedule,
-        hints=HintBook(schedule, lambda outcome: None, is_fed=False),
-        concurrency=1,
-        lost_after_s=600.0,
-        children=ChildLookUp(batch=batch, budgets=budgets, clock=clock, health=health, chance=lambda: 0.5),
-        drain=drain,
-    )
+    stage = tracking(batch, clock=clock, store=store, ledger=ledger, metrics=metrics, drain=drain)
     await stage.begin()
     await stage.load()
     return stage, drain
