@@ -107,7 +107,11 @@ async def test_fault_is_one_request_and_its_kind(
             assert type(caught.value) is kind, caught.value
             assert caught.value.call == f"batch:{operation}"
             assert seen.calls[-1] == (operation, outcome_of(caught.value))
-    assert len(server.requests) == len(seen.calls) == len(READS)
+    assert len(seen.calls) == len(READS)
+    if behaviour is never:  # a busy machine may not have sent one by its deadline
+        assert len(server.requests) <= len(READS)
+    else:
+        assert len(server.requests) == len(READS)
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,13 @@ CIRCULAR: Final = f"""
     WITH RECURSIVE above (key) AS (
         SELECT jobs.key FROM dependencies CROSS JOIN jobs INDEXED BY jobs_lives
             ON jobs.request_id = dependencies.request_id AND life = 0 AND state = 0 AND dependencies = 1
-            WHERE row_key = ?1
+            WHERE row_key = ?
         UNION
         SELECT jobs.key FROM above CROSS JOIN dependencies ON row_key = above.key CROSS JOIN jobs INDEXED BY jobs_lives
             ON jobs.request_id = dependencies.request_id AND life = 0 AND state = 0 AND dependencies = 1
         LIMIT {CIRCLE_MAX}
     )
-    SELECT 1 FROM above WHERE key = ?1
+    SELECT 1 FROM above WHERE key = ?
 """  # noqa: S608 - constants of this module
 DEPENDED_ON: Final = f"""
     SELECT row_key, {", ".join(f"jobs.{name}" for name in JOB_COLUMNS.split(", "))}

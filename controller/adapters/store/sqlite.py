@@ -479,7 +479,7 @@ class SqliteStore:
     async def circular(self, keys: Sequence[RowKey]) -> frozenset[RowKey]:
         found = await self._rows_in(MAY_CLOSE_CIRCLES, keys)
         # One at a time: each may visit some thousand rows, and commits wait meanwhile.
-        return frozenset([RowKey(key) for (key,) in found if await self._rows(CIRCULAR, (key,))])
+        return frozenset([RowKey(key) for (key,) in found if await self._rows(CIRCULAR, (key, key))])
 
     async def depended_on(self, keys: Sequence[RowKey]) -> Mapping[RowKey, Sequence[Job]]:
         found: dict[RowKey, list[Job]] = {}
