@@ -143,6 +143,7 @@ class Application:
             ),
             sources=[source.url for source in ports.sources],
             room=self.room,
+            is_paused=settings.intake.paused,
         )
         self._build_stages()
 

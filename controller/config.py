@@ -118,6 +118,11 @@ class IntakeSettings(Section):
     dead_letter_queue_url: QueueUrl | None = _key(
         None, "URL of the SQS queue that rejected bodies are sent to, with the reason. Default: none."
     )
+    paused: bool = _key(
+        False,
+        "Receive no requests and no cancels; what was accepted goes on to its end. "
+        "For draining, before a move or the end.",
+    )
     receivers: Count = _key(2, "Parallel long polls per SQS queue.", unit="calls", ge=1)
     visibility_timeout_s: Count = _key(
         60,

@@ -63,6 +63,11 @@ def _about_rates(settings: Settings) -> Iterator[str]:
 
 
 def _about_intake(settings: Settings) -> Iterator[str]:
+    if settings.intake.paused:
+        yield (
+            "intake.paused: no requests and no cancels are received until a start without it; SQS keeps them as long "
+            "as its retention lasts"
+        )
     if settings.intake.visibility_timeout_s < VISIBILITY_S_WISE:
         yield (
             f"intake.visibility_timeout_s: {settings.intake.visibility_timeout_s} s leaves half of it for a commit; "

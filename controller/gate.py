@@ -34,7 +34,10 @@ class IntakeGate:
         marks: IntakeMarks,
         sources: Sequence[str],
         room: StoreRoom,
+        is_paused: bool = False,
     ) -> None:
+        """``is_paused``: by the configuration, for as long as this process lives."""
+        self._is_paused = is_paused
         self._room = room
         self._store = store
         self._holds = holds
@@ -82,13 +85,13 @@ class IntakeGate:
 
     def room(self, source: str) -> int:
         """Messages that may still be asked for; 0 or less while intake is closed or all room is claimed."""
-        if any(self._health.intake_blockers().values()) or not self._is_open[source]:
+        if self._is_paused or any(self._health.intake_blockers().values()) or not self._is_open[source]:
             return 0
         return min(self._unclaimed(source), self._room.messages(len(self._is_open)) - self._claimed[source])
 
-    def is_full(self, source: str) -> bool:
-        """Closed by the marks of the backlog, whatever else may be in the way."""
-        return not self._is_open[source] or self._unclaimed(source) + self._claimed[source] <= 0
+    def is_closed(self, source: str) -> bool:
+        """On purpose: by the marks of the backlog or the configuration, whatever else may be in the way."""
+        return self._is_paused or not self._is_open[source] or self._unclaimed(source) + self._claimed[source] <= 0
 
     def _unclaimed(self, source: str) -> int:
         rows = self._queued + self._claimed
@@ -102,4 +105,10 @@ class IntakeGate:
         is_full = not all(self._is_open.values())
         refusals = self._health.intake_refusals(self._is_open)
         is_unreached = self._health.is_unreached(self._is_open)
-        return {"backlog": is_full, **self._health.intake_blockers(), **refusals, "not_reached": is_unreached}
+        return {
+            "backlog": is_full,
+            "configured": self._is_paused,
+            **self._health.intake_blockers(),
+            **refusals,
+            "not_reached": is_unreached,
+        }

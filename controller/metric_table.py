@@ -256,6 +256,7 @@ _SPECS: Final = (
                 "reason",
                 (
                     "backlog",
+                    "configured",
                     "store",
                     "disk",
                     "credentials",

@@ -146,7 +146,7 @@ class Ingest:
             if self._deleter.is_refused:
                 await self._room.wait(GATE_CHECK_S)
             elif room <= 0 or self._clock.monotonic() < self._paused_until:
-                if self._gate.is_full(self._source.url):
+                if self._gate.is_closed(self._source.url):
                     self._health.not_asked(self._source.url)
                 await self._room.wait(GATE_CHECK_S)
             elif len(self._buffer) >= BUFFERED_MAX or sum(held.size for held in self._buffer) >= BUFFERED_BYTES:

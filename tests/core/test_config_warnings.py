@@ -31,6 +31,7 @@ def warnings(**values: Any) -> list[str]:
         ({"submit__rate_per_s": 45}, "aws.total_rate_per_s", "slow each other down"),
         ({"controller__drain_s": 5}, "controller.drain_s", "below 20 s"),
         ({"submit__timeout_s": 60}, "controller.drain_s", "below 60 s"),
+        ({"intake__paused": True}, "intake.paused", "no cancels are received"),
         ({"intake__visibility_timeout_s": 5}, "intake.visibility_timeout_s", "deliver the messages again"),
         ({"retention__final_s": 345600}, "retention.final_s", "runs again"),
         ({"retention__final_s": 299}, "retention.final_s", "the job of an earlier request"),

@@ -21,6 +21,7 @@ KEYS: dict[str, Any] = {
     "store.free_mib_min": None,
     "intake.queue_urls": (),
     "intake.dead_letter_queue_url": None,
+    "intake.paused": False,
     "intake.receivers": 2,
     "intake.visibility_timeout_s": 60,
     "intake.backlog_high": 100_000,
@@ -217,6 +218,7 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
     "intake_paused": {
         "reason": (
             "backlog",
+            "configured",
             "store",
             "disk",
             "credentials",

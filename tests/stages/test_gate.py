@@ -15,7 +15,9 @@ from tests.store.engines import BODY, queued
 A, B = "https://sqs.eu-west-1.amazonaws.com/123456789012/a", "https://sqs.eu-west-1.amazonaws.com/123456789012/b"
 
 
-def gate(store: SqliteStore, clock: ManualClock, *, paused: frozenset[str] = frozenset()) -> IntakeGate:
+def gate(
+    store: SqliteStore, clock: ManualClock, *, paused: frozenset[str] = frozenset(), is_paused: bool = False
+) -> IntakeGate:
     health = Health(clock)
     return IntakeGate(
         store=store,
@@ -25,6 +27,7 @@ def gate(store: SqliteStore, clock: ManualClock, *, paused: frozenset[str] = fro
         marks=IntakeMarks(high=10, low=8, maximum=25),
         sources=[A, B],
         room=StoreRoom(store=store, clock=clock, health=health, free_mib_min=None),
+        is_paused=is_paused,
     )
 
 
@@ -34,19 +37,19 @@ async def stored(store: SqliteStore, source: str, count: int, *, first: int, job
 
 
 async def test_what_is_asked_for_takes_room(store: SqliteStore, clock: ManualClock) -> None:
-    """Messages that may come are counted with the rows; all room claimed is not yet full."""
+    """Messages that may come are counted with the rows; all room claimed is not yet closed."""
     made = gate(store, clock)
     await stored(store, A, 4, first=0)
     await made.refresh()
     assert made.room(A) == 6
     made.claim(A, 6)
     assert made.room(A) == 0
-    assert not made.is_full(A)
+    assert not made.is_closed(A)
     await stored(store, A, 6, first=4)
     made.claim(A, 0)
     await made.refresh()
     assert made.room(A) == 0
-    assert made.is_full(A)
+    assert made.is_closed(A)
 
 
 async def test_rows_of_a_stopped_queue_take_nobodys_part(store: SqliteStore, clock: ManualClock) -> None:
@@ -59,7 +62,7 @@ async def test_rows_of_a_stopped_queue_take_nobodys_part(store: SqliteStore, clo
     await stored(store, A, 6, first=9, job_queue="stopped")
     await made.refresh()
     assert made.room(A) == 0
-    assert made.is_full(A)
+    assert made.is_closed(A)
     assert made.room(B) == 10
     await stored(store, B, 9, first=100)
     await made.refresh()
@@ -80,3 +83,12 @@ async def test_what_another_asks_for_within_its_part_takes_no_room(store: Sqlite
     only_a = gate(store, clock)
     only_a.claim(B, 10)
     assert only_a.room(A) == 10
+
+
+async def test_intake_that_is_paused_asks_for_nothing(store: SqliteStore, clock: ManualClock) -> None:
+    """By the configuration. It is closed on purpose, as by a full backlog, and told as what it is."""
+    made = gate(store, clock, is_paused=True)
+    await made.refresh()
+    assert made.room(A) == made.room(B) == 0
+    assert made.is_closed(A)
+    assert [reason for reason, holds in made.pauses().items() if holds and reason != "standby"] == ["configured"]

@@ -57,7 +57,16 @@ class Queue:
 class Harness:
     """One ``Ingest`` on a queue, with everything around it real."""
 
-    def __init__(self, store: Any, ledger: Ledger, clock: ManualClock, metrics: Metrics, *, high: int = 1_000) -> None:
+    def __init__(
+        self,
+        store: Any,
+        ledger: Ledger,
+        clock: ManualClock,
+        metrics: Metrics,
+        *,
+        high: int = 1_000,
+        is_paused: bool = False,
+    ) -> None:
         self.queue = Queue()
         self.drain = Drain()
         self.health = Health(clock)
@@ -73,6 +82,7 @@ class Harness:
             marks=IntakeMarks(high=high, low=high - 1, maximum=high),
             sources=[SOURCE],
             room=StoreRoom(store=store, clock=clock, health=self.health, free_mib_min=None),
+            is_paused=is_paused,
         )
         self.ingest = Ingest(
             source=self.queue,
@@ -208,15 +218,25 @@ async def test_a_full_backlog_does_not_make_it_unready(
     harness = Harness(store, ledger, clock, metrics)
     harness.queue.messages = [message(n, submit(f"r{n}")) for n in range(3)]
     await harness.run()
-    again = Harness(store, ledger, clock, metrics, high=2)
-    await again.gate.refresh()
-    assert not again.health.is_ready()[1]["checks"]["queues"]["ok"]
+    await assert_ready_without_a_receive(Harness(store, ledger, clock, metrics, high=2))
+
+
+async def test_intake_that_is_paused_receives_nothing_and_is_ready(
+    store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics
+) -> None:
+    """A rollout of the setting must not wait for a queue that is never asked."""
+    await assert_ready_without_a_receive(Harness(store, ledger, clock, metrics, is_paused=True))
+
+
+async def assert_ready_without_a_receive(harness: Harness) -> None:
+    await harness.gate.refresh()
+    assert not harness.health.is_ready()[1]["checks"]["queues"]["ok"]
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(again.ingest.receive)
+        tasks.start_soon(harness.ingest.receive)
         await anyio.wait_all_tasks_blocked()
-        again.drain.request()
-    assert again.queue.receives == 0
-    assert again.health.is_ready()[1]["checks"]["queues"]["ok"]
+        harness.drain.request()
+    assert harness.queue.receives == 0
+    assert harness.health.is_ready()[1]["checks"]["queues"]["ok"]
 
 
 WIDE = "\N{ROCKET}" + "x" * 1_000_000
