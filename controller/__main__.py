@@ -163,10 +163,14 @@ def schema(
         typer.echo(json.dumps(_event_schemas() if events else _message_schema(), indent=2, ensure_ascii=False))
 
 
-@cli.command(short_help="Print the version.")
+@cli.command(short_help="Print the version, and that of the store's schema.")
 def version() -> None:
-    """Print the version."""
-    typer.echo(f"{PROGRAM} {__version__}")
+    """Print the version, and that of the store's schema: an older one is brought up to date at the start, and a newer
+    one is refused."""
+    from controller.adapters.store.sqlite_file import migrations
+
+    with _told():
+        typer.echo(f"{PROGRAM} {__version__}\nstore schema {len(migrations())}")
 
 
 @cli.command(help=_DEMO, short_help="Show the controller at work on a simulated AWS.")

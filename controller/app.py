@@ -245,13 +245,18 @@ async def _aws(settings: Settings, clock: Clock) -> AsyncIterator[Aws]:
 async def _store(settings: Settings, metrics: Metrics) -> AsyncIterator[JobStore]:
     runner = ThreadRunner("store")
     log = structlog.get_logger(stage="store")
+
+    def new_id() -> str:
+        log.warning("a new store was made", url=settings.store.url, reason="what an earlier one knew is not known here")
+        return secrets.token_hex(16)
+
     try:
         store = await open_sqlite_store(
             settings.store.url,
             runner=runner,
             sinks_of=routes(settings),
             dead_letters=bool(settings.intake.dead_letter_queue_url),
-            random_id=partial(secrets.token_hex, 16),
+            random_id=new_id,
             linger=partial(anyio.sleep, LINGER_S),
             timed=metrics.store_commit_seconds.time,
             report=lambda difference: log.error("stored counts were corrected", difference=difference),

@@ -72,7 +72,7 @@ def test_it_lists_exactly_what_is_installed_in_the_image(engine: Engine, image: 
 def test_it_is_about_the_controller(engine: Engine, image: str, sbom: Any) -> None:
     """Its subject is the application in its version, with a licence and its direct dependencies."""
     subject = sbom["metadata"]["component"]
-    version = engine.podman("run", "--rm", "--network", "none", image, "version").split()[-1]
+    version = engine.podman("run", "--rm", "--network", "none", image, "version").split()[1]
     assert (subject["name"], subject["type"], subject["version"]) == ("batch-job-controller", "application", version)
     assert subject["licenses"][0]["license"]["id"] == "Apache-2.0"
     (direct,) = [each["dependsOn"] for each in sbom["dependencies"] if each["ref"] == subject["bom-ref"]]

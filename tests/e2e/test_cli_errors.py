@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from controller.__main__ import with_command
+from controller.adapters.store.sqlite_file import migrations
 
 pytestmark = pytest.mark.e2e
 
@@ -234,11 +235,14 @@ def test_schema_prints_json_schemas(tmp_path: Path) -> None:
 
 
 def test_help_teaches_and_version_is_told(tmp_path: Path) -> None:
-    """--help has examples, variables and exit codes; `version` prints the version."""
+    """--help has examples, variables and exit codes; `version` prints the version, and that of the store's schema, by
+    which one sees whether an older release can open it."""
     text = ended(tmp_path, "--help").stdout
     for part in ("Examples:", "BATCH_CONTROLLER_QUEUES=", "Exit codes:", "AWS_ENDPOINT_URL_BATCH"):
         assert part in text
-    assert ended(tmp_path, "version").stdout.startswith("batch-controller 0.")
+    program, schema = ended(tmp_path, "version").stdout.splitlines()
+    assert program.startswith("batch-controller 0.")
+    assert schema == f"store schema {len(migrations())}"
 
 
 def test_a_standard_output_that_is_closed_is_told(tmp_path: Path) -> None:

@@ -230,3 +230,25 @@ def test_a_signal_during_the_start_ends_it_as_a_drain(service: Make, moment: str
         wait_for((controller.directory / "state.db").exists, what="the store is there")
     assert controller.stop() == 0, controller.log_tail()
     assert "Traceback" not in controller.log_tail()
+
+
+def test_an_intake_that_is_paused_drains(service: Make, sim: SimProcess) -> None:
+    """What was accepted goes to its end, what comes then stays in SQS until a start without the setting; and only the
+    start that made the store says so."""
+    controller = service(SUBMIT__SETTLE_S="1")
+    controller.send(bodies(40))
+    wait_for(lambda: _accepted(controller) == 40, what="all are accepted")
+    controller.kill()
+    controller.settings["INTAKE__PAUSED"] = "true"
+    controller.start()
+    controller.wait_ready()
+    controller.send([json.dumps(request(100))])
+    assert len(controller.wait_finals(40)) == 40
+    assert 'intake_paused{reason="configured"} 1.0' in controller.metrics()
+    assert controller.stop() == 0
+    assert _accepted(controller) == 40
+    del controller.settings["INTAKE__PAUSED"]
+    controller.start()
+    assert "r100" in {event["request_id"] for event in controller.wait_finals(41).values()}
+    lines = (controller.directory / "log.jsonl").read_text().splitlines()
+    assert sum(json.loads(line)["event"] == "a new store was made" for line in lines) == 1
