@@ -281,7 +281,7 @@ class _Group:
             return self._reject(
                 message,
                 Rejection(
-                    reason="cancel: the request came from another SQS queue; send the cancel to that one",
+                    reason=f"cancel: request {request.request_id} came from another SQS queue; send its cancel there",
                     error_code="cancel_not_allowed",
                     reason_class="not_allowed",
                     request_id=request.request_id,

@@ -18,6 +18,7 @@ from deploy.grafana.panels import (
     YELLOW,
     Query,
     Spec,
+    failed_share,
     lines,
     new_dashboard,
     number,
@@ -90,12 +91,7 @@ def _now(board: Dashboard) -> None:
     failed = Spec(
         title="Jobs failed (30 min)",
         description="Share of the jobs that ended in the last 30 minutes as failed or lost, cancelled ones left out.",
-        queries=[
-            Query(
-                f'sum(rate({P}jobs_finished_total{{{I}, outcome=~"failed|lost"}}[30m]))'
-                f' / sum(rate({P}jobs_finished_total{{{I}, outcome=~"succeeded|failed|lost"}}[30m]))'
-            )
-        ],
+        queries=[Query(failed_share(I))],
         unit="percentunit",
         decimals=0,
         steps=((None, GREEN), (0.1, YELLOW), (0.25, RED)),
@@ -206,15 +202,8 @@ def _failing(board: Dashboard) -> None:
         lines(
             Spec(
                 title="Failed share, by job queue",
-                description="Share of jobs that failed or were lost, over 30 minutes; the alert is at 25 %.",
-                queries=[
-                    Query(
-                        f'sum by (job_queue) (rate({P}jobs_finished_total{{{I}, outcome=~"failed|lost"}}[30m]))'
-                        " / sum by (job_queue) (rate("
-                        f'{P}jobs_finished_total{{{I}, outcome=~"succeeded|failed|lost"}}[30m]))',
-                        "{{job_queue}}",
-                    )
-                ],
+                description="Share that failed or were lost, over 30 minutes, not cancelled; the alert is at 25 %.",
+                queries=[Query(failed_share(I, by="job_queue"), "{{job_queue}}")],
                 unit="percentunit",
                 steps=((None, GREEN), (0.25, RED)),
                 runbooks=["BatchControllerJobsFailing"],

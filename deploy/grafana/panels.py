@@ -294,6 +294,19 @@ def row(title: str) -> builders.Row:
     return builders.Row(title)
 
 
+def failed_share(selector: str, *, by: str = "") -> str:
+    """PromQL: of the jobs that ended by themselves within 30 minutes, the share that failed or were lost. Those that a
+    cancel terminates end as failed in AWS Batch, and are left out; the alert does so, too."""
+    aggregated = f"sum by ({by})" if by else "sum"
+    cancelled = f'{aggregated} (rate(batch_controller_job_failures_total{{{selector}, reason_class="cancelled"}}[30m]))'
+
+    def ended(outcomes: str) -> str:
+        total = f'batch_controller_jobs_finished_total{{{selector}, outcome=~"{outcomes}"}}'
+        return f"({aggregated} (rate({total}[30m])) - {cancelled})"
+
+    return f"{ended('failed|lost')} / {ended('succeeded|failed|lost')}"
+
+
 def quantiles(metric: str, by: str, *wanted: float, legend: str = "") -> list[Query]:
     """Quantiles of a histogram over the rate interval; ``by`` is empty or labels with a trailing comma."""
     return [

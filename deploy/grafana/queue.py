@@ -14,6 +14,7 @@ from deploy.grafana.panels import (
     YELLOW,
     Query,
     Spec,
+    failed_share,
     lines,
     new_dashboard,
     number,
@@ -90,13 +91,8 @@ def _now(board: Dashboard) -> None:
         ),
         Spec(
             title="Failed (30 min)",
-            description="Share of the jobs that ended in the last 30 minutes as failed or lost.",
-            queries=[
-                Query(
-                    f'sum(rate({P}jobs_finished_total{{{Q}, outcome=~"failed|lost"}}[30m]))'
-                    f' / sum(rate({P}jobs_finished_total{{{Q}, outcome=~"succeeded|failed|lost"}}[30m]))'
-                )
-            ],
+            description="Of the jobs that ended in the last 30 minutes, those failed or lost; cancelled ones left out.",
+            queries=[Query(failed_share(Q))],
             unit="percentunit",
             decimals=0,
             steps=((None, GREEN), (0.1, YELLOW), (0.25, RED)),
