@@ -9,7 +9,7 @@ generator throws GeneratorExit into it when the last reference goes. What could 
 - **Mark them as finalized**, as CPython does itself after calling a finalizer, which it never calls twice. The frame
   is then torn down, its locals are freed, and no code runs. This is what happens here.
 
-The mark is one bit in the collector's header in front of the object, the same in CPython 3.11 to 3.13;
+The mark is one bit in the collector's header in front of the object, the same in CPython 3.11 to 3.14;
 ``gc.is_finalized`` reads it back, and one try at import proves it. Where it can't be set (another Python), the dead
 are held for ever.
 
@@ -51,7 +51,7 @@ def _set_finalized_bit(condemned: object) -> None:
 
 def _can_mark() -> bool:
     is_plain_cpython = sys.implementation.name == "cpython" and "free-threading" not in sys.version
-    if not is_plain_cpython or not (3, 11) <= sys.version_info < (3, 14):
+    if not is_plain_cpython or not (3, 11) <= sys.version_info < (3, 15):
         return False
     ran = []
 

@@ -4,7 +4,7 @@ Both walk sets of tasks, cancel scopes and events, and what they do on the way (
 queue. The order of such a walk follows the members' hash, by default their address, which differs from process to
 process. Here every such member gets a hash that is its place in the run: the first one hashed is 1, and so on.
 
-Where the order matters (asyncio 3.11-3.13, anyio 4.16):
+Where the order matters (asyncio 3.11-3.14, anyio 4.16):
 
 - sets of tasks: anyio ``CancelScope._tasks`` and ``TaskGroup._tasks``; asyncio ``TaskGroup._tasks``, ``wait()``.
 - sets of futures: ``asyncio.wait()``. Those of ``loop.create_future()`` have a fixed order, a bare

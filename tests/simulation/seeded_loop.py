@@ -17,7 +17,7 @@
 - **Nothing fails unseen**: a failed callback, an exception never retrieved and a pending task that was dropped end
   the run.
 
-Holds for asyncio of Python 3.11 to 3.13 and anyio 4.16. One run at a time per process.
+Holds for asyncio of Python 3.11 to 3.14 and anyio 4.16. One run at a time per process.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def no_complaints() -> Iterator[None]:
 
 
 def test_the_mark_works_on_this_python() -> None:
-    """On CPython 3.11 to 3.13 the dead are freed; elsewhere they are kept, and sweeps need more memory."""
+    """On CPython 3.11 to 3.14 the dead are freed; elsewhere they are kept, and sweeps need more memory."""
     assert loop_burial.CAN_MARK
 
 
