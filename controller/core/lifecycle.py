@@ -400,8 +400,10 @@ def _children(job: Job, seen: Observation) -> dict[str, JSON]:
 
 
 def may_be_stuck(job: Job) -> bool:
-    """Whether Batch has yet to place it; an array is PENDING whether its children run or wait."""
-    return job.batch_status is (BatchStatus.PENDING if job.is_array else BatchStatus.RUNNABLE)
+    """Whether Batch has yet to place it; an array is PENDING whether its children run or wait. One that Batch has
+    forgotten keeps the status that it had last."""
+    unplaced = BatchStatus.PENDING if job.is_array else BatchStatus.RUNNABLE
+    return job.state is JobState.TRACKED and job.batch_status is unplaced
 
 
 def _tell_stuck(job: Job, fact: FoundStuck, now: float) -> Transition:

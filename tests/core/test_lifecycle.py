@@ -245,3 +245,14 @@ def test_every_event_of_the_table_is_in_the_catalogue_with_only_known_members() 
         given = {name for name, value in event.data.items() if value is not None}
         assert set(spec.required) <= given, event.name
         assert spec.is_final == (event.serial == FINAL), event.name
+
+
+def test_a_job_that_batch_has_forgotten_is_not_stuck() -> None:
+    """It keeps the status that it had last, and may be lost while somebody asks why it waits."""
+    waiting = after(
+        queued(), Admitted(), ACCEPTED, Described(seen=Observation(job_id="id-1", status=BatchStatus.RUNNABLE))
+    )
+    assert lifecycle.may_be_stuck(waiting)
+    lost = after(waiting, Forgotten())
+    assert (lost.state, lost.batch_status) == (JobState.LOST, BatchStatus.RUNNABLE)
+    assert not lifecycle.may_be_stuck(lost)
