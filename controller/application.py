@@ -407,9 +407,9 @@ class Application:
     async def _work(self) -> None:
         """Every stage but publishing, until all have stopped."""
         async with anyio.create_task_group() as tasks:
-            for stage in ("receive", "ingest"):
-                self.health.expect(stage, LIVE_S)
             for ingest in self.ingests:
+                for stage, part in ingest.parts:
+                    self.health.expect(stage, LIVE_S, part=part)
                 tasks.start_soon(ingest.receive)
                 tasks.start_soon(ingest.commit)
             tasks.start_soon(self._loop("gate", 1.0).run, self._turn_gate)
@@ -420,8 +420,8 @@ class Application:
             tasks.start_soon(self._track)
             if self.hints is not None:
                 outage = Outage(self._ports.clock)
-                for _ in range(RECEIVERS):
-                    tasks.start_soon(self._loop("hints", 1.0, outage=outage).run, self.hints.turn)
+                for number in range(RECEIVERS):
+                    tasks.start_soon(self._loop("hints", 1.0, outage=outage, part=str(number)).run, self.hints.turn)
             tasks.start_soon(self._loop("terminate", 30.0, self._wakes.terminate).run, self.terminate.turn)
             tasks.start_soon(self._loop("release", 1.0).run, self.release.turn)
             tasks.start_soon(self._loop("prune", 60.0).run, self.prune.turn)
@@ -437,8 +437,9 @@ class Application:
         wake: Wake | None = None,
         drain: Drain | None = None,
         outage: Outage | None = None,
+        part: str = "",
     ) -> StageLoop:
-        self.health.expect(name, self._live_s)
+        self.health.expect(name, self._live_s, part=part)
         return StageLoop(
             name,
             clock=self._ports.clock,
@@ -448,6 +449,7 @@ class Application:
             interval_s=interval_s,
             wake=wake,
             outage=outage,
+            part=part,
         )
 
     async def _turn_gate(self) -> None:

@@ -74,8 +74,9 @@ class Health:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._stages: dict[str, _Stage] = {}
-        self._turned_at: dict[str, float] = {}
+        self._stages: dict[tuple[str, str], _Stage] = {}
+        """By name and part: of loops that turn side by side each must turn."""
+        self._turned_at: dict[tuple[str, str], float] = {}
         self._refusals: dict[tuple[str, str], _Refusal] = {}
         self._refusal_told_at: dict[tuple[str, str], float] = {}
         """Monotonic."""
@@ -90,18 +91,20 @@ class Health:
 
     # --- reports --------------------------------------------------------------------------------------
 
-    def expect(self, stage: str, within_s: float) -> None:
-        """From now on ``stage`` must turn at least every ``within_s`` seconds."""
-        self._stages[stage] = _Stage(within_s, self._clock.monotonic())
+    def expect(self, stage: str, within_s: float, *, part: str = "") -> None:
+        """From now on ``stage`` must turn at least every ``within_s`` seconds; so must each ``part`` of it, if it has
+        several."""
+        self._stages[stage, part] = _Stage(within_s, self._clock.monotonic())
 
-    def dismiss(self, stage: str) -> None:
-        """The stage has ended as it should (drain); it is expected no more."""
-        self._stages.pop(stage, None)
+    def dismiss(self, stage: str, *, part: str = "") -> None:
+        """It has ended as it should (drain); it is expected no more."""
+        self._stages.pop((stage, part), None)
+        self._turned_at.pop((stage, part), None)
 
-    def turned(self, stage: str) -> None:
+    def turned(self, stage: str, *, part: str = "") -> None:
         """A heartbeat."""
-        self._turned_at[stage] = self._clock.now()
-        expected = self._stages.get(stage)
+        self._turned_at[stage, part] = self._clock.now()
+        expected = self._stages.get((stage, part))
         if expected is not None:
             expected.turned_at = self._clock.monotonic()
 
@@ -216,18 +219,22 @@ class Health:
         return self._is_leader is True
 
     def last_turns(self) -> Mapping[str, float]:
-        """When each stage turned last, in seconds since the epoch."""
-        return dict(self._turned_at)
+        """When each stage turned last, in seconds since the epoch; of several parts the one that turned longest ago."""
+        turns: dict[str, float] = {}
+        for (name, _), at in self._turned_at.items():
+            turns[name] = min(at, turns.get(name, at))
+        return turns
 
     def turn_limits(self) -> Mapping[str, float]:
         """Within how many seconds each expected stage must turn."""
-        return {name: stage.within_s for name, stage in self._stages.items()}
+        return {name: stage.within_s for (name, _), stage in self._stages.items()}
 
     def is_live(self, now: float | None = None) -> tuple[bool, dict[str, Any]]:
-        """Whether every expected stage turned within its limit by ``now`` (monotonic); and each stage's age."""
+        """Whether every expected stage turned within its limit by ``now`` (monotonic); and each stage's age, of several
+        parts the greatest."""
         now = self._clock.monotonic() if now is None else now
-        stages = {}
-        for name, stage in sorted(self._stages.items()):
+        stages: dict[str, dict[str, Any]] = {}
+        for (name, _), stage in sorted(self._stages.items(), key=lambda each: (each[0][0], -each[1].turned_at)):
             age_s = max(0.0, now - stage.turned_at)
             stages[name] = {"ok": age_s <= stage.within_s, "age_s": round(age_s, 1), "within_s": stage.within_s}
         is_live = all(stage["ok"] for stage in stages.values())

@@ -32,9 +32,9 @@ class StageGivenUp(Exception):
 class Heartbeat(Protocol):
     """The part of ``health.Health`` that the loop needs."""
 
-    def turned(self, stage: str) -> None: ...
+    def turned(self, stage: str, *, part: str = "") -> None: ...
 
-    def dismiss(self, stage: str) -> None: ...
+    def dismiss(self, stage: str, *, part: str = "") -> None: ...
 
 
 class Wake:
@@ -193,9 +193,11 @@ class StageLoop:
         interval_s: float,
         wake: Wake | None = None,
         outage: Outage | None = None,
+        part: str = "",
     ) -> None:
-        """Loops of one stage that turn side by side share their ``outage``."""
+        """Loops of one stage that turn side by side share their ``outage``; each is a ``part`` of the stage."""
         self.name = name
+        self._part = part
         self.wake = wake or Wake()
         self._clock = clock
         self._heartbeat = heartbeat
@@ -211,10 +213,10 @@ class StageLoop:
         self._drain.on_request(self.wake.set)
         while not self._drain.is_requested:
             due_s = await self._turn(turn)
-            self._heartbeat.turned(self.name)
+            self._heartbeat.turned(self.name, part=self._part)
             if not self._drain.is_requested:
                 await self.wake.wait(self._interval_s if due_s is None else min(due_s, self._interval_s))
-        self._heartbeat.dismiss(self.name)
+        self._heartbeat.dismiss(self.name, part=self._part)
 
     async def _turn(self, turn: Turn) -> float | None:
         try:

@@ -132,16 +132,24 @@ class Ingest:
         try:
             async with anyio.create_task_group() as tasks:
                 for number in range(self._receivers):
-                    tasks.start_soon(self._receive, name=f"receiver {number}")
+                    tasks.start_soon(self._receive, self._receiver_part(number), name=f"receiver {number}")
         finally:
             self._receiving = 0
             self.arrived.set()
-        self._health.dismiss("receive")
 
-    async def _receive(self) -> None:
+    @property
+    def parts(self) -> Sequence[tuple[str, str]]:
+        """Stage and part, as ``Health`` hears of them, of everything here that turns by itself."""
+        receivers = [("receive", self._receiver_part(number)) for number in range(self._receivers)]
+        return [("ingest", self._source.url), *receivers]
+
+    def _receiver_part(self, number: int) -> str:
+        return f"{self._source.url} {number}"
+
+    async def _receive(self, part: str) -> None:
         backoff = Backoff(self._chance)
         while not self._drain.is_requested:
-            self._health.turned("receive")
+            self._health.turned("receive", part=part)
             room = self._gate.room(self._source.url)
             if self._deleter.is_refused:
                 await self._room.wait(GATE_CHECK_S)
@@ -153,6 +161,7 @@ class Ingest:
                 await self._room.wait(GATE_CHECK_S)
             else:
                 await self._receive_once(backoff, min(SQS_BATCH_MAX, room))
+        self._health.dismiss("receive", part=part)
 
     def _claim(self) -> None:
         self._gate.claim(self._source.url, self._asked + len(self._buffer) + self._deciding)
@@ -205,7 +214,7 @@ class Ingest:
     async def _commit(self) -> None:
         backoff = Backoff(self._chance)
         while not self.is_finished:
-            self._health.turned("ingest")
+            self._health.turned("ingest", part=self._source.url)
             if not self._buffer:
                 await self.arrived.wait(1.0)
                 continue
@@ -217,7 +226,7 @@ class Ingest:
             )
             self._deciding = 0
             self._claim()
-        self._health.dismiss("ingest")
+        self._health.dismiss("ingest", part=self._source.url)
 
     def _take_group(self) -> Sequence[_Held]:
         size = count = 0

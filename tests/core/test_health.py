@@ -56,6 +56,24 @@ def test_a_stage_that_stopped_turning_fails_liveness() -> None:
     assert health.turn_limits() == {"admit": 60, "track": 60}
 
 
+def test_each_part_of_a_stage_must_turn() -> None:
+    """That the intake of one SQS queue goes on does not hide that another's hangs; the metric shows that one, too."""
+    clock = StillClock()
+    health = Health(clock)
+    for part in ("a", "b"):
+        health.expect("ingest", within_s=60, part=part)
+        health.turned("ingest", part=part)
+    began_at = clock.now()
+    clock.at += 61
+    health.turned("ingest", part="b")
+    is_live, why = health.is_live()
+    assert not is_live
+    assert why["stages"]["ingest"] == {"ok": False, "age_s": 61.0, "within_s": 60}
+    assert health.last_turns() == {"ingest": began_at}
+    health.dismiss("ingest", part="a")
+    assert health.is_live()[0]
+
+
 def test_a_stage_that_ended_as_it_should_is_expected_no_more() -> None:
     """Drained stages don't make a stopping process look dead."""
     clock = StillClock()
