@@ -32,7 +32,7 @@ from controller.intake import Decider, Verdict
 from controller.ledger import Wakes
 from controller.loop import Backoff, Drain, Outage, Wake, guarded
 from controller.metrics import Metrics
-from controller.ports import Clock, JobStore, Message, MessageSource
+from controller.ports import Clock, JobStore, Message, MessageSource, UpdateJob
 from controller.receiver import Receiver
 
 GROUP_MAX: Final = 100
@@ -298,7 +298,8 @@ class Ingest:
             self._decider.committed(verdict)
         if writes := [verdict.write for verdict in verdicts if verdict.write is not None]:
             self._wakes.admit.set()
-            self._wakes.terminate.set()
+            if any(isinstance(write, UpdateJob) and not write.job.state.is_final for write in writes):  # a cancel
+                self._wakes.terminate.set()
             if self._store.has_dependents:
                 self._wakes.depend.set()
             self._wakes.published_soon(writes)

@@ -22,6 +22,9 @@ REPEAT_S: Final = 30.0
 RETRY_S: Final = 2.0
 """After a throttle."""
 CHUNK: Final = 500
+LOOK_SHARE: Final = 0.2
+"""Of the time, at most, goes into looking for those never told: each look reads all that are cancelled and run still,
+and cancels of thousands come ten at a time."""
 TURN_S: Final = 10.0
 """No call begins later than this in a turn: a cancel of thousands takes minutes at the budget's rate."""
 
@@ -39,12 +42,16 @@ class Terminate:
         """Monotonic; not of those whose call was throttled."""
         self._again_after = RowKey(0)
         """Up to this key each was told again already, if it was due."""
+        self._look_at = 0.0
+        """Monotonic: not before this are those looked for that were never told."""
         self._outage = Outage(clock)
         self._log = structlog.get_logger(stage="terminate")
 
     async def turn(self) -> float | None:
         """Seconds until a job is to be told, again or at last; None: no job is."""
         until = self._clock.monotonic() + TURN_S
+        if self._look_at > self._clock.monotonic():
+            return self._look_at - self._clock.monotonic()
         live = await self._tell_new(until)
         if live is None or not await self._tell_again(until):
             return 0.0
@@ -62,8 +69,11 @@ class Terminate:
         """
         live: set[RowKey] = set()
         after = RowKey(0)
+        read_s = 0.0
         while True:
+            began_at = self._clock.monotonic()
             jobs = await self._store.terminating(after=after, limit=CHUNK)
+            read_s += self._clock.monotonic() - began_at
             for job in jobs:
                 live.add(job.key)
                 if job.key in self._told_at:
@@ -74,6 +84,7 @@ class Terminate:
             if len(jobs) < CHUNK:
                 break
             after = jobs[-1].key
+        self._look_at = self._clock.monotonic() + read_s / LOOK_SHARE
         self._told_at = {key: at for key, at in self._told_at.items() if key in live}
         return len(live)
 

@@ -22,7 +22,7 @@ from controller.lookup import LookUp
 from controller.ports import InsertJob, ListPage
 from controller.stages.expire import CHUNK, RETRY_S, Expire
 from controller.stages.rescue import PARALLEL, Rescue
-from controller.stages.terminate import REPEAT_S, TURN_S, Terminate
+from controller.stages.terminate import LOOK_SHARE, REPEAT_S, TURN_S, Terminate
 from controller.stages.terminate import RETRY_S as TERMINATE_RETRY_S
 from tests.stages.conftest import ManualClock
 
@@ -91,10 +91,13 @@ def request(number: int, **members: Any) -> Job:
     )
 
 
-async def stored(store: SqliteStore, ledger: Ledger, count: int, *facts: Any, **members: Any) -> Sequence[Job]:
+async def stored(
+    store: SqliteStore, ledger: Ledger, count: int, *facts: Any, first: int = 0, **members: Any
+) -> Sequence[Job]:
     """Rows on which the facts are true; a fact is a value, or a function of the row."""
-    await store.commit([InsertJob(job=request(n, **members), body="{}") for n in range(count)])
-    lives: Mapping[str, Sequence[Job]] = await store.find_requests([f"r{n}" for n in range(count)])
+    numbers = range(first, first + count)
+    await store.commit([InsertJob(job=request(n, **members), body="{}") for n in numbers])
+    lives: Mapping[str, Sequence[Job]] = await store.find_requests([f"r{n}" for n in numbers])
     jobs: Sequence[Job] = [each[-1] for each in lives.values()]
     for fact in facts:
         jobs = await ledger.record([(job, fact(job) if callable(fact) else fact) for job in jobs])
@@ -186,6 +189,41 @@ async def test_a_cancel_does_not_stand_behind_those_that_are_told_again(
     while Counter(batch.told).most_common()[-2][1] < 2:
         await terminate.turn()
     assert clock.elapsed - asked_at <= 70 + TURN_S, "the others keep their turn"
+
+
+class SlowToRead:
+    """A store with so many cancelled jobs that to read them takes a second."""
+
+    def __init__(self, store: SqliteStore, clock: ManualClock) -> None:
+        self._store = store
+        self._clock = clock
+        self.reads = 0
+
+    async def terminating(self, *, after: RowKey, limit: int) -> Sequence[Job]:
+        self.reads += 1
+        self._clock.move(1.0)
+        return await self._store.terminating(after=after, limit=limit)
+
+
+async def test_cancels_that_come_one_after_the_other_do_not_read_all_again_each_time(
+    store: SqliteStore, ledger: Ledger, budgets: Budgets, health: Health, clock: ManualClock, batch: Any
+) -> None:
+    """Each wakes the stage; what it reads is on the thread that commits wait for."""
+    await stored(store, ledger, 3, Admitted(), accepted, CancelAsked(reason=None))
+    slow: Any = SlowToRead(store, clock)
+    terminate = Terminate(store=slow, batch=batch, budgets=budgets, clock=clock, health=health)
+    wait_s = await terminate.turn()
+    assert len(batch.told) == 3
+    (late,) = await stored(store, ledger, 1, Admitted(), accepted, CancelAsked(reason=None), first=3)
+    reads = slow.reads
+    left_s = await terminate.turn()
+    assert slow.reads == reads
+    assert left_s is not None
+    assert 0 < left_s <= 1.0 / LOOK_SHARE
+    clock.move(left_s)
+    await terminate.turn()
+    assert batch.told[3:] == [late.batch_job_id]
+    assert wait_s is not None
 
 
 async def test_a_throttled_cancel_is_told_soon(
