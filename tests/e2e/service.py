@@ -43,7 +43,8 @@ def get_json(url: str) -> tuple[int, Any]:
         with urlopen(url, timeout=5) as answer:
             return answer.status, json.load(answer)
     except HTTPError as error:
-        return error.code, json.load(error)
+        with error:
+            return error.code, json.load(error)
 
 
 class Service:
