@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from controller.core import limits
 from controller.simaws import batch_views as views
-from controller.simaws.answers import client_error
+from controller.simaws.answers import AwsError, client_error
 from controller.simaws.batch_arrays import ArrayChildren
 from controller.simaws.batch_listing import list_children, list_queue
 from controller.simaws.batch_requests import check_submission, require_list, run_spec, vcpus_of
@@ -45,9 +45,11 @@ class Batch:
         on_planned: Callable[[Job, int], None] = lambda job, index: None,
         omits: Callable[[str], bool] = lambda job_id: False,
         refuses: Callable[[Job], bool] = lambda job: False,
+        fails: Callable[[Job], bool] = lambda job: False,
     ) -> None:
         """``on_planned(job, index)``: a job's future became known or changed. ``omits(job_id)``: DescribeJobs is to
-        leave this id out of one answer; ``refuses(job)``: it is to refuse a call that names this job."""
+        leave this id out of one answer; ``refuses(job)``: it is to refuse a call that names this job;
+        ``fails(job)``: such a call is to end in an error of its own."""
         self.place = place
         self.profile = profile
         self.queues: dict[str, JobQueue] = {}
@@ -59,6 +61,7 @@ class Batch:
         self._rng = rng
         self._omits = omits
         self._refuses = refuses
+        self._fails = fails
         self._serial = 0
         self._swept_at_serial = 0
         self.operations: Final[Mapping[str, Callable[[Request, float], Shape]]] = {
@@ -107,6 +110,8 @@ class Batch:
             job, index = found
             if self._refuses(job):
                 raise client_error("Error executing request, Exception : Job is not valid.")
+            if self._fails(job):
+                raise AwsError("ServerException", "An internal error occurred.", status=500)
             if not self._omits(reference):
                 shapes.append(views.detail(job, now) if index == WHOLE else views.child_detail(job, index, now))
         self._explain_heads(shapes, now)

@@ -70,6 +70,7 @@ class SimAws:
             on_planned=self.events.planned,
             omits=lambda job_id: self.faults.chance(self.faults.service.describe_omits_p),
             refuses=lambda job: self.faults.refuses_to_describe(job.tags),
+            fails=lambda job: self.faults.fails_to_describe(job.tags),
         )
         self._latency = self._random("latency")
         self._late: list[tuple[float, int, Request]] = []

@@ -107,6 +107,8 @@ class FaultPlan:
     ``SubmitJob#<tag>=<value>`` too."""
     undescribed: set[str] = field(default_factory=set)
     """Tags, ``<tag>=<value>``, of jobs for which DescribeJobs refuses the whole call."""
+    indescribable: set[str] = field(default_factory=set)
+    """The same, of jobs for which it fails, with HTTP 500."""
     are_credentials_expired: bool = False
     _scripted: dict[str, deque[Fault | None]] = field(default_factory=dict)
 
@@ -126,17 +128,19 @@ class FaultPlan:
         self.calls.clear()
         self.denied.clear()
         self.undescribed.clear()
+        self.indescribable.clear()
         self._scripted.clear()
         self.service = ServiceFaults()
         self.are_credentials_expired = False
 
     def update(self, settings: Mapping[str, Any]) -> None:
         """Change the plan from JSON: ``calls``, ``service``, ``denied``, ``undescribed``,
-        ``are_credentials_expired``.
+        ``indescribable``, ``are_credentials_expired``.
 
         Raises ValueError for anything unknown; then nothing was changed.
         """
-        unknown = set(settings) - {"calls", "service", "denied", "undescribed", "are_credentials_expired"}
+        sets = {"denied": self.denied, "undescribed": self.undescribed, "indescribable": self.indescribable}
+        unknown = set(settings) - {"calls", "service", *sets, "are_credentials_expired"}
         names = {f.name for f in fields(ServiceFaults)}
         unknown |= set(settings.get("service") or {}) - names
         if unknown:
@@ -148,10 +152,8 @@ class FaultPlan:
         self.calls.update(trial.calls)
         for name, value in service.items():
             setattr(self.service, name, value)
-        if "denied" in settings:
-            self.denied = set(map(str, settings["denied"]))
-        if "undescribed" in settings:
-            self.undescribed = set(map(str, settings["undescribed"]))
+        for name in settings.keys() & sets.keys():
+            setattr(self, name, set(map(str, settings[name])))
         self.are_credentials_expired = bool(settings.get("are_credentials_expired", self.are_credentials_expired))
 
     def draw(self, operation: str, arguments: Mapping[str, Any]) -> Fault | None:
@@ -176,6 +178,10 @@ class FaultPlan:
     def refuses_to_describe(self, tags: Mapping[str, str]) -> bool:
         """Whether DescribeJobs refuses a call that names a job with these tags."""
         return bool(self.undescribed) and any(f"{name}={value}" in self.undescribed for name, value in tags.items())
+
+    def fails_to_describe(self, tags: Mapping[str, str]) -> bool:
+        """Whether DescribeJobs fails in a call that names a job with these tags."""
+        return bool(self.indescribable) and any(f"{name}={value}" in self.indescribable for name, value in tags.items())
 
     def chance(self, probability: float) -> bool:
         """True with this probability; draws nothing if it is 0."""

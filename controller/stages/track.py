@@ -2,7 +2,7 @@
 
 The schedule of who is due lives in memory and is rebuilt at start. A call carries 100 ids whenever 100 jobs are in
 flight. Unchanged answers write nothing; a missing id is an observation; a failed chunk waits as a chunk. One that Batch
-refuses is asked for in halves, until the job at fault stands alone.
+refuses, or that goes on failing, is asked for in halves, until the job at fault stands alone.
 
 The end of an array job or multi-node job of which something failed is not stored with its chunk: the job is set aside
 until ``controller/children.py`` has found which children failed, for a bounded time, and stored then.
@@ -30,7 +30,6 @@ from controller.core.errors import (
     Refused,
     StoreUnavailable,
     Throttled,
-    Unexpected,
 )
 from controller.core.hints import HintBook
 from controller.core.job import BatchStatus, Job, JobState, Observation, RowKey, Seen
@@ -50,9 +49,10 @@ RECONCILE_S: Final = 60.0
 WAIT_S_MIN: Final = 0.001
 """Due times are whole milliseconds: a shorter wait might end before the clock has moved."""
 REFUSED_PAUSE_S: Final = 15.0
-REFUSED_JOBS_MAX: Final = 8
-"""Jobs that are asked for alone because Batch refuses to describe them. More of them is no matter of single jobs: what
-is refused then waits as what fails otherwise."""
+ALONE_PAUSE_S: Final = 15.0
+ALONE_MAX: Final = 8
+"""Jobs that are asked for alone because calls that name them fail. More of them is no matter of single jobs: what fails
+then waits as a chunk."""
 
 
 class Track:
@@ -90,11 +90,13 @@ class Track:
         self._backoff = Backoff(chance)
         self._outage = Outage(clock)
         self._unstored = Outage(clock)
-        self._refused = Outage(clock)
-        self._refused_jobs = 0
-        """Those that are asked for alone."""
+        self._unanswered = Outage(clock)
+        self._alone = 0
+        """Jobs that are asked for alone."""
         self._is_dividing = False
-        """A refused chunk is asked for in halves: one at a time, so that others get their slots in between."""
+        """A failed chunk is asked for in halves: one at a time, so that others get their slots in between."""
+        self._answers = 0
+        """Calls that were answered, of any chunk: while it grows, what fails is no outage."""
         self._children = children
         self._drain = drain
         self._aside: set[RowKey] = set()
@@ -214,10 +216,10 @@ class Track:
 
     async def _observe(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> None:
         """One call and what it says; whatever happens, every job of the chunk is back in the schedule or ended, or it
-        was refused and is divided."""
+        is divided."""
         try:
             await self._guarded(
-                lambda: self._observe_chunk(chunk, tasks, lambda error: self._refuse(chunk, error, tasks)), chunk
+                lambda: self._observe_chunk(chunk, tasks, lambda error: self._fail(chunk, error, tasks)), chunk
             )
         finally:
             self._slots.release()
@@ -230,12 +232,12 @@ class Track:
         await guarded(look, stage="track", on_error=later)
 
     async def _observe_chunk(
-        self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup, on_refused: Callable[[OutwardError], None]
+        self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup, on_failed: Callable[[OutwardError], None]
     ) -> None:
         try:
             seen = await self._described(chunk)
-        except (Refused, Unexpected) as error:
-            on_refused(error)
+        except OutwardError as error:
+            on_failed(error)
             return
         if seen is None:
             return
@@ -284,8 +286,8 @@ class Track:
                 self._schedule.observed(row.key, status=job.status, attempts=job.attempt_count, now=now)
 
     async def _described(self, chunk: Sequence[Tracked]) -> Mapping[str, Seen] | None:
-        """What was seen, by job id; None if there was no answer, and the chunk was given back. Raises Refused and
-        Unexpected: then it is for the caller to do so."""
+        """What was seen, by job id; None if the chunk was given back, since none of its jobs is at fault. Raises any
+        other failure: then it is for the caller to do so."""
         self._metrics.describe_ids_per_call.observe(len(chunk))
         try:
             answer = await self._batch.describe_jobs([row.job_id for row in chunk])
@@ -295,11 +297,8 @@ class Track:
         except (BadCredentials, NotAllowed) as error:
             self._health.refused("batch:DescribeJobs", str(error), is_permission=isinstance(error, NotAllowed))
             self._give_back(chunk, REFUSED_PAUSE_S)
-        except (Refused, Unexpected):
-            raise
-        except OutwardError as error:
-            self._put_off(chunk, error)
         else:
+            self._answers += 1
             self._backoff.worked()
             if failures := self._outage.worked():
                 self._log.info("DescribeJobs works again", failures=failures)
@@ -308,56 +307,80 @@ class Track:
             return {job.job_id: job for job in answer}
         return None
 
-    # --- what is refused ------------------------------------------------------------------------------
+    # --- what fails -----------------------------------------------------------------------------------
 
-    def _refuse(self, chunk: Sequence[Tracked], error: OutwardError, tasks: anyio.abc.TaskGroup) -> None:
-        """Batch refuses a call as a whole for one id that it does not take."""
-        if self._is_dividing or self._refused_jobs >= REFUSED_JOBS_MAX:
+    def _fail(self, chunk: Sequence[Tracked], error: OutwardError, tasks: anyio.abc.TaskGroup) -> None:
+        """A call fails as a whole for one id that Batch does not take, or can't describe."""
+        if self._is_dividing or self._alone >= ALONE_MAX:
             self._put_off(chunk, error)
             return
         self._is_dividing = True
-        tasks.start_soon(self._divide, chunk, error, tasks, name="divide a refused chunk")
+        tasks.start_soon(self._divide, chunk, error, tasks, name="divide a failed chunk")
 
     async def _divide(self, chunk: Sequence[Tracked], error: OutwardError, tasks: anyio.abc.TaskGroup) -> None:
         """Asked for in halves, all but the job at fault are described; that one stays out of every chunk, which it
-        would spoil, and is asked for alone from now on."""
-        refused = [(chunk, error)]
-        while refused and not self._drain.is_requested:
-            part, error = refused.pop()
-            if self._refused_jobs >= REFUSED_JOBS_MAX:
+        would spoil, and is asked for alone from now on. Of an outage it makes no more calls: they have the pauses
+        between them that the chunk would have, and when one job fails and nothing was answered, all is put off."""
+        answers, failed = self._answers, [(chunk, error)]
+        if not isinstance(error, Refused):  # as a rule that is over with the next call
+            await self._rest(error)
+            failed = await self._look_at([chunk], tasks)
+        while failed and not self._drain.is_requested:
+            part, error = failed.pop()
+            is_outage = not isinstance(error, Refused) and self._answers == answers
+            if self._alone >= ALONE_MAX:
                 self._put_off(part, error)
-            elif len(part) == 1:
-                self._refused_jobs += 1
-                tasks.start_soon(self._ask_alone, part[0], error, tasks, name="describe a refused job")
-            else:
+            elif len(part) > 1:
                 middle = len(part) // 2
-                for half in (part[:middle], part[middle:]):
-                    if (still := await self._look(half, tasks)) is not None:
-                        refused.append((half, still))
+                failed += await self._look_at([part[:middle], part[middle:]], tasks)
+            elif is_outage:
+                self._put_off([row for each, _ in (*failed, (part, error)) for row in each], error)
+                failed = []
+            else:
+                self._alone += 1
+                tasks.start_soon(self._ask_alone, part[0], error, tasks, name="describe a job alone")
         self._is_dividing = False
 
+    async def _look_at(
+        self, parts: Sequence[Sequence[Tracked]], tasks: anyio.abc.TaskGroup
+    ) -> list[tuple[Sequence[Tracked], OutwardError]]:
+        """One more call for each; those of which it failed, with the error."""
+        failed = []
+        for part in parts:
+            if (error := await self._look(part, tasks)) is not None:
+                failed.append((part, error))
+                await self._rest(error)
+        return failed
+
+    async def _rest(self, error: OutwardError) -> None:
+        """What is no refusal of Batch's may be an outage, and is waited for as for one."""
+        if not isinstance(error, Refused):
+            await self._drain.sleep(self._pause_s(error))
+
     async def _ask_alone(self, row: Tracked, error: OutwardError | None, tasks: anyio.abc.TaskGroup) -> None:
-        """Until Batch takes it; a drain leaves it to the next process."""
+        """Until Batch describes it; a drain leaves it to the next process."""
         while error is not None:
-            if failures := self._refused.failed():
-                self._log.warning("DescribeJobs refuses a job", job_id=row.job_id, reason=str(error), failures=failures)
-            if await self._drain.sleep(REFUSED_PAUSE_S):
+            if failures := self._unanswered.failed():
+                self._log.warning(
+                    "DescribeJobs fails for a job", job_id=row.job_id, reason=str(error), failures=failures
+                )
+            if await self._drain.sleep(ALONE_PAUSE_S):
                 return
             error = await self._look([row], tasks)
-        self._refused_jobs -= 1
+        self._alone -= 1
 
     async def _look(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> OutwardError | None:
-        """One more call; the error if it was refused. Then the chunk is in the caller's hands still."""
-        refused: list[OutwardError] = []
+        """One more call; the error if it failed. Then the chunk is in the caller's hands still."""
+        failed: list[OutwardError] = []
 
         async def look() -> None:
             async with self._slots:
                 await self._budgets.acquire(Purpose.DESCRIBE)
-                await self._observe_chunk(chunk, tasks, refused.append)
+                await self._observe_chunk(chunk, tasks, failed.append)
 
         await self._guarded(look, chunk)
         self.on_returned()
-        return refused[0] if refused else None
+        return failed[0] if failed else None
 
     # --- parents --------------------------------------------------------------------------------------
 
@@ -415,10 +438,14 @@ class Track:
 
     def _put_off(self, chunk: Sequence[Tracked], error: OutwardError) -> None:
         """The call failed: the chunk waits as a chunk."""
+        self._give_back(chunk, self._pause_s(error))
+
+    def _pause_s(self, error: OutwardError) -> float:
+        """Until the next call for what failed now."""
         pause_s = self._backoff.failed()
         if failures := self._outage.failed():
             self._log.warning("DescribeJobs failed", reason=str(error), failures=failures, pause_s=round(pause_s, 3))
-        self._give_back(chunk, pause_s)
+        return pause_s
 
     def _give_back(self, chunk: Sequence[Tracked], delay_s: float) -> None:
         now = self._clock.monotonic()

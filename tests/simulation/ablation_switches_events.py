@@ -14,6 +14,7 @@ from controller import budgets
 from controller.adapters import batch_events
 from controller.budgets import Purpose
 from controller.core import event_watch, hints, lifecycle, polling
+from controller.core.errors import Refused
 from controller.core.job import Job, Observation
 from controller.stages import track
 
@@ -78,6 +79,13 @@ def early_is_foreign(self: hints.HintBook, event: Any, now: float) -> None:
 
 def a_chunk_waits_as_a_chunk(self: track.Track, chunk: Any, error: Any, tasks: Any) -> None:
     self._put_off(chunk, error)
+
+
+_FAIL = track.Track._fail
+
+
+def only_what_is_refused_is_divided(self: track.Track, chunk: Any, error: Any, tasks: Any) -> None:
+    (_FAIL if isinstance(error, Refused) else a_chunk_waits_as_a_chunk)(self, chunk, error, tasks)
 
 
 def nothing_is_stale(self: hints.HintBook, event: Any) -> bool:

@@ -298,7 +298,7 @@ def failing_arrays(scenario: Scenario) -> Scenario:
     return replace(made, requests=tuple(requests), profile=profile)
 
 
-def undescribed_jobs(scenario: Scenario) -> Scenario:
+def undescribed_jobs(scenario: Scenario, *, kind: str = "undescribed") -> Scenario:
     """DescribeJobs refuses every call that names one of three jobs, for longer than the others run."""
     made = with_settings(
         calm(scenario),
@@ -310,10 +310,14 @@ def undescribed_jobs(scenario: Scenario) -> Scenario:
     made = replace(made, profile=profile, faults_end_s=121.0, job_queues=dict.fromkeys(made.job_queues))
     ids = [sent.request_id for sent in made.requests if sent.kind == "submit" and sent.request_id is not None]
     hit = tuple(
-        Disruption(at=0.0, kind="undescribed", for_s=120.0, what=f"{REQUEST_ID_TAG}={request_id}")
-        for request_id in ids[:3]
+        Disruption(at=0.0, kind=kind, for_s=120.0, what=f"{REQUEST_ID_TAG}={request_id}") for request_id in ids[:3]
     )
     return replace(made, disruptions=hit)
+
+
+def indescribable_jobs(scenario: Scenario) -> Scenario:
+    """The same, and it answers HTTP 500."""
+    return undescribed_jobs(scenario, kind="indescribable")
 
 
 def gone_meanwhile(scenario: Scenario) -> Scenario:

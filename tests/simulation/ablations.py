@@ -779,8 +779,17 @@ ABLATIONS: Final = (
         where="stages/track.py",
         without="its jobs wait together",
         promise=checkers_events.FOLLOWED,
-        off=put(Track, "_refuse", events_off.a_chunk_waits_as_a_chunk),
+        off=put(Track, "_fail", events_off.a_chunk_waits_as_a_chunk),
         bend=worlds.undescribed_jobs,
+    ),
+    Ablation(
+        name="failing-describe",
+        safeguard="So is one that goes on failing while others are answered",
+        where="stages/track.py",
+        without="it is taken for an outage",
+        promise=checkers_events.FOLLOWED,
+        off=put(Track, "_fail", events_off.only_what_is_refused_is_divided),
+        bend=worlds.indescribable_jobs,
     ),
     Ablation(
         name="denied-alone",

@@ -48,11 +48,12 @@ def ends_are_seen_soon(world: SimWorld) -> Iterator[str]:
 
 
 def others_are_followed(world: SimWorld) -> Iterator[str]:
-    """Where DescribeJobs refuses calls for single jobs and nothing else goes wrong, the ends of the others are reported
-    soon."""
+    """Where DescribeJobs refuses calls for single jobs, or fails, and nothing else goes wrong, the ends of others are
+    reported soon."""
     scenario, track = world.scenario, world.settings.track
     faults = scenario.call_faults or scenario.service_faults or scenario.network_faults or scenario.kill_at_steps
-    if faults or scenario.scripted or {each.kind for each in scenario.disruptions} != {"undescribed"}:
+    kinds = {each.kind for each in scenario.disruptions}
+    if faults or scenario.scripted or not kinds or not kinds <= {"undescribed", "indescribable"}:
         return
     if track.interval_s_max > FOLLOWED_S / 4 or scenario.profile.batch_rate_per_s is not None:
         return

@@ -114,6 +114,12 @@ def _undescribed(world: SimWorld, d: Disruption) -> End:
     return lambda: plan.undescribed.discard(d.what)
 
 
+def _indescribable(world: SimWorld, d: Disruption) -> End:
+    plan = world.sim.faults
+    plan.indescribable.add(d.what)
+    return lambda: plan.indescribable.discard(d.what)
+
+
 def _calls(operation: str, **chances: float) -> Callable[[SimWorld, Disruption], End]:
     def strike(world: SimWorld, d: Disruption) -> End:
         calls = world.sim.faults.calls
@@ -265,6 +271,7 @@ _KINDS: dict[str, Callable[[SimWorld, Disruption], End]] = {
     "pair_denied": _denied(lambda d: f"SubmitJob/{d.what}/work"),
     "tag_denied": _denied(lambda d: f"SubmitJob#{d.what}"),
     "undescribed": _undescribed,
+    "indescribable": _indescribable,
     "delete_denied": _denied(lambda d: "DeleteMessageBatch"),
     "throttle_burst": _calls("SubmitJob", throttle=1.0),
     "submit_hangs": _calls("SubmitJob", hang=0.5, hang_after=0.5),

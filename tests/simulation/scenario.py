@@ -186,9 +186,12 @@ def with_denied(scenario: Scenario, rng: random.Random) -> Scenario:
     their jobs can't be described."""
     kind = rng.choice(("tag_denied", "undescribed"))
     ids = sorted({sent.request_id for sent in scenario.requests if sent.request_id is not None})
+    hit = rng.sample(ids, min(len(ids), rng.choice((1, 2, 5))))
+    if kind == "undescribed" and rng.random() < 0.5:
+        kind = "indescribable"
     denied = tuple(
         Disruption(at=0.0, kind=kind, for_s=scenario.faults_end_s, what=f"{REQUEST_ID_TAG}={request_id}")
-        for request_id in rng.sample(ids, min(len(ids), rng.choice((1, 2, 5))))
+        for request_id in hit
     )
     return replace(scenario, disruptions=(*denied, *scenario.disruptions))
 

@@ -159,6 +159,18 @@ def test_described_ids_may_be_left_out() -> None:
     assert 20 < len(answer["jobs"]) < 80
 
 
+def test_one_job_may_spoil_a_call_that_describes_others() -> None:
+    """DescribeJobs refuses what names a job that is ``undescribed``, and fails for one that is ``indescribable``."""
+    sim = account()
+    ids = [submit(sim, now=1, tags={"team": team}) for team in ("a", "b", "c")]
+    sim.faults.update({"undescribed": ["team=a"], "indescribable": ["team=b"]})
+    for asked, status in ((ids[:1], 400), (ids[1:], 500), (ids[2:], None)):
+        error = sim.call("DescribeJobs", {"jobs": asked}, now=2).error
+        assert (error and error.status) == status
+    sim.faults.update({"undescribed": [], "indescribable": []})
+    assert sim.call("DescribeJobs", {"jobs": ids}, now=2).error is None
+
+
 def test_sqs_delivers_twice_and_undeletes() -> None:
     """A duplicate is received by somebody else at once; a deleted message comes back; the history says so."""
     sim, url = queue()

@@ -46,11 +46,11 @@ class HurriedDrain(Drain):
     def __init__(self, *, ends_after: int = 1_000) -> None:
         super().__init__()
         self.sleeps = 0
-        self._ends_after = ends_after
+        self.ends_after = ends_after
 
     async def sleep(self, seconds: float) -> bool:
         self.sleeps += 1
-        if self.sleeps >= self._ends_after:
+        if self.sleeps >= self.ends_after:
             self.request()
         return self.is_requested
 

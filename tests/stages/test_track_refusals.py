@@ -1,4 +1,4 @@
-"""DescribeJobs refuses a call for one of its ids: the others are described all the same."""
+"""DescribeJobs fails for one of the ids of a call: the others are described all the same."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import pytest
 import structlog
 
 from controller.adapters.store.sqlite import SqliteStore
-from controller.core.errors import OutwardError, Refused, Unexpected
+from controller.core.errors import OutwardError, Refused, Unavailable, Unexpected
 from controller.core.job import BatchStatus, Job, JobState, Observation
 from controller.ledger import Ledger
 from controller.metrics import Metrics
 from controller.ports import InsertJob
-from controller.stages.track import REFUSED_JOBS_MAX, Track
+from controller.stages.track import ALONE_MAX, Track
 from tests.stages.conftest import HurriedDrain, ManualClock, tracking
 from tests.stages.test_long_turns import request
 
 JOBS = 100
+BROKEN = Unavailable("batch:DescribeJobs: ServerException (HTTP 500)", call="batch:DescribeJobs")
 
 
 class Batch:
-    """Every job is SUCCEEDED, but a call with one of the ``refused`` is refused as a whole."""
+    """Every job is SUCCEEDED, but a call with one of the ``refused`` fails as a whole, with ``error``."""
 
     def __init__(self) -> None:
         self.refused: set[str] = set()
@@ -75,12 +76,11 @@ async def _in_flight(store: SqliteStore) -> int:
     return sum(row.count for row in await store.usage() if row.state is JobState.TRACKED)
 
 
-@pytest.mark.parametrize("error", [Refused("ClientException"), Unexpected("413")])
 async def test_one_job_that_is_refused_keeps_no_other_from_being_described(
-    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore, error: OutwardError
+    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore
 ) -> None:
     """Found by halves, it is asked for alone from then on, and named in the log; it is in flight still."""
-    batch.refused, batch.error = {"job-70"}, error
+    batch.refused = {"job-70"}
     with structlog.testing.capture_logs() as lines:
         await _look(track[0])
     assert await _in_flight(store) == 1
@@ -88,7 +88,7 @@ async def test_one_job_that_is_refused_keeps_no_other_from_being_described(
     assert sizes[:4] == [100, 50, 25, 13]
     assert sizes[-4:] == [1, 1, 1, 1]
     assert len(batch.calls) <= 1 + 2 * 7 + 3
-    told = [line for line in lines if line["event"] == "DescribeJobs refuses a job"]
+    told = [line for line in lines if line["event"] == "DescribeJobs fails for a job"]
     assert [(line["job_id"], line["failures"]) for line in told] == [("job-70", 1), ("job-70", 2), ("job-70", 4)]
 
 
@@ -127,15 +127,81 @@ async def test_when_everything_is_refused_chunks_wait_as_chunks(
         for _ in range(5_000):
             await anyio.lowlevel.checkpoint()
         assert len(batch.calls) < JOBS / 2
-        assert sum(len(call) == 1 for call in batch.calls) <= REFUSED_JOBS_MAX + 2
+        assert sum(len(call) == 1 for call in batch.calls) <= ALONE_MAX + 2
         del batch.calls[:]
         clock.move(60.0)
         await stage.turn(tasks)
         for _ in range(5_000):
             await anyio.lowlevel.checkpoint()
-        assert [len(call) for call in batch.calls] == [JOBS - REFUSED_JOBS_MAX]
+        assert [len(call) for call in batch.calls] == [JOBS - ALONE_MAX]
         drain.request()
     assert await _in_flight(store) == JOBS
+
+
+@pytest.mark.parametrize("error", [BROKEN, Unexpected("413")])
+async def test_one_job_that_can_not_be_described_keeps_no_other_from_being_described(
+    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore, error: OutwardError
+) -> None:
+    """AWS answers 500 for it, as in an outage, but for the others it does not. Each call that fails is waited for."""
+    stage, drain = track
+    drain.ends_after = 12
+    batch.refused, batch.error = {"job-70"}, error
+    with structlog.testing.capture_logs() as lines:
+        await _look(stage)
+    assert await _in_flight(store) == 1
+    sizes = [len(call) for call in batch.calls if "job-70" in call]
+    assert sizes[:5] == [100, 100, 50, 25, 13]
+    assert sizes[-3:] == [1, 1, 1]
+    assert drain.sleeps == len(sizes) + 1  # and one before it is asked for alone
+    told = [line["job_id"] for line in lines if line["event"] == "DescribeJobs fails for a job"]
+    assert told == ["job-70", "job-70"]
+
+
+async def test_a_failure_that_is_over_divides_nothing(
+    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore
+) -> None:
+    """The call is made once more as it was."""
+    stage, drain = track
+    batch.refused, batch.error = {"job-70"}, BROKEN
+    rests = drain.sleep
+
+    async def rest(seconds: float) -> bool:
+        batch.refused = set()
+        return await rests(seconds)
+
+    drain.sleep = rest  # type: ignore[method-assign]
+    await _look(stage)
+    assert [len(call) for call in batch.calls] == [JOBS, JOBS]
+    assert await _in_flight(store) == 0
+
+
+@pytest.mark.parametrize("error", [BROKEN, Unexpected("407 of a proxy")])
+async def test_an_outage_costs_no_more_calls_for_being_divided(
+    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore, clock: ManualClock, error: OutwardError
+) -> None:
+    """Each failed call is followed by a pause, they grow, no job is blamed, and the chunk is a chunk again."""
+    stage, drain = track
+    drain.ends_after = 1_000
+    batch.refused, batch.error = {f"job-{n}" for n in range(JOBS)}, error
+    pauses: list[float] = []
+    rests = drain.sleep
+
+    async def rest(seconds: float) -> bool:
+        pauses.append(seconds)
+        return await rests(seconds)
+
+    drain.sleep = rest  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as lines:
+        await _look(stage)
+    assert len(pauses) == len(batch.calls) <= 2 + 2 * 7
+    assert pauses == sorted(pauses)
+    assert not [line for line in lines if line["event"] == "DescribeJobs fails for a job"]
+    del batch.calls[:]
+    batch.refused = set()
+    clock.move(60.0)
+    await _look(stage)
+    assert [len(call) for call in batch.calls] == [JOBS]
+    assert await _in_flight(store) == 0
 
 
 async def test_others_get_their_turn_while_a_chunk_is_divided(
