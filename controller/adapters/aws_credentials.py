@@ -7,12 +7,20 @@ those, and a role whose sessions take a quarter of an hour is never out of that 
 its turn has come, with all calls of its kind behind it, and by then its turn is over.
 
 So the source is asked once in ``AGAIN_S`` while there are credentials to sign with.
+
+Where it is a program (``credential_process``), the SDK leaves one running that it has waited for long enough, with its
+pipes. One that hangs would be one process more for each time that it is asked; it is ended here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Final
 
@@ -25,6 +33,8 @@ EARLY_DEADLINE_S: Final = 5.0
 """For a source that is asked early, while the present credentials are good for ten minutes."""
 LAST_S: Final = 60.0
 """So shortly before their end they are renewed whenever they are used."""
+KILLED_S: Final = 1.0
+"""For a program that was killed to be gone."""
 
 
 class Credentials:
@@ -37,6 +47,8 @@ class Credentials:
 
     async def find(self) -> bool:
         """Whether there is a source of them. Raises the SDK's errors."""
+        with suppress(AttributeError):
+            _end_programs(self._session.get_component("credential_provider").providers)
         found = await self._session.get_credentials()
         if found is not None:
             with suppress(AttributeError):  # those without an end; and a later SDK is left to itself
@@ -89,3 +101,45 @@ class _Renewal:
     async def _asked(self) -> object:
         answer = self._source()
         return await answer if isawaitable(answer) else answer
+
+
+def _end_programs(providers: Iterable[Any]) -> None:
+    """Have programs that are waited for no longer ended, also those that give the credentials for taking on a role."""
+    for provider in providers:
+        if hasattr(provider, "_popen"):
+            provider._popen = _run
+        if (builder := getattr(provider, "_profile_provider_builder", None)) is not None:
+            builder._create_process_provider = partial(_made, builder._create_process_provider)
+
+
+def _made(make: Callable[[str], Any], profile_name: str) -> Any:
+    provider = make(profile_name)
+    provider._popen = _run
+    return provider
+
+
+async def _run(*command: str, stdout: int, stderr: int) -> _Program:
+    return _Program(
+        await asyncio.create_subprocess_exec(*command, stdout=stdout, stderr=stderr, start_new_session=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """As the SDK uses it; with what it has started itself, it is the only one of its session."""
+
+    process: asyncio.subprocess.Process
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.returncode
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        try:
+            return await self.process.communicate()
+        finally:
+            if self.process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                with anyio.move_on_after(KILLED_S, shield=True):
+                    await self.process.communicate()  # reads both pipes to their ends, which closes them

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from aiobotocore.credentials import AioRefreshableCredentials
+from aiobotocore.session import AioSession
 from botocore.exceptions import CredentialRetrievalError
 
 from controller.adapters.aws_credentials import AGAIN_S, EARLY_DEADLINE_S, LAST_S, Credentials
@@ -152,3 +156,31 @@ def test_they_are_renewed_in_their_last_minute_even_if_that_was_just_tried() -> 
         assert source.asked == 2
 
     run(1, main)
+
+
+@pytest.mark.parametrize(
+    "profiles", ["", "role_arn = arn:aws:iam::111122223333:role/r\nsource_profile = program\n[profile program]\n"]
+)
+async def test_a_program_that_is_waited_for_no_longer_is_ended(
+    bare_environment: pytest.MonkeyPatch, tmp_path: Path, profiles: str
+) -> None:
+    """With what it has started. Left running, one that hangs would be a process more each time that it is asked."""
+    alive, program = tmp_path / "alive", tmp_path / "program"
+    os.mkfifo(alive)
+    program.write_text(f"#!/bin/sh\nexec 3> {alive}\necho >&3\nsleep 60\ntrue\n")
+    program.chmod(0o700)
+    (tmp_path / "config").write_text(f"[default]\n{profiles}credential_process = {program}\n")
+    session: Any = AioSession()  # type: ignore[no-untyped-call]
+
+    async def ask() -> None:
+        await Credentials(session).find()
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            open_alive = partial(alive.open, encoding="ascii")
+            held = await anyio.to_thread.run_sync(open_alive, abandon_on_cancel=True)
+            await anyio.to_thread.run_sync(held.readline, abandon_on_cancel=True)
+            tasks.cancel_scope.cancel()
+        with held:
+            assert await anyio.to_thread.run_sync(held.read, abandon_on_cancel=True) == ""
