@@ -230,7 +230,8 @@ class _Transport(AIOHTTPSession):
 
 
 async def _connected(connect: Callable[..., Awaitable[Any]], door: Door | None, request: Any, **arguments: Any) -> Any:
-    """A connection for a request, which leaves at once. The connect time-out bounds the wait at the door, too.
+    """A connection for a request, which leaves at once. The connect time-out bounds the wait at the door, too, in which
+    the connection may be closed, or something come on it.
 
     What a proxy does instead of making a connection is told in the same way as one that is refused: aiohttp has the
     errors for it that it has for requests that were sent, and in one a proxy's password.
@@ -251,7 +252,10 @@ async def _connected(connect: Callable[..., Awaitable[Any]], door: Door | None, 
         except BaseException:
             connection.release()
             raise
-        return connection
+        if connection.protocol.is_connected():
+            return connection
+        connection.close()
+        reason = "the connection was not fit for use any more when the call might leave"
     raise ClientConnectorError(request.connection_key, OSError(None, reason))
 
 

@@ -13,7 +13,7 @@ from controller.adapters.clock import SystemClock
 from controller.core.errors import Unavailable
 from controller.core.limits import PACING_GUARD
 from tests.adapters.conftest import OpenBatch
-from tests.adapters.faulty_server import Behaviour, answer, faulty_server
+from tests.adapters.faulty_server import Behaviour, answer, close, faulty_server
 from tests.stages.conftest import ManualClock
 
 SUBMIT, DESCRIBE, LIST = "/v1/submitjob", "/v1/describejobs", "/v1/listjobs"
@@ -111,3 +111,39 @@ async def test_a_call_that_may_not_leave_in_time_was_not_sent(open_batch: OpenBa
             with pytest.raises(Unavailable):
                 await _submit(batch, number)
         assert (server.connections, server.requests) == (1, [])
+
+
+class MeanwhileClock(ManualClock):
+    """Something happens to a connection while a call waits at the door."""
+
+    def __init__(self, happens: Behaviour) -> None:
+        super().__init__()
+        self.happens = happens
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def sleep(self, seconds: float) -> None:
+        if self.writers:
+            await self.happens(self.writers.pop())
+            for _ in range(10):  # turns of the event loop, in which the client reads it
+                await asyncio.sleep(0)
+        self.move(seconds)
+
+
+@pytest.mark.parametrize("happens", [answer(200, {"jobId": "1"}), answer(408, b""), close])
+async def test_a_connection_is_looked_at_again_when_a_call_leaves(open_batch: OpenBatch, happens: Behaviour) -> None:
+    """What came on it meanwhile is not the call's answer, and what is closed leaves no doubt."""
+    clock = MeanwhileClock(happens)
+
+    async def accept(writer: asyncio.StreamWriter) -> None:
+        clock.writers.append(writer)
+        await answer(200, {"jobId": str(len(server.requests))})(writer)
+
+    async with faulty_server(accept) as server, open_batch(server.url, door=Door(clock, **RATES)) as batch:
+        clock.move(10.0)
+        for number in range(10):
+            await _submit(batch, number)
+        clock.writers = clock.writers[-1:]
+        with pytest.raises(Unavailable):
+            await _submit(batch, 10)
+        assert (await batch.submit_job({"jobName": "j"}, timeout_s=10)).job_id == "11"
+    assert (len(server.requests), server.connections) == (11, 2)
