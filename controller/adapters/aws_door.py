@@ -36,16 +36,16 @@ class Door:
 
         self._clock = clock
         self._windows = {
-            "/v1/submitjob": window(submit_per_s),
-            "/v1/describejobs": window(describe_per_s),
-            "/v1/terminatejob": window(terminate_per_s),
+            "submitjob": window(submit_per_s),
+            "describejobs": window(describe_per_s),
+            "terminatejob": window(terminate_per_s),
         }
         self._others = window(list_per_s)
         self._total = window(total_per_s)
 
     async def leave(self, path: str, *, within_s: float) -> None:
-        """Return when a call to this path of AWS Batch's API may be written, which must then happen at once. Raises
-        TimeoutError."""
+        """Return when a call to this path of AWS Batch's API, behind whatever path the end point has itself, may be
+        written, which must then happen at once. Raises TimeoutError."""
         if (wait_s := self._wait_s(path)) <= 0:
             return
         with anyio.fail_after(within_s):
@@ -55,7 +55,7 @@ class Door:
 
     def _wait_s(self, path: str) -> float:
         """Seconds until it may leave; 0: it does so now."""
-        own, now = self._windows.get(path, self._others), self._clock.monotonic()
+        own, now = self._windows.get(path.rpartition("/")[2], self._others), self._clock.monotonic()
         wait_s = max(own.wait_s(now), self._total.wait_s(now))
         if wait_s <= 0:
             own.sent(now)

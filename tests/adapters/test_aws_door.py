@@ -129,6 +129,20 @@ class MeanwhileClock(ManualClock):
         self.move(seconds)
 
 
+async def test_calls_are_told_apart_where_the_end_point_has_a_path(open_batch: OpenBatch) -> None:
+    """As behind a gateway: they do not leave at the rate of others."""
+    clock = SleepingClock()
+    door = Door(clock, **{**RATES, "list_per_s": 1e-6})
+    async with (
+        faulty_server(answer(200, {"jobId": "1"})) as server,
+        open_batch(f"{server.url}/gateway", door=door, submit_timeout_s=0.2) as batch,
+    ):
+        clock.move(10.0)
+        await _submit(batch, 0)
+    assert [path for path, _, _ in server.requests] == ["/gateway/v1/submitjob"]
+    assert clock.sleeps == 0
+
+
 @pytest.mark.parametrize("happens", [answer(200, {"jobId": "1"}), answer(408, b""), close])
 async def test_a_connection_is_looked_at_again_when_a_call_leaves(open_batch: OpenBatch, happens: Behaviour) -> None:
     """What came on it meanwhile is not the call's answer, and what is closed leaves no doubt."""
