@@ -93,6 +93,8 @@ class Track:
         self._unanswered = Outage(clock)
         self._alone = 0
         """Jobs that are asked for alone."""
+        self._asking = anyio.Lock()
+        """One of them at a time, so that of little budget, or of a single slot, the others have half."""
         self._is_dividing = False
         """A failed chunk is asked for in halves: one at a time, so that others get their slots in between."""
         self._answers = 0
@@ -364,9 +366,11 @@ class Track:
                 self._log.warning(
                     "DescribeJobs fails for a job", job_id=row.job_id, reason=str(error), failures=failures
                 )
-            if await self._drain.sleep(ALONE_PAUSE_S):
-                return
-            error = await self._look([row], tasks)
+            await self._drain.sleep(ALONE_PAUSE_S)
+            async with self._asking:
+                if self._drain.is_requested:
+                    return
+                error = await self._look([row], tasks)
         self._alone -= 1
 
     async def _look(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> OutwardError | None:

@@ -30,9 +30,16 @@ class Batch:
         self.refused: set[str] = set()
         self.error: OutwardError = Refused("batch:DescribeJobs: ClientException (HTTP 400)", call="batch:DescribeJobs")
         self.calls: list[Sequence[str]] = []
+        self.asking = self.asking_most = 0
+        """Calls for one job that are under way now, and were at most."""
 
     async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Observation]:
         self.calls.append(job_ids)
+        self.asking += len(job_ids) == 1
+        self.asking_most = max(self.asking, self.asking_most)
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        self.asking -= len(job_ids) == 1
         if self.refused.intersection(job_ids):
             raise self.error
         return [Observation(job_id=job_id, status=BatchStatus.SUCCEEDED) for job_id in job_ids]
@@ -136,6 +143,21 @@ async def test_when_everything_is_refused_chunks_wait_as_chunks(
         assert [len(call) for call in batch.calls] == [JOBS - ALONE_MAX]
         drain.request()
     assert await _in_flight(store) == JOBS
+
+
+async def test_jobs_that_are_asked_for_alone_take_turns(
+    batch: Batch, store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics
+) -> None:
+    """However many slots there are, and however long each call takes: the budget or the slots would be all theirs."""
+    batch.refused = {f"job-{n}" for n in range(ALONE_MAX)}
+    await store.commit([InsertJob(job=_job(n), body="{}") for n in range(JOBS)])
+    drain = HurriedDrain(ends_after=10 * ALONE_MAX)
+    stage = tracking(batch, clock=clock, store=store, ledger=ledger, metrics=metrics, drain=drain, concurrency=JOBS)
+    await stage.begin()
+    await _look(stage)
+    asked = [call[0] for call in batch.calls if len(call) == 1]
+    assert min(asked.count(job_id) for job_id in batch.refused) >= 5
+    assert batch.asking_most <= 2  # one while the chunk is being divided
 
 
 @pytest.mark.parametrize("error", [BROKEN, Unexpected("413")])
