@@ -426,6 +426,11 @@ class Schedule:
         slot = self._ids.slot_of(job_id)
         return None if slot == NO_SLOT else (self._attempts[slot], _STATUSES[self._status[slot]])
 
+    def seen_at(self, job_id: str) -> float | None:
+        """When the latest answer had it, or when it was put in; None: not known."""
+        slot = self._ids.slot_of(job_id)
+        return None if slot == NO_SLOT else self._seen_at[slot]
+
     # --- how it goes ----------------------------------------------------------------------------------
 
     def staleness_s(self, now: float) -> float:

@@ -63,10 +63,16 @@ FRONT_DESCRIBED: Final = DESCRIBE_JOBS_MAX // 2
 """Jobs at the front of a queue that are described. They may be others', or told already: the rest of the call is for
 jobs of ours that were not told yet."""
 HEARD_S: Final = 300.0
-"""How long it counts that Batch called a job the one that blocks its queue, without saying so again."""
+"""How long it counts that Batch called a job the one that blocks its queue, if looks at the job don't say so again. Not
+looked at it says nothing: while events are healthy that may take ten times ``track.interval_s_max``."""
 HEARD_MAX: Final = 1_000
 SETTLED_S: Final = 180.0
-"""After a start nothing is called unblocked before the jobs in flight have been described again."""
+"""After a start nothing is called unblocked before the jobs in flight have been described again: at least for so long,
+and longer where there are many, or DescribeJobs gives no answers."""
+SETTLED_S_MAX: Final = 1_800.0
+"""A job that Batch refuses to describe is waited for no longer."""
+LOADED_S: Final = 60.0
+"""A start has put every job into the schedule by then; when it did so counts as when they were seen."""
 DENIED_S: Final = 3_600.0
 
 T = TypeVar("T")
@@ -151,14 +157,17 @@ class Diagnose:
         self._told: set[tuple[RowKey, int]] = set()
         self._denied_until: dict[str, float] = {}
         self._counts: Mapping[tuple[str, str], int] = {}
-        self._settled_at = clock.monotonic() + SETTLED_S
+        self._began_at = clock.monotonic()
+        self._settled_at = self._began_at + SETTLED_S
+        self._is_settled = False
         self._calls_until = 0.0
         self._log = structlog.get_logger(stage="diagnose")
 
     async def load(self) -> None:
         """What was told before a restart."""
         self._blocks = {block.job_queue: block for block in await self._store.blocks()}
-        self._settled_at = self._clock.monotonic() + min(SETTLED_S, 2 * self._schedule.interval_s_max + 60.0)
+        self._began_at = self._clock.monotonic()
+        self._settled_at = self._began_at + min(SETTLED_S, 2 * self._schedule.interval_s_max + LOADED_S)
 
     def heard(self, key: RowKey, job_id: str, status_reason: str) -> None:
         """DescribeJobs shows a RUNNABLE job with a status reason: if it is one that blocks a queue, ask soon."""
@@ -219,10 +228,7 @@ class Diagnose:
         for each in self._arrays.lasting(self._least_s):
             if len(found) < COUNTED_MAX:
                 found[each.key] = each
-        now = self._clock.monotonic()
-        self._heard = {
-            key: one for key, one in self._heard.items() if now - one.at < HEARD_S and self._waits(one.job_id)
-        }
+        self._heard = {key: one for key, one in self._heard.items() if self._counts_still(one)}
         self._told = {(key, attempts) for key, attempts in self._told if key in found or key in self._arrays}
         await self._learn([*self._heard, *found])
         await anyio.lowlevel.checkpoint()
@@ -240,10 +246,10 @@ class Diagnose:
         self._regroup(stuck, heard)
         await anyio.lowlevel.checkpoint()
 
-    def _waits(self, job_id: str) -> bool:
-        """As far as it was seen. What was said of a job that has been placed, or has ended, blocks nothing."""
-        seen = self._schedule.last_seen(job_id)
-        return seen is not None and seen[1].is_waiting
+    def _counts_still(self, heard: _Heard) -> bool:
+        """As far as the job was seen. What was said of one that has been placed, or has ended, blocks nothing."""
+        seen, seen_at = self._schedule.last_seen(heard.job_id), self._schedule.seen_at(heard.job_id)
+        return seen is not None and seen[1].is_waiting and seen_at is not None and seen_at - heard.at < HEARD_S
 
     async def _learn(self, keys: Sequence[RowKey]) -> None:
         """Which job queue each is in; the schedule does not know."""
@@ -430,11 +436,25 @@ class Diagnose:
     async def _tell_ended(self) -> None:
         """Queues without a stuck job are not blocked, as far as we can see. Since when the children of an array wait is
         not known after a start: that they do keeps what was told."""
-        if self._clock.monotonic() < self._settled_at or not self._are_known:
-            return
         waiting = self._arrays.waiting_queues()
-        for name in [name for name in self._blocks if name not in self._queues and name not in waiting]:
+        ended = [name for name in self._blocks if name not in self._queues and name not in waiting]
+        if not ended or not self._are_known or not await self._settled():
+            return
+        for name in ended:
             await self._end_block(self._blocks[name])
+
+    async def _settled(self) -> bool:
+        """Whether every job in flight has been described since the start."""
+        now = self._clock.monotonic()
+        if self._is_settled or now < self._settled_at:
+            return self._is_settled
+        if now < self._began_at + SETTLED_S_MAX:
+            for oldest_at in self._schedule.oldest_seen_at():
+                if oldest_at < self._began_at + LOADED_S:
+                    return False
+                await anyio.lowlevel.checkpoint()
+        self._is_settled = True
+        return True
 
     async def _end_block(self, block: Block) -> None:
         write = EndBlock(

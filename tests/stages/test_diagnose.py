@@ -36,6 +36,7 @@ from controller.stages.diagnose import (
     LOOK_S,
     LOOK_S_MIN,
     SETTLED_S,
+    SETTLED_S_MAX,
     Diagnose,
 )
 from tests.stages.conftest import ManualClock
@@ -597,3 +598,47 @@ async def test_a_block_outlives_a_restart_among_thousands_of_stuck_jobs(bench: B
     assert bench.batch.asked == ["high", "narrow"]
     assert await bench.told("job_queue.unblocked") == []
     assert sum(bench.diagnose.stuck().values()) == count
+
+
+async def test_a_queue_stays_blocked_until_its_job_is_looked_at_again(bench: Bench) -> None:
+    """However long that takes: ten times the longest interval while events are healthy, more in an outage."""
+    await bench.diagnose.load()
+    bench.clock.move(SETTLED_S)
+    (job,) = await bench.runnable(1)
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
+    bench.diagnose.heard(job.key, "id-1", CAPACITY)
+    for _ in range(20):
+        await bench.diagnose.turn()
+        bench.clock.move(LOOK_S)
+    assert len(await bench.told("job_queue.blocked")) == 1
+    assert await bench.told("job_queue.unblocked") == []
+
+
+async def test_a_block_outlives_a_restart_until_every_job_was_seen(bench: Bench) -> None:
+    """Of a hundred thousand jobs the one at the head may be looked at after minutes."""
+    (job,) = await bench.runnable(1)
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
+    bench.diagnose.heard(job.key, "id-1", CAPACITY)
+    await bench.diagnose.turn()
+    again = bench.made()
+    await again.load()
+    bench.clock.move(SETTLED_S)
+    await again.turn()
+    assert len(await bench.told("job_queue.blocked")) == 1
+    assert await bench.told("job_queue.unblocked") == []
+    await bench.wait(1.0)
+    await again.turn()
+    assert len(await bench.told("job_queue.unblocked")) == 1, "that look said nothing of a queue that is blocked"
+
+
+async def test_a_job_that_is_never_described_keeps_no_queue_blocked(bench: Bench) -> None:
+    """As one that Batch refuses to describe."""
+    (job,) = await bench.runnable(1)
+    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
+    bench.diagnose.heard(job.key, "id-1", CAPACITY)
+    await bench.diagnose.turn()
+    again = bench.made()
+    await again.load()
+    bench.clock.move(SETTLED_S_MAX)
+    await again.turn()
+    assert len(await bench.told("job_queue.unblocked")) == 1
