@@ -311,7 +311,7 @@ class Application:
         """Within what time a job that has been RUNNABLE for so long is described again."""
         track = self.settings.track
         interval = interval_s(BatchStatus.RUNNABLE, waited_s, min_s=track.interval_s_min, max_s=track.interval_s_max)
-        return interval + self.schedule.sweep_s(self.budgets.rate_per_s(Purpose.DESCRIBE))
+        return interval + self.schedule.sweep_s(self.budgets.least_rate_per_s(Purpose.DESCRIBE))
 
     async def _fetch_credentials(self) -> None:
         with self.health.watched(CREDENTIALS):

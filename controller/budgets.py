@@ -216,6 +216,10 @@ class Budgets:
         """Calls per second in force for this purpose."""
         return self._lines[purpose].pace.rate_per_s
 
+    def least_rate_per_s(self, purpose: Purpose) -> float:
+        """Calls per second that this purpose gets at least while it has calls to send, whatever others send."""
+        return min(self.rate_per_s(purpose), SHARES[purpose] * self._total.rate_per_s)
+
     def rates(self) -> Mapping[str, float]:
         """Calls per second in force per purpose, and ``total``."""
         rates = {purpose.value: line.pace.rate_per_s for purpose, line in self._lines.items()}

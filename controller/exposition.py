@@ -90,7 +90,7 @@ class Exposition:
             holds=tuple(self.holds.all()),
             rates=self.budgets.rates(),
             staleness_s=staleness_s,
-            staleness_bound_s=self.schedule.staleness_bound_s(self.budgets.rate_per_s(Purpose.DESCRIBE)),
+            staleness_bound_s=self.schedule.staleness_bound_s(self.budgets.least_rate_per_s(Purpose.DESCRIBE)),
             events_missed_ratio=self.hint_book.watch.missed_ratio() if self.hint_book.is_fed else None,
             intake_paused=self.gate.pauses(),
             submission_paused={**self.holds.submission_paused(), "disk": self.room.is_short},

@@ -232,7 +232,8 @@ _SPECS: Final = (
     MetricSpec(
         "tracking_staleness_bound_seconds",
         Kind.GAUGE,
-        "Within what time every job in flight is seen again at the describe budget's rate now, if Batch answers.",
+        "Within what time every job in flight is seen again at the describe budget's rate now, or its part of "
+        "`aws.total_rate_per_s` if that is less, if Batch answers.",
     ),
     MetricSpec(
         "batch_events_received_total",

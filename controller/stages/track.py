@@ -500,5 +500,5 @@ class Track:
             first_missed_at=job.first_missed_at if since is None else since,
             now=self._clock.now() if since is None else self._clock.monotonic(),
             lost_after_s=self._lost_after_s,
-            sweep_s=self._schedule.sweep_s(self._budgets.rate_per_s(Purpose.DESCRIBE)),
+            sweep_s=self._schedule.sweep_s(self._budgets.least_rate_per_s(Purpose.DESCRIBE)),
         )

@@ -164,6 +164,7 @@ async def test_a_tight_total_is_shared_by_the_minimums(clock: _HandClock) -> Non
     assert sum(counts.values()) >= 160
     for purpose, share in SHARES.items():
         assert counts[purpose] == pytest.approx(share * sum(counts.values()), abs=3), purpose
+        assert counts[purpose] >= 42.0 * callers.budgets.least_rate_per_s(purpose) / (1 + PACING_GUARD) - 1, purpose
 
 
 @pytest.mark.parametrize("idle", list(Purpose))

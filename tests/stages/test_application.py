@@ -22,6 +22,7 @@ from controller.health import Health
 from controller.identity import ACCOUNT_TRIES, Identity
 from controller.metrics import Metrics
 from controller.ports import EventSink, InsertJob, OutboxRow, StoreIdentity
+from tests.core.rows import tracked_row
 from tests.stages.conftest import HurriedDrain, ManualClock, open_store
 from tests.stages.test_long_turns import request
 from tests.store.test_engine_failures import Faults
@@ -91,6 +92,19 @@ async def test_a_stage_that_waits_for_a_call_at_a_low_rate_is_alive(
     assert clock.elapsed - began_at < limit_s, "nor does the alert fire"
     clock.move(86_400.0)
     assert not application.health.is_live()[0]
+
+
+@pytest.mark.parametrize(("total", "expected"), [("48", 60.0 + 4 * 1.05 / 8.0), ("5", 60.0 + 4 * 1.05 / 1.0)])
+async def test_the_staleness_bound_counts_with_what_the_total_leaves(
+    store: SqliteStore, clock: ManualClock, metrics: Metrics, total: str, expected: float
+) -> None:
+    """Others may take all but a fifth of it."""
+    application = made(store, clock, metrics, aws={"total_rate_per_s": float(total)})
+    for number in range(1, 201):
+        application.schedule.add(tracked_row(number), due_at=clock.monotonic())
+    series = "batch_controller_tracking_staleness_bound_seconds "
+    [line] = [one for one in (await application.exposition.render()).decode().splitlines() if one.startswith(series)]
+    assert float(line.removeprefix(series)) == pytest.approx(expected)
 
 
 def _turn_limit(text: bytes, stage: str) -> float:
