@@ -46,6 +46,8 @@ LOAD_PAGE: Final = 1_000
 """Rows per read at a start: about 5 ms of the event loop each."""
 RECONCILE_S: Final = 60.0
 """How often the schedule's size is held against the store's count of TRACKED rows."""
+FOLLOWED_S: Final = 30.0
+"""Within this a job is in the schedule whose commit was answered: a row that is younger is not one that it lacks."""
 WAIT_S_MIN: Final = 0.001
 """Due times are whole milliseconds: a shorter wait might end before the clock has moved."""
 REFUSED_PAUSE_S: Final = 15.0
@@ -128,21 +130,29 @@ class Track:
     async def load(self) -> None:
         """Every TRACKED row that is not in the schedule into it, due at once. Raises StoreUnavailable; called again,
         it goes on where it was."""
+        await self._load()
+
+    async def _load(self, *, settled_s: float = 0.0) -> int:
+        """How many were added. Rows that became TRACKED less than ``settled_s`` ago are left to ``follow``."""
+        added = 0
         while self._load_after is not None:
-            await self._load_page()
+            added += await self._load_page(settled_s)
         self._load_after = RowKey(0)
         self._reconcile_at = self._clock.monotonic() + RECONCILE_S
+        return added
 
-    async def _load_page(self) -> None:
+    async def _load_page(self, settled_s: float = 0.0) -> int:
         assert self._load_after is not None
-        rows = await self._store.tracked(after=self._load_after, limit=LOAD_PAGE)
+        page = await self._store.tracked(after=self._load_after, limit=LOAD_PAGE)
         wall_now = self._clock.now()
-        self._schedule.add_missing(
+        rows = [row for row in page if abs(wall_now - row.submitted_at) >= settled_s]
+        added = self._schedule.add_missing(
             rows, due_at=self._clock.monotonic(), age_s=lambda row: max(0.0, wall_now - row.observed_at)
         )
         for row in rows:
             self._hints.followed(row.job_id, self._clock.monotonic())
-        self._load_after = rows[-1].key if len(rows) == LOAD_PAGE else None
+        self._load_after = page[-1].key if len(page) == LOAD_PAGE else None
+        return added
 
     def follow(self, job: Job) -> None:
         """A job has become TRACKED."""
@@ -165,7 +175,8 @@ class Track:
         self._hints.followed(row.job_id, now)
 
     async def _reconcile(self) -> None:
-        """A row that the schedule lacks would never be polled: look for one when the counts differ twice running."""
+        """A row that the schedule lacks would never be polled: look for one when the counts differ twice running. They
+        differ, too, by what was committed a moment ago."""
         self._reconcile_at = self._clock.monotonic() + RECONCILE_S
         stored = sum(row.count for row in await self._store.usage() if row.state is JobState.TRACKED)
         if stored <= len(self._schedule):
@@ -173,9 +184,9 @@ class Track:
         elif not self._differed:
             self._differed = True
         else:
-            self._log.error("schedule lacks jobs; loading it again", stored=stored, scheduled=len(self._schedule))
             self._differed = False
-            await self.load()
+            if added := await self._load(settled_s=FOLLOWED_S):
+                self._log.error("schedule lacked jobs; they are in it again", jobs=added)
 
     # --- turns ----------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from tests.simulation.world import DEAD_QUEUE, EVENTS_QUEUE, Line, SimWorld
 FINAL_EVENTS = frozenset({"request.rejected", "job.finished", "job.lost", "job.cancelled"})
 SERIES_MAX = 1_200
 """Lines that ``/metrics`` may have, whatever was done: families, closed label sets, a few job queues."""
-RELOADED = "schedule lacks jobs; loading it again"
+RELOADED = "schedule lacked jobs; they are in it again"
 OWN_MISTAKES = ("piece of work failed", "stage failed", RELOADED)
 """Log lines that only a mistake of ours makes."""
 
