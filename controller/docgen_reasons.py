@@ -57,7 +57,8 @@ time, at most {jobs_told} jobs nearest its head are told, and each only once per
 
 **Permissions.** `batch:GetJobQueueSnapshot` and `batch:DescribeComputeEnvironments`, beside `batch:DescribeJobQueues`.
 Without one of them positions or the state of compute environments are not known, and the cause is less certain; the
-controller logs it once, tries again after {denied:g} s, and stays ready.
+controller logs it once, tries again after {denied:g} s, and stays ready. So it is where what answers for AWS Batch
+does not have such a call, but for the pause.
 
 ## My job failed
 

@@ -29,7 +29,7 @@ import structlog
 from controller.arrays import ArrayProgress, is_waiting
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
-from controller.core.errors import NotAllowed, OutwardError, Refused
+from controller.core.errors import NotAllowed, OutwardError, Refused, Unexpected
 from controller.core.events import Event, iso
 from controller.core.job import BatchStatus, QueueStatus, RowKey, Seen
 from controller.core.lifecycle import FoundStuck, may_be_stuck
@@ -375,7 +375,8 @@ class Diagnose:
         return None if found is None else {seen.job_id: seen for seen in found}
 
     async def _read(self, operation: str, purpose: Purpose, call: Callable[[], Awaitable[T]]) -> T | None:
-        """The answer; None if it is not allowed, or refused. Other failures are the loop's."""
+        """The answer; None if it is not allowed, refused, or a call that what answers for Batch does not know. Other
+        failures are the loop's."""
         if self._clock.monotonic() < self._denied_until.get(operation, 0.0):
             return None
         await self._in_time(purpose)
@@ -387,7 +388,7 @@ class Diagnose:
                 self._log.warning("causes of waiting are less certain", call=operation, reason=str(error))
             self._denied_until[operation] = self._clock.monotonic() + DENIED_S
             return None
-        except Refused as error:
+        except (Refused, Unexpected) as error:
             self._log.info("no answer about a job queue", call=operation, reason=str(error))
             return None
 

@@ -17,7 +17,7 @@ from controller.application import LIVE_S
 from controller.arrays import ArrayProgress
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
-from controller.core.errors import NotAllowed, Throttled, Unavailable
+from controller.core.errors import NotAllowed, Throttled, Unavailable, Unexpected
 from controller.core.job import Attempt, BatchStatus, Job, JobState, Observation, QueueStatus, RowKey, replace
 from controller.core.lifecycle import Accepted, Admitted, Described
 from controller.core.limits import QUEUE_FRONT_MAX
@@ -298,6 +298,19 @@ async def test_a_denied_read_makes_the_cause_less_certain_and_nothing_else(bench
     await bench.wait(DENIED_S)
     await bench.diagnose.turn()
     assert bench.batch.calls[operation] == 2
+
+
+@pytest.mark.parametrize("operation", ["GetJobQueueSnapshot", "DescribeComputeEnvironments", "DescribeJobQueues"])
+async def test_a_read_that_there_is_not_makes_the_cause_less_certain_and_nothing_else(
+    bench: Bench, operation: str
+) -> None:
+    """As of a stand-in for Batch that answers 404 to what it does not know."""
+    await bench.runnable(1)
+    bench.batch.failures[operation] = Unexpected("404", call=f"batch:{operation}")
+    await bench.wait(STUCK_S)
+    await bench.diagnose.turn()
+    (stuck,) = await bench.told("job.stuck")
+    assert stuck["cause"] == "undetermined"
 
 
 INVALID = "ACTION_REQUIRED - CE(s) associated with the job queue are invalid."
