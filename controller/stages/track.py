@@ -1,8 +1,8 @@
 """Tracking: ask Batch for every TRACKED job within a bounded time, and store what has changed.
 
 The schedule of who is due lives in memory and is rebuilt at start. A call carries 100 ids whenever 100 jobs are in
-flight. Unchanged answers write nothing; a missing id is an observation; a failed chunk waits as a chunk. One that Batch
-refuses, or that goes on failing, is asked for in halves, until the job at fault stands alone.
+flight. Unchanged answers write nothing; a missing id is an observation; of a failed chunk ``controller/isolation.py``
+finds the job at fault, if one is.
 
 The end of an array job or multi-node job of which something failed is not stored with its chunk: the job is set aside
 until ``controller/children.py`` has found which children failed, for a bounded time, and stored then.
@@ -11,7 +11,7 @@ until ``controller/children.py`` has found which children failed, for a bounded 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -27,7 +27,6 @@ from controller.core.errors import (
     BadCredentials,
     NotAllowed,
     OutwardError,
-    Refused,
     StoreUnavailable,
     Throttled,
 )
@@ -37,6 +36,7 @@ from controller.core.lifecycle import Described, Fact, Forgotten, Missed
 from controller.core.limits import DESCRIBE_JOBS_MAX, LOST_MISSES_MIN
 from controller.core.polling import Schedule, Tracked, is_lost
 from controller.health import Health
+from controller.isolation import Isolation
 from controller.ledger import Ledger
 from controller.loop import Backoff, Drain, Outage, guarded
 from controller.metrics import Metrics
@@ -51,10 +51,6 @@ FOLLOWED_S: Final = 30.0
 WAIT_S_MIN: Final = 0.001
 """Due times are whole milliseconds: a shorter wait might end before the clock has moved."""
 REFUSED_PAUSE_S: Final = 15.0
-ALONE_PAUSE_S: Final = 15.0
-ALONE_MAX: Final = 8
-"""Jobs that are asked for alone because calls that name them fail. More of them is no matter of single jobs: what fails
-then waits as a chunk."""
 
 
 class Track:
@@ -91,18 +87,19 @@ class Track:
         self._lost_after_s = lost_after_s
         self._backoff = Backoff(chance)
         self._outage = Outage(clock)
+        self._unstored_backoff = Backoff(chance)
+        """The store's own: answers of Batch go on while it fails."""
         self._unstored = Outage(clock)
-        self._unanswered = Outage(clock)
-        self._alone = 0
-        """Jobs that are asked for alone."""
-        self._asking = anyio.Lock()
-        """One of them at a time, so that of little budget, or of a single slot, the others have half."""
-        self._is_dividing = False
-        """A failed chunk is asked for in halves: one at a time, so that others get their slots in between."""
-        self._answers = 0
-        """Calls that were answered, of any chunk: while it grows, what fails is no outage."""
         self._children = children
         self._drain = drain
+        self._isolation = Isolation(
+            look=self._look,
+            put_off=self._put_off,
+            pause_s=self._pause_s,
+            rate_per_s=lambda: budgets.least_rate_per_s(Purpose.DESCRIBE),
+            clock=clock,
+            drain=drain,
+        )
         self._aside: set[RowKey] = set()
         """Ended parents whose children are being looked up: in hands, but no longer their chunk's."""
         self.arrays = ArrayProgress()
@@ -228,32 +225,49 @@ class Track:
             self._log.warning("events are missing; polling as without them", missed_ratio=ratio)
 
     async def _observe(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> None:
-        """One call and what it says; whatever happens, every job of the chunk is back in the schedule or ended, or it
-        is divided."""
+        """One call and what it says; whatever happens, every job of the chunk is back in the schedule or ended, or in
+        the hands of ``Isolation``."""
         try:
-            await self._guarded(
-                lambda: self._observe_chunk(chunk, tasks, lambda error: self._fail(chunk, error, tasks)), chunk
-            )
+            outcome = await self._observed(chunk, tasks)
+            if isinstance(outcome, float):
+                self._give_back(chunk, outcome)
+            elif outcome is not None:
+                self._isolation.failed(chunk, outcome, tasks)
         finally:
             self._slots.release()
             self.on_returned()
 
-    async def _guarded(self, look: Callable[[], Awaitable[None]], chunk: Sequence[Tracked]) -> None:
-        async def later(error: Exception) -> None:
-            self._give_back(chunk, self._backoff.failed())
-
-        await guarded(look, stage="track", on_error=later)
-
-    async def _observe_chunk(
-        self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup, on_failed: Callable[[OutwardError], None]
-    ) -> None:
+    async def _look(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> OutwardError | float | None:
+        """``isolation.Look``."""
         try:
+            async with self._slots:
+                try:
+                    await self._budgets.acquire(Purpose.DESCRIBE)
+                except OutwardError as error:
+                    return self._pause_s(error)
+                return await self._observed(chunk, tasks)
+        finally:
+            self.on_returned()
+
+    async def _observed(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> OutwardError | float | None:
+        """One call, and what it says is stored: as ``isolation.Look``."""
+        outcome: OutwardError | float | None = None
+
+        async def observe() -> None:
+            nonlocal outcome
             seen = await self._described(chunk)
-        except OutwardError as error:
-            on_failed(error)
-            return
-        if seen is None:
-            return
+            if isinstance(seen, Mapping):
+                await self._took(chunk, seen, tasks)
+            else:
+                outcome = seen
+
+        async def later(error: Exception) -> None:
+            self._give_back(chunk, self._unstored_backoff.failed())
+
+        await guarded(observe, stage="track", on_error=later)
+        return outcome
+
+    async def _took(self, chunk: Sequence[Tracked], seen: Mapping[str, Seen], tasks: anyio.abc.TaskGroup) -> None:
         ready = []
         for row in chunk:
             found = seen.get(row.job_id)
@@ -272,15 +286,16 @@ class Track:
         if not changed:
             self._schedule.unchanged([row.key for row in chunk], now=self._clock.monotonic())
             return
-        jobs = await self._store.load([row.key for row in changed])
         try:
+            jobs = await self._store.load([row.key for row in changed])
             ended = await self._stored(changed, jobs, seen)
         except StoreUnavailable as error:
             self._health.store_failed(str(error))
             if failures := self._unstored.failed():
                 self._log.warning("observations not stored yet", reason=str(error), failures=failures)
-            self._give_back(chunk, self._backoff.failed())
+            self._give_back(chunk, self._unstored_backoff.failed())
             return
+        self._unstored_backoff.worked()
         if failures := self._unstored.worked():
             self._log.info("observations are stored again", failures=failures)
         now = self._clock.monotonic()
@@ -298,104 +313,27 @@ class Track:
             else:
                 self._schedule.observed(row.key, status=job.status, attempts=job.attempt_count, now=now)
 
-    async def _described(self, chunk: Sequence[Tracked]) -> Mapping[str, Seen] | None:
-        """What was seen, by job id; None if the chunk was given back, since none of its jobs is at fault. Raises any
-        other failure: then it is for the caller to do so."""
+    async def _described(self, chunk: Sequence[Tracked]) -> Mapping[str, Seen] | OutwardError | float:
+        """What was seen, by job id; or the failure; or, if the answer tells nothing of these jobs, for how many seconds
+        to wait before the call is made again."""
         self._metrics.describe_ids_per_call.observe(len(chunk))
         try:
             answer = await self._batch.describe_jobs([row.job_id for row in chunk])
         except Throttled:
             self._budgets.throttled(Purpose.DESCRIBE)
-            self._give_back(chunk, 0.0)
+            return 0.0
         except (BadCredentials, NotAllowed) as error:
             self._health.refused("batch:DescribeJobs", str(error), is_permission=isinstance(error, NotAllowed))
-            self._give_back(chunk, REFUSED_PAUSE_S)
-        else:
-            self._answers += 1
-            self._backoff.worked()
-            if failures := self._outage.worked():
-                self._log.info("DescribeJobs works again", failures=failures)
-            self._budgets.succeeded(Purpose.DESCRIBE)
-            self._health.worked("batch:DescribeJobs")
-            return {job.job_id: job for job in answer}
-        return None
-
-    # --- what fails -----------------------------------------------------------------------------------
-
-    def _fail(self, chunk: Sequence[Tracked], error: OutwardError, tasks: anyio.abc.TaskGroup) -> None:
-        """A call fails as a whole for one id that Batch does not take, or can't describe."""
-        if self._is_dividing or self._alone >= ALONE_MAX:
-            self._put_off(chunk, error)
-            return
-        self._is_dividing = True
-        tasks.start_soon(self._divide, chunk, error, tasks, name="divide a failed chunk")
-
-    async def _divide(self, chunk: Sequence[Tracked], error: OutwardError, tasks: anyio.abc.TaskGroup) -> None:
-        """Asked for in halves, all but the job at fault are described; that one stays out of every chunk, which it
-        would spoil, and is asked for alone from now on. Of an outage it makes no more calls: they have the pauses
-        between them that the chunk would have, and when one job fails and nothing was answered, all is put off."""
-        answers, failed = self._answers, [(chunk, error)]
-        if not isinstance(error, Refused):  # as a rule that is over with the next call
-            await self._rest(error)
-            failed = await self._look_at([chunk], tasks)
-        while failed and not self._drain.is_requested:
-            part, error = failed.pop()
-            is_outage = not isinstance(error, Refused) and self._answers == answers
-            if self._alone >= ALONE_MAX:
-                self._put_off(part, error)
-            elif len(part) > 1:
-                middle = len(part) // 2
-                failed += await self._look_at([part[:middle], part[middle:]], tasks)
-            elif is_outage:
-                self._put_off([row for each, _ in (*failed, (part, error)) for row in each], error)
-                failed = []
-            else:
-                self._alone += 1
-                tasks.start_soon(self._ask_alone, part[0], error, tasks, name="describe a job alone")
-        self._is_dividing = False
-
-    async def _look_at(
-        self, parts: Sequence[Sequence[Tracked]], tasks: anyio.abc.TaskGroup
-    ) -> list[tuple[Sequence[Tracked], OutwardError]]:
-        """One more call for each; those of which it failed, with the error."""
-        failed = []
-        for part in parts:
-            if (error := await self._look(part, tasks)) is not None:
-                failed.append((part, error))
-                await self._rest(error)
-        return failed
-
-    async def _rest(self, error: OutwardError) -> None:
-        """What is no refusal of Batch's may be an outage, and is waited for as for one."""
-        if not isinstance(error, Refused):
-            await self._drain.sleep(self._pause_s(error))
-
-    async def _ask_alone(self, row: Tracked, error: OutwardError | None, tasks: anyio.abc.TaskGroup) -> None:
-        """Until Batch describes it; a drain leaves it to the next process."""
-        while error is not None:
-            if failures := self._unanswered.failed():
-                self._log.warning(
-                    "DescribeJobs fails for a job", job_id=row.job_id, reason=str(error), failures=failures
-                )
-            await self._drain.sleep(ALONE_PAUSE_S)
-            async with self._asking:
-                if self._drain.is_requested:
-                    return
-                error = await self._look([row], tasks)
-        self._alone -= 1
-
-    async def _look(self, chunk: Sequence[Tracked], tasks: anyio.abc.TaskGroup) -> OutwardError | None:
-        """One more call; the error if it failed. Then the chunk is in the caller's hands still."""
-        failed: list[OutwardError] = []
-
-        async def look() -> None:
-            async with self._slots:
-                await self._budgets.acquire(Purpose.DESCRIBE)
-                await self._observe_chunk(chunk, tasks, failed.append)
-
-        await self._guarded(look, chunk)
-        self.on_returned()
-        return failed[0] if failed else None
+            return REFUSED_PAUSE_S
+        except OutwardError as error:
+            return error
+        self._isolation.answered()
+        self._backoff.worked()
+        if failures := self._outage.worked():
+            self._log.info("DescribeJobs works again", failures=failures)
+        self._budgets.succeeded(Purpose.DESCRIBE)
+        self._health.worked("batch:DescribeJobs")
+        return {job.job_id: job for job in answer}
 
     # --- parents --------------------------------------------------------------------------------------
 
@@ -425,7 +363,7 @@ class Track:
 
         async def later(error: Exception) -> None:
             self._aside.discard(row.key)
-            self._give_back([row], self._backoff.failed())
+            self._give_back([row], self._unstored_backoff.failed())
 
         async def end() -> None:
             found = await self._with_children(seen)

@@ -10,7 +10,7 @@ from unittest import mock
 
 import anyio
 
-from controller import budgets
+from controller import budgets, isolation
 from controller.adapters import batch_events
 from controller.budgets import Purpose
 from controller.core import event_watch, hints, lifecycle, polling
@@ -77,15 +77,19 @@ def early_is_foreign(self: hints.HintBook, event: Any, now: float) -> None:
     self._count(hints.EventOutcome.FOREIGN)
 
 
-def a_chunk_waits_as_a_chunk(self: track.Track, chunk: Any, error: Any, tasks: Any) -> None:
+def a_chunk_waits_as_a_chunk(self: isolation.Isolation, chunk: Any, error: Any, tasks: Any) -> None:
     self._put_off(chunk, error)
 
 
-_FAIL = track.Track._fail
+_FAILED = isolation.Isolation.failed
 
 
-def only_what_is_refused_is_divided(self: track.Track, chunk: Any, error: Any, tasks: Any) -> None:
-    (_FAIL if isinstance(error, Refused) else a_chunk_waits_as_a_chunk)(self, chunk, error, tasks)
+def only_what_is_refused_is_divided(self: isolation.Isolation, chunk: Any, error: Any, tasks: Any) -> None:
+    (_FAILED if isinstance(error, Refused) else a_chunk_waits_as_a_chunk)(self, chunk, error, tasks)
+
+
+def eight_jobs_are_asked_for_alone(self: isolation.Isolation, chunk: Any, error: Any, tasks: Any) -> None:
+    (a_chunk_waits_as_a_chunk if len(self._alone) >= 8 else _FAILED)(self, chunk, error, tasks)
 
 
 def nothing_is_stale(self: hints.HintBook, event: Any) -> bool:

@@ -298,8 +298,8 @@ def failing_arrays(scenario: Scenario) -> Scenario:
     return replace(made, requests=tuple(requests), profile=profile)
 
 
-def undescribed_jobs(scenario: Scenario, *, kind: str = "undescribed") -> Scenario:
-    """DescribeJobs refuses every call that names one of three jobs, for longer than the others run."""
+def undescribed_jobs(scenario: Scenario, *, kind: str = "undescribed", jobs: int = 3) -> Scenario:
+    """DescribeJobs refuses every call that names one of so many jobs, for longer than the others run."""
     made = with_settings(
         calm(scenario),
         track={"rate_per_s": 8.0, "interval_s_min": 0.5, "interval_s_max": 2.0},
@@ -310,7 +310,7 @@ def undescribed_jobs(scenario: Scenario, *, kind: str = "undescribed") -> Scenar
     made = replace(made, profile=profile, faults_end_s=121.0, job_queues=dict.fromkeys(made.job_queues))
     ids = [sent.request_id for sent in made.requests if sent.kind == "submit" and sent.request_id is not None]
     hit = tuple(
-        Disruption(at=0.0, kind=kind, for_s=120.0, what=f"{REQUEST_ID_TAG}={request_id}") for request_id in ids[:3]
+        Disruption(at=0.0, kind=kind, for_s=120.0, what=f"{REQUEST_ID_TAG}={request_id}") for request_id in ids[:jobs]
     )
     return replace(made, disruptions=hit)
 
@@ -318,6 +318,11 @@ def undescribed_jobs(scenario: Scenario, *, kind: str = "undescribed") -> Scenar
 def indescribable_jobs(scenario: Scenario) -> Scenario:
     """The same, and it answers HTTP 500."""
     return undescribed_jobs(scenario, kind="indescribable")
+
+
+def many_undescribed_jobs(scenario: Scenario) -> Scenario:
+    """More of them than could be asked for one by one, each every few seconds."""
+    return undescribed_jobs(scenario, jobs=16)
 
 
 def gone_meanwhile(scenario: Scenario) -> Scenario:

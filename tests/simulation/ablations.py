@@ -23,6 +23,7 @@ from controller.core import polling
 from controller.core.hints import HintBook
 from controller.core.pacing import Pace
 from controller.holds import HoldBook
+from controller.isolation import Isolation
 from controller.lookup import LookUp
 from controller.metrics import Metrics
 from controller.stages import track
@@ -776,20 +777,29 @@ ABLATIONS: Final = (
     Ablation(
         name="refused-describe",
         safeguard="A DescribeJobs call that is refused is made again in halves",
-        where="stages/track.py",
+        where="isolation.py",
         without="its jobs wait together",
         promise=checkers_events.FOLLOWED,
-        off=put(Track, "_fail", events_off.a_chunk_waits_as_a_chunk),
+        off=put(Isolation, "failed", events_off.a_chunk_waits_as_a_chunk),
         bend=worlds.undescribed_jobs,
     ),
     Ablation(
         name="failing-describe",
         safeguard="So is one that goes on failing while others are answered",
-        where="stages/track.py",
+        where="isolation.py",
         without="it is taken for an outage",
         promise=checkers_events.FOLLOWED,
-        off=put(Track, "_fail", events_off.only_what_is_refused_is_divided),
+        off=put(Isolation, "failed", events_off.only_what_is_refused_is_divided),
         bend=worlds.indescribable_jobs,
+    ),
+    Ablation(
+        name="many-undescribed",
+        safeguard="Any number of jobs may be such",
+        where="isolation.py",
+        without="more than eight are a matter of all",
+        promise=checkers_events.FOLLOWED,
+        off=put(Isolation, "failed", events_off.eight_jobs_are_asked_for_alone),
+        bend=worlds.many_undescribed_jobs,
     ),
     Ablation(
         name="denied-alone",

@@ -284,10 +284,7 @@ def _array(number: int) -> Sent:
     )
 
 
-async def _whoever_is_not_aside_now(self: track.Track, chunk: Sequence[Tracked], tasks: Any, on_refused: Any) -> None:
-    seen = await self._described(chunk)
-    if seen is None:
-        return
+async def _whoever_is_not_aside_now(self: track.Track, chunk: Sequence[Tracked], seen: Any, tasks: Any) -> None:
     for row in chunk:
         found = seen.get(row.job_id)
         if found is not None and found.status is BatchStatus.FAILED:
@@ -365,7 +362,7 @@ FINDINGS: Mapping[str, Finding] = {
         "could not be looked up: the look-up was over before the rest of the answer was stored.",
         promises=(WHY,),
         world=_children_denied,
-        undone=_patched(track.Track, "_observe_chunk", _whoever_is_not_aside_now),
+        undone=_patched(track.Track, "_took", _whoever_is_not_aside_now),
         found_by=301225,
     ),
     "an idle controller with an old refusal": Finding(

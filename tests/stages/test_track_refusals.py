@@ -10,12 +10,22 @@ import pytest
 import structlog
 
 from controller.adapters.store.sqlite import SqliteStore
-from controller.core.errors import OutwardError, Refused, Unavailable, Unexpected
+from controller.budgets import Budgets, Purpose
+from controller.core.errors import (
+    NotAllowed,
+    OutwardError,
+    Refused,
+    StoreUnavailable,
+    Throttled,
+    Unavailable,
+    Unexpected,
+)
 from controller.core.job import BatchStatus, Job, JobState, Observation
-from controller.ledger import Ledger
+from controller.isolation import SUSPECTS_MAX
+from controller.ledger import Ledger, Wakes
 from controller.metrics import Metrics
 from controller.ports import InsertJob
-from controller.stages.track import ALONE_MAX, Track
+from controller.stages.track import Track
 from tests.stages.conftest import HurriedDrain, ManualClock, tracking
 from tests.stages.test_long_turns import request
 
@@ -32,6 +42,9 @@ class Batch:
         self.calls: list[Sequence[str]] = []
         self.asking = self.asking_most = 0
         """Calls for one job that are under way now, and were at most."""
+        self.failure: OutwardError | None = None
+        """Of every second call with one of the refused."""
+        self._fails_next = False
 
     async def describe_jobs(self, job_ids: Sequence[str]) -> Sequence[Observation]:
         self.calls.append(job_ids)
@@ -40,6 +53,10 @@ class Batch:
         for _ in range(5):
             await anyio.lowlevel.checkpoint()
         self.asking -= len(job_ids) == 1
+        if self.failure is not None and self.refused.intersection(job_ids):
+            self._fails_next = not self._fails_next
+            if self._fails_next:
+                raise self.failure
         if self.refused.intersection(job_ids):
             raise self.error
         return [Observation(job_id=job_id, status=BatchStatus.SUCCEEDED) for job_id in job_ids]
@@ -117,47 +134,132 @@ async def test_a_job_that_is_no_longer_refused_is_followed_like_any_other(
     assert batch.calls[-1] == ["job-70"]
 
 
-async def test_when_everything_is_refused_chunks_wait_as_chunks(
+async def test_when_everything_is_refused_no_job_is_blamed(
     track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore, clock: ManualClock
 ) -> None:
-    """A few are asked for alone; the rest costs one call after each pause, as with any other failure."""
+    """What is refused is not single jobs then. It is divided once, and the chunk is a chunk again."""
     batch.refused = {f"job-{n}" for n in range(JOBS)}
+    stage, _ = track
+    with structlog.testing.capture_logs() as lines:
+        await _look(stage)
+    assert len(batch.calls) <= 1 + 2 * 7 + 2 * SUSPECTS_MAX
+    assert not [line for line in lines if line["event"] == "DescribeJobs fails for a job"]
+    del batch.calls[:]
+    batch.refused = set()
+    clock.move(60.0)
+    await _look(stage)
+    assert [len(call) for call in batch.calls] == [JOBS]
+    assert await _in_flight(store) == 0
+
+
+async def test_any_number_of_jobs_may_be_refused(
+    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore
+) -> None:
+    """All others are described, and those are asked for alone."""
     stage, drain = track
-
-    async def rest(seconds: float) -> bool:
-        await drain.wait()
-        return True
-
-    drain.sleep = rest  # type: ignore[method-assign]
-    async with anyio.create_task_group() as tasks:
-        await stage.turn(tasks)
-        for _ in range(5_000):
-            await anyio.lowlevel.checkpoint()
-        assert len(batch.calls) < JOBS / 2
-        assert sum(len(call) == 1 for call in batch.calls) <= ALONE_MAX + 2
-        del batch.calls[:]
-        clock.move(60.0)
-        await stage.turn(tasks)
-        for _ in range(5_000):
-            await anyio.lowlevel.checkpoint()
-        assert [len(call) for call in batch.calls] == [JOBS - ALONE_MAX]
-        drain.request()
-    assert await _in_flight(store) == JOBS
+    drain.ends_after = 200
+    batch.refused = {f"job-{n}" for n in range(JOBS) if n % 3 == 0}
+    await _look(stage)
+    assert await _in_flight(store) == len(batch.refused)
 
 
 async def test_jobs_that_are_asked_for_alone_take_turns(
-    batch: Batch, store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics
+    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore
 ) -> None:
     """However many slots there are, and however long each call takes: the budget or the slots would be all theirs."""
-    batch.refused = {f"job-{n}" for n in range(ALONE_MAX)}
-    await store.commit([InsertJob(job=_job(n), body="{}") for n in range(JOBS)])
-    drain = HurriedDrain(ends_after=10 * ALONE_MAX)
-    stage = tracking(batch, clock=clock, store=store, ledger=ledger, metrics=metrics, drain=drain, concurrency=JOBS)
-    await stage.begin()
+    stage, drain = track
+    batch.refused = {f"job-{n}" for n in range(12)}
+    drain.ends_after = 10 * len(batch.refused)
     await _look(stage)
     asked = [call[0] for call in batch.calls if len(call) == 1]
     assert min(asked.count(job_id) for job_id in batch.refused) >= 5
     assert batch.asking_most <= 2  # one while the chunk is being divided
+
+
+@pytest.mark.parametrize("failure", [Throttled("429"), Unavailable("500"), NotAllowed("AccessDenied")])
+async def test_a_job_that_is_refused_stays_apart_whatever_happens_to_its_calls(
+    track: tuple[Track, HurriedDrain], batch: Batch, store: SqliteStore, clock: ManualClock, failure: OutwardError
+) -> None:
+    """Each call but one in two is throttled, say: it is found once, by halves, and comes into no other chunk."""
+    stage, drain = track
+    drain.ends_after = 60
+    batch.refused, batch.failure = {"job-70"}, failure
+    for _ in range(5):
+        await _look(stage)
+        clock.move(60.0)
+    assert await _in_flight(store) == 1
+    sizes = [len(call) for call in batch.calls if "job-70" in call]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes.count(1) > 20
+
+
+@pytest.mark.parametrize(("rate_per_s", "call_s", "expected_s"), [(8.0, 0.0, 1.875), (0.5, 0.0, 20.0), (8.0, 5.0, 5.0)])
+async def test_jobs_that_are_refused_leave_the_calls_to_the_others(
+    store: SqliteStore,
+    ledger: Ledger,
+    clock: ManualClock,
+    metrics: Metrics,
+    batch: Any,
+    rate_per_s: float,
+    call_s: float,
+    expected_s: float,
+) -> None:
+    """A tenth of the calls is theirs: each of eight asked for every 15 s would take all of one in two seconds. And half
+    of the time of a single slot, where their calls hang."""
+    batch.refused = {f"job-{n}" for n in range(8)}
+    await store.commit([InsertJob(job=_job(n), body="{}") for n in range(JOBS)])
+    drain = HurriedDrain()
+    rates = dict.fromkeys(Purpose, 40.0) | {Purpose.DESCRIBE: rate_per_s}
+    budgets = Budgets(clock, rates, 48.0)
+    stage = tracking(batch, clock=clock, store=store, ledger=ledger, metrics=metrics, drain=drain, budgets=budgets)
+    await stage.load()
+    describe_jobs, pauses = batch.describe_jobs, []
+
+    async def described(job_ids: Sequence[str]) -> Sequence[Observation]:
+        clock.move(call_s if len(job_ids) == 1 else 0.0)
+        found: Sequence[Observation] = await describe_jobs(job_ids)
+        return found
+
+    async def rest(seconds: float) -> bool:
+        pauses.append(seconds)
+        if len(pauses) > 30:
+            drain.request()
+        return drain.is_requested
+
+    batch.describe_jobs = described
+    drain.sleep = rest  # type: ignore[method-assign]
+    await _look(stage)
+    assert pauses[-1] == pytest.approx(expected_s, rel=0.1)
+
+
+class Full:
+    """A store that can be read, and takes no change."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, writes: Sequence[Any]) -> Sequence[bool]:
+        raise StoreUnavailable("disk full")
+
+
+async def test_a_store_that_fails_is_waited_for_longer_and_longer(
+    store: SqliteStore, clock: ManualClock, metrics: Metrics, batch: Any
+) -> None:
+    """That Batch answers says nothing of the store: its calls would be made again and again for nothing."""
+    await store.commit([InsertJob(job=_job(n), body="{}") for n in range(JOBS)])
+    full: Any = Full(store)
+    ledger = Ledger(store=full, clock=clock, metrics=metrics, wakes=Wakes())
+    stage = tracking(batch, clock=clock, store=full, ledger=ledger, metrics=metrics, drain=HurriedDrain())
+    await stage.load()
+    began_at = clock.elapsed
+    while clock.elapsed - began_at < 120.0:
+        async with anyio.create_task_group() as tasks:
+            wait_s = await stage.turn(tasks)
+        clock.move(wait_s or 0.1)
+    assert len(batch.calls) < 30
 
 
 @pytest.mark.parametrize("error", [BROKEN, Unexpected("413")])
@@ -215,7 +317,7 @@ async def test_an_outage_costs_no_more_calls_for_being_divided(
     drain.sleep = rest  # type: ignore[method-assign]
     with structlog.testing.capture_logs() as lines:
         await _look(stage)
-    assert len(pauses) == len(batch.calls) <= 2 + 2 * 7
+    assert len(pauses) == len(batch.calls) <= 2 + 2 * 7 + 2 * SUSPECTS_MAX
     assert pauses == sorted(pauses)
     assert not [line for line in lines if line["event"] == "DescribeJobs fails for a job"]
     del batch.calls[:]
