@@ -225,6 +225,11 @@ class Budgets:
         rates = {purpose.value: line.pace.rate_per_s for purpose, line in self._lines.items()}
         return {**rates, TOTAL: self._total.rate_per_s}
 
+    def ceilings(self) -> Mapping[str, float]:
+        """The same without throttling: what the configuration allows."""
+        ceilings = {purpose.value: line.pace.top_per_s for purpose, line in self._lines.items()}
+        return {**ceilings, TOTAL: self._total.rate_per_s}
+
     def waiting(self, purpose: Purpose) -> int:
         """Callers in ``acquire``."""
         return self._lines[purpose].waiting

@@ -89,6 +89,7 @@ class Exposition:
             outbox=counted.outbox,
             holds=tuple(self.holds.all()),
             rates=self.budgets.rates(),
+            ceilings=self.budgets.ceilings(),
             staleness_s=staleness_s,
             staleness_bound_s=self.schedule.staleness_bound_s(self.budgets.least_rate_per_s(Purpose.DESCRIBE)),
             events_missed_ratio=self.hint_book.watch.missed_ratio() if self.hint_book.is_fed else None,

@@ -219,6 +219,12 @@ _SPECS: Final = (
         (Label("budget", ("submit", "describe", "list", "terminate", "total")),),
     ),
     MetricSpec(
+        "rate_ceiling_per_second",
+        Kind.GAUGE,
+        "What `rate_limit_per_second` is without throttling: the configured rate, rounded down from 1 on.",
+        (Label("budget", ("submit", "describe", "list", "terminate", "total")),),
+    ),
+    MetricSpec(
         "wait_seconds_total",
         Kind.COUNTER,
         "Seconds in which work that was ready stood still, by what it waited for; a rate of 1 is always. "

@@ -44,6 +44,8 @@ class LedgerSnapshot:
     holds: Sequence[Hold]
     rates: Mapping[str, float]
     """Calls per second in force, by budget."""
+    ceilings: Mapping[str, float] = field(default_factory=dict)
+    """Calls per second without throttling, by budget."""
     staleness_s: float
     staleness_bound_s: float = 0.0
     events_missed_ratio: float | None = None
@@ -334,6 +336,7 @@ def _gauges(
     yield _family("array_children", _counted(snapshot.array_children, known_queues, "array_children", queue_label))
     yield _family("submissions_in_doubt", {(): float(in_doubt)})
     yield _family("rate_limit_per_second", {(budget,): rate for budget, rate in snapshot.rates.items()})
+    yield _family("rate_ceiling_per_second", {(budget,): rate for budget, rate in snapshot.ceilings.items()})
     yield _family("tracking_staleness_seconds", {(): snapshot.staleness_s})
     yield _family("tracking_staleness_bound_seconds", {(): snapshot.staleness_bound_s})
     missed_ratio = snapshot.events_missed_ratio

@@ -92,6 +92,11 @@ class Pace:
         return cls(ceiling_per_s=ceiling_per_s, rate_per_s=_whole(ceiling_per_s), last_sent_at=now)
 
     @property
+    def top_per_s(self) -> float:
+        """The rate in force without throttling."""
+        return _whole(self.ceiling_per_s)
+
+    @property
     def spacing_s(self) -> float:
         return (1 + PACING_GUARD) / self.rate_per_s
 
@@ -134,7 +139,7 @@ class Pace:
         return replace(self, noise=self.noise.succeeded(is_trial=self._is_trial))._recovered(now)
 
     def _cut(self, now: float) -> Pace:
-        floor = min(FLOOR_PER_S, _whole(self.ceiling_per_s))
+        floor = min(FLOOR_PER_S, self.top_per_s)
         return replace(
             self,
             rate_per_s=max(floor, self.rate_per_s * CUT),
@@ -157,7 +162,7 @@ class Pace:
         recovered_s = min(self.recovered_s + self.spacing_s, now - self.last_cut_at)
         if recovered_s <= self.recovered_s:
             return self
-        top = _whole(self.ceiling_per_s)
+        top = self.top_per_s
         rate = _recovering_rate(self.throttled_rate, top, recovered_s)
         if rate >= top:
             return replace(self, rate_per_s=top, throttled_rate=None, recovered_s=0.0)

@@ -206,8 +206,16 @@ def _aws(board: Dashboard) -> None:
         lines(
             Spec(
                 title="Rates in force",
-                description="What each budget allows now: its configured ceiling, less after throttling.",
-                queries=[Query(f"max by (budget) ({P}rate_limit_per_second{{{I}}})", "{{budget}}")],
+                description="What each budget allows now: its configured ceiling, less after throttling. Of those that "
+                "are below it, the ceiling is shown.",
+                queries=[
+                    Query(f"max by (budget) ({P}rate_limit_per_second{{{I}}})", "{{budget}}"),
+                    Query(
+                        f"max by (budget) ({P}rate_ceiling_per_second{{{I}}})"
+                        f" > max by (budget) ({P}rate_limit_per_second{{{I}}})",
+                        "{{budget}}, ceiling",
+                    ),
+                ],
                 unit="reqps",
                 runbooks=["BatchControllerRateCut", "BatchControllerThrottled"],
             )

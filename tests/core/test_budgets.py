@@ -377,13 +377,20 @@ async def test_whenever_callers_are_cancelled_the_rest_go_on(clock: _HandClock, 
 
 
 async def test_a_throttle_cuts_only_its_own_budget(clock: _HandClock) -> None:
-    """A throttled describe slows describes; the rates say so, and the total stays."""
+    """A throttled describe slows describes; the rates say so, and the total and the ceilings stay."""
     budgets = _budgets(clock)
     await clock.run(5.0)
     budgets.throttled(Purpose.DESCRIBE)
     assert budgets.rates() == pytest.approx(
         {"submit": 40.0, "describe": 8.0 * CUT, "list": 5.0, "terminate": 10.0, "total": 48.0}
     )
+    assert budgets.ceilings() == {"submit": 40.0, "describe": 8.0, "list": 5.0, "terminate": 10.0, "total": 48.0}
+
+
+def test_a_ceiling_is_the_rate_that_is_reached_without_throttling(clock: _HandClock) -> None:
+    """A configured rate with a fraction is rounded down from 1 on, and so is the ceiling that is shown."""
+    budgets = _budgets(clock, submit=1.9, describe=0.25)
+    assert budgets.ceilings() == budgets.rates()
 
 
 async def test_a_throttle_holds_for_who_waits_already(clock: _HandClock) -> None:

@@ -28,7 +28,8 @@ def snapshot(*rows: UsageRow, oldest: dict[str, float] | None = None, holds: tup
         oldest_received_at=oldest or {},
         outbox={"dead_letter": 2},
         holds=holds,
-        rates={"submit": 40.0, "total": 48.0},
+        rates={"submit": 34.0, "total": 48.0},
+        ceilings={"submit": 40.0, "total": 48.0},
         staleness_s=1.5,
         intake_paused={"backlog": True, "store": False},
         submission_paused={"credentials": False},
@@ -110,7 +111,8 @@ def test_gauges_are_counted_from_the_ledger() -> None:
     assert samples[key("queue_held", job_queue="high", reason="queue_disabled")] == 0
     assert samples[key("outbox_events", sink="dead_letter")] == 2
     assert samples[key("outbox_events", sink="log")] == 0
-    assert samples[key("rate_limit_per_second", budget="submit")] == 40
+    assert samples[key("rate_limit_per_second", budget="submit")] == 34
+    assert samples[key("rate_ceiling_per_second", budget="submit")] == 40
     assert samples[key("tracking_staleness_seconds")] == 1.5
     assert samples[key("intake_paused", reason="backlog")] == 1
     assert samples[key("intake_paused", reason="store")] == 0

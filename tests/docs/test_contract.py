@@ -188,6 +188,7 @@ METRICS_WANTED: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "rate_limit_per_second": {"budget": ("submit", "describe", "list", "terminate", "total")},
+    "rate_ceiling_per_second": {"budget": ("submit", "describe", "list", "terminate", "total")},
     "wait_seconds_total": {
         "cause": (
             "budget_submit",
