@@ -239,7 +239,7 @@ class Application:
         self.track.on_waiting = self.diagnose.heard
         self.hints = None if ports.batch_events is None else self._build_hints(ports.batch_events)
         self.terminate = Terminate(store=store, batch=batch, budgets=budgets, clock=clock, health=self.health)
-        self.release = Release(holds=self.holds, batch=batch, budgets=budgets, health=self.health)
+        self.release = Release(holds=self.holds, batch=batch, budgets=budgets, health=self.health, metrics=self.metrics)
         self.discover = Discover(
             store=store, batch=batch, budgets=budgets, clock=clock, health=self.health, metrics=self.metrics
         )

@@ -13,6 +13,7 @@ from controller.budgets import Budgets, Purpose
 from controller.core.limits import DESCRIBE_QUEUES_MAX
 from controller.health import Health
 from controller.holds import HoldBook
+from controller.metrics import Metrics
 from controller.ports import BatchApi
 
 IDLE_MAX: Final = 100
@@ -22,11 +23,12 @@ IDLE_MAX: Final = 100
 class Release:
     """One turn asks for every held queue that is due, in one call."""
 
-    def __init__(self, *, holds: HoldBook, batch: BatchApi, budgets: Budgets, health: Health) -> None:
+    def __init__(self, *, holds: HoldBook, batch: BatchApi, budgets: Budgets, health: Health, metrics: Metrics) -> None:
         self._holds = holds
         self._batch = batch
         self._budgets = budgets
         self._health = health
+        self._metrics = metrics
 
     async def turn(self) -> float | None:
         """Seconds until the next held queue is due; None: none is held."""
@@ -42,6 +44,8 @@ class Release:
             status = found.get(queue)
             if status is None:
                 await self._holds.release(queue, "", detail="the job queue no longer exists")
-            elif status.accepts_jobs:
+                continue
+            self._metrics.know_queue(queue)  # before its release is counted: after a start nobody may have asked yet
+            if status.accepts_jobs:
                 await self._holds.release(queue, "", detail="ENABLED and VALID")
         return self._holds.next_probe_s()

@@ -302,6 +302,7 @@ class Submit:
         if queue is None:
             reason = f"job queue {job.job_queue_ref} does not exist"
             return RefusedForGood(reason=reason, error_code="job_queue_not_found")
+        self._metrics.know_queue(job.job_queue)  # before a hold of it is counted
         if not queue.accepts_jobs:
             reason = "queue_disabled" if queue.state != "ENABLED" else "queue_invalid"
             detail = f"{queue.state}, {queue.status}: {queue.status_reason}".rstrip(": ")

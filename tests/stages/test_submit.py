@@ -40,6 +40,7 @@ class Batch:
         """Beginning of the names of jobs that are denied."""
         self.no_credentials: Exception | None = None
         self.knows_queues = False
+        self.state = "ENABLED"
 
     async def fetch_credentials(self) -> None:
         if self.no_credentials is not None:
@@ -61,7 +62,7 @@ class Batch:
         if not self.knows_queues:
             return []
         return [
-            QueueStatus(name=name, arn=f"arn:{name}", state="ENABLED", status="VALID", status_reason="")
+            QueueStatus(name=name, arn=f"arn:{name}", state=self.state, status="VALID", status_reason="")
             for name in names
         ]
 
@@ -75,7 +76,7 @@ class Bench:
         health = Health(clock)
         budgets = Budgets(clock, dict.fromkeys(Purpose, rate), 2 * rate, fetch_credentials=self.batch.fetch_credentials)
         self.health = health
-        self.holds = HoldBook(store=store, clock=clock, on_commit=lambda writes: None)
+        self.holds = HoldBook(store=store, clock=clock, on_commit=lambda writes: None, counted=metrics.hold_changed)
         self.admit = Admit(
             store=store,
             ledger=ledger,
@@ -100,7 +101,7 @@ class Bench:
             arguments=lambda body, job, job_ids: {"jobName": job.batch_job_name},
             timeout_s=10.0,
         )
-        self.release = Release(holds=self.holds, batch=api, budgets=budgets, health=health)
+        self.release = Release(holds=self.holds, batch=api, budgets=budgets, health=health, metrics=metrics)
 
     async def turn(self, *, admissions: int = 1) -> None:
         for _ in range(admissions):
@@ -133,6 +134,24 @@ async def test_the_first_job_of_a_queue_is_counted_under_its_name(
     await store.commit([InsertJob(job=request(1), body="{}")])
     await bench.turn()
     assert metrics.submissions_total.labels(job_queue="high", outcome="accepted")._value.get() == 1
+
+
+async def test_a_hold_is_counted_under_the_name_of_its_job_queue(
+    bench: Bench, store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics
+) -> None:
+    """Batch has just told its state, whether or not anybody has asked for its name yet; after a restart, too."""
+    bench.batch.failure = Refused("batch:SubmitJob: ClientException")
+    bench.batch.knows_queues, bench.batch.state = True, "DISABLED"
+    await store.commit([InsertJob(job=request(1), body="{}")])
+    await bench.turn()
+    changes = {"job_queue": "high", "reason": "queue_disabled"}
+    assert metrics.queue_hold_changes_total.labels(**changes, change="held")._value.get() == 1
+
+    anew = Bench(store, ledger, clock, again := Metrics(), rate=40.0)
+    anew.batch.knows_queues = True
+    await anew.holds.load()
+    await anew.release.turn()
+    assert again.queue_hold_changes_total.labels(**changes, change="released")._value.get() == 1
 
 
 async def test_a_turn_reads_the_heads_of_those_whose_turn_may_come(
