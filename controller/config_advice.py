@@ -141,3 +141,11 @@ def _about_sinks(settings: Settings) -> Iterator[str]:
     ]
     if missing:
         yield f"sinks: no sink gets {', '.join(missing)}; how those requests end is reported nowhere"
+    unnamed = [sink for sink in settings.sinks if "name" not in sink.model_fields_set]
+    for kind in dict.fromkeys(sink.type for sink in unnamed):
+        names = [sink.name for sink in unnamed if sink.type == kind]
+        if len(names) > 1:
+            yield (
+                f"sinks: {', '.join(names)} have these names by their places; when one is taken out, what waits for it "
+                "goes to another: give names"
+            )

@@ -21,6 +21,10 @@ def warnings(**values: Any) -> list[str]:
     return load_settings(None, queue_urls=[QUEUE], environ=environ).warnings()
 
 
+def sqs_sink(queue: str) -> dict[str, str]:
+    return {"type": "sqs", "queue_url": f"https://sqs.eu-central-1.amazonaws.com/111122223333/{queue}"}
+
+
 @pytest.mark.parametrize(
     ("values", "key", "why"),
     [
@@ -43,6 +47,7 @@ def warnings(**values: Any) -> list[str]:
         ({"policy__allowed_job_queues": []}, "policy.allowed_job_queues", "every request is rejected"),
         ({"sinks": []}, "sinks", "no sink gets request.rejected, job.finished, job.lost, job.cancelled"),
         ({"sinks": [{"type": "log", "events": ["job.*"]}]}, "sinks", "no sink gets request.rejected;"),
+        ({"sinks": [sqs_sink("a"), sqs_sink("b")]}, "sinks", "sqs, sqs-2 have these names by their places"),
     ],
 )
 def test_an_unwise_value_is_told_with_its_reason(values: dict[str, Any], key: str, why: str) -> None:
@@ -53,6 +58,12 @@ def test_an_unwise_value_is_told_with_its_reason(values: dict[str, Any], key: st
 def test_wise_values_are_not_warned_of() -> None:
     """Values on the wise side of each mark are silent."""
     assert warnings(submit__settle_s=330, controller__drain_s=20, submit__rate_per_s=10, track__lost_after_s=60) == []
+
+
+def test_sinks_that_keep_their_names_are_not_warned_of() -> None:
+    """One of each type keeps its name whatever is taken out; so does one that was given a name."""
+    sinks = [{"type": "log"}, sqs_sink("a"), {**sqs_sink("b"), "name": "b"}]
+    assert warnings(sinks=sinks) == []
 
 
 @pytest.mark.parametrize(
