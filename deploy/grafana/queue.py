@@ -28,7 +28,13 @@ from deploy.grafana.panels import (
 Q = 'instance=~"$instance", job_queue=~"$job_queue"'
 P = "batch_controller_"
 RATE = "$__rate_interval"
-WAITING = "SUBMITTED|PENDING|RUNNABLE"
+WAITING = (
+    f"sum by (job_queue) (max by (job_queue, batch_status) ({P}inflight_jobs{{{Q}, "
+    'batch_status=~"unsubmitted|SUBMITTED|PENDING|RUNNABLE"}))'
+    f" - max by (job_queue) ({P}inflight_arrays{{{Q}}})"
+)
+"""What counts towards ``max_waiting``, but for the first seconds of array jobs, which are PENDING for as long as their
+children wait or run and don't count then."""
 
 
 def build() -> Dashboard:
@@ -78,8 +84,9 @@ def _now(board: Dashboard) -> None:
         ),
         Spec(
             title="Waiting in Batch",
-            description="Jobs SUBMITTED, PENDING or RUNNABLE. At queues.NAME.max_waiting nothing more is submitted.",
-            queries=[Query(_status(WAITING))],
+            description="Jobs that are being submitted, SUBMITTED, PENDING or RUNNABLE, array jobs left out. At "
+            "queues.NAME.max_waiting nothing more is submitted.",
+            queries=[Query(f"sum({WAITING})")],
             steps=blue,
             runbooks=["BatchControllerQueueNotStarting"],
         ),
@@ -110,11 +117,11 @@ def _waiting(board: Dashboard) -> None:
             Spec(
                 width=24,
                 title="Waiting in Batch, and its limit",
-                description="Jobs SUBMITTED, PENDING or RUNNABLE, and queues.NAME.max_waiting as it is in force: with"
-                " auto it follows how fast jobs start.",
+                description="Jobs that are being submitted, SUBMITTED, PENDING or RUNNABLE, array jobs left out, and "
+                "queues.NAME.max_waiting as it is in force: with auto it follows how fast jobs start.",
                 queries=[
-                    Query(_status(WAITING), "waiting"),
-                    Query(f"max({P}job_queue_max_waiting{{{Q}}})", "limit"),
+                    Query(WAITING, "{{job_queue}}"),
+                    Query(f"max by (job_queue) ({P}job_queue_max_waiting{{{Q}}})", "{{job_queue}}, limit"),
                 ],
                 runbooks=["BatchControllerQueueNotStarting"],
             )

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from controller.metric_table import METRICS
+from controller.metric_table import METRICS, PREFIX
 from deploy.grafana.__main__ import differences
-from tests.observability.files import DASHBOARDS, NAME, ROOT, RUNBOOKS, alerts, boards, panels, queries
+from tests.observability.files import DASHBOARDS, NAME, ROOT, RUNBOOKS, alerts, boards, panels, queries, tool
 from tests.observability.known import COMING, NOT_ON_A_PANEL, labels, metric_of
 
 TARGET_LABELS = {"instance", "job", "namespace", "pod", "alertname", "alertstate", "severity"}
@@ -122,3 +123,43 @@ def test_grafanas_own_schema_knows_every_member(name: str) -> None:
     board = boards()[name]
     again = json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder))
     assert again == board
+
+
+@pytest.mark.observability
+def test_what_waits_stands_beside_the_limit_of_its_own_queue(tmp_path: Path) -> None:
+    """Of each job queue, what counts towards its limit: array jobs, PENDING while their children run, do not."""
+    waiting, limit = (query.expr for query in queries() if query.panel == "Waiting in Batch, and its limit")
+    now = {
+        'inflight_jobs{job_queue="high", batch_status="PENDING"': 30,
+        'inflight_jobs{job_queue="high", batch_status="RUNNABLE"': 4,
+        'inflight_jobs{job_queue="high", batch_status="unsubmitted"': 1,
+        'inflight_jobs{job_queue="low", batch_status="RUNNING"': 3,
+        'inflight_jobs{job_queue="low", batch_status="RUNNABLE"': 0,
+        'inflight_arrays{job_queue="high"': 30,
+        'inflight_arrays{job_queue="low"': 0,
+        'job_queue_max_waiting{job_queue="high"': 5,
+        'job_queue_max_waiting{job_queue="low"': 2000,
+    }
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": f'{PREFIX}{series}, instance="c:8080"}}', "values": f"{value}x5"}
+            for series, value in now.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": expr.replace("$instance", ".+").replace("$job_queue", ".+"),
+                "eval_time": "5m",
+                "exp_samples": [
+                    {"labels": f'{{job_queue="{queue}"}}', "value": value} for queue, value in expected.items()
+                ],
+            }
+            for expr, expected in ((waiting, {"high": 5, "low": 0}), (limit, {"high": 5, "low": 2000}))
+        ],
+    }
+    file = tmp_path / "waiting.yaml"
+    file.write_text(yaml.safe_dump({"tests": [test]}))
+    ended = subprocess.run(
+        [tool("promtool"), "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
