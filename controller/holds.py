@@ -327,8 +327,8 @@ class HoldBook:
         self._go_on()
 
     def nothing_waits(self) -> None:
-        """No request waits to be sent, so nothing stands still, and none would find out whether submission may go on.
-        The next one does."""
+        """No request waits that could be sent, so nothing stands still, and none would find out whether submission may
+        go on. The next one does."""
         if self._stopped_by is not None:
             self._forget_denials()
             self._go_on()

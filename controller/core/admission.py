@@ -198,11 +198,6 @@ class AdmissionSnapshot:
     unconfirmed: frozenset[str] = frozenset()
     """Job queues that Batch has not confirmed yet: names that only requests have used."""
 
-    @property
-    def is_empty(self) -> bool:
-        """No request waits to be sent, or for what became of it."""
-        return not (self.in_doubt or self.undoubted or any(view.queued for view in self.queues))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:

@@ -104,7 +104,7 @@ class Admit:
             return self._holds.pause_left_s()
         is_stopped = self._holds.stopped_by is not None
         snapshot = await self._snapshot(with_probes=not is_stopped)
-        if is_stopped and snapshot.is_empty:
+        if is_stopped and not self._may_find_out(snapshot):
             self._holds.nothing_waits()
         plan = plan_admission(snapshot)
         if is_stopped and not plan.admit:  # only what is held already can tell whether submission may go on
@@ -130,6 +130,14 @@ class Admit:
             names = {view.name for view in snapshot.queues}
             self._served = {name: tenant for name, tenant in self._served.items() if name in names}
         self._served.update((job.job_queue, job.tenant) for job in jobs)
+
+    def _may_find_out(self, snapshot: AdmissionSnapshot) -> bool:
+        """Whether a request waits to be sent, or for what became of it, that can tell whether submission may go on.
+        Those of job queues that are paused, or held as a whole, wait for something else, for hours perhaps."""
+        return bool(snapshot.in_doubt or snapshot.undoubted) or any(
+            view.queued and not view.limits.paused and not self._holds.is_queue_held(view.name)
+            for view in snapshot.queues
+        )
 
     def _causes(self, plan: Plan, snapshot: AdmissionSnapshot) -> Iterable[str]:
         """What keeps job queues with a backlog waiting, as far as it is not a budget: those tell of themselves."""

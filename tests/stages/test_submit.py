@@ -83,7 +83,7 @@ class Bench:
             holds=self.holds,
             budgets=budgets,
             clock=clock,
-            limits_of=lambda name, counts: QueueLimits(),
+            limits_of=lambda name, counts: QueueLimits(paused=name == "parked"),
             concurrency=32,
         )
         self.submit = Submit(
@@ -424,6 +424,29 @@ async def test_submission_is_stopped_no_more_when_nothing_waits(
     await store.commit([InsertJob(job=request(2), body="{}")])
     await bench.turn()
     assert len(bench.batch.sent) == 4
+
+
+@pytest.mark.parametrize("others", ["parked", "disabled"])
+async def test_requests_of_paused_and_held_job_queues_do_not_keep_submission_stopped(
+    bench: Bench, store: SqliteStore, ledger: Ledger, clock: ManualClock, others: str
+) -> None:
+    """They wait for somebody else, and are never tried meanwhile: that nothing is submitted, nor a pair released, would
+    be told until another request comes."""
+    await bench.holds.hold("disabled", "", reason="queue_disabled", detail="DISABLED")
+    parked = replace(request(2), job_queue=others, job_queue_ref=others)
+    await store.commit([InsertJob(job=request(1), body="{}"), InsertJob(job=parked, body="{}")])
+    bench.batch.failure = NotAllowed("denied")
+    for _ in range(3):
+        clock.move(PAIR_PROBE_S_MAX)
+        await bench.turn()
+    assert bench.holds.submission_paused()["denied"]
+    (job,) = (await store.find_requests(["r1"]))["r1"]
+    await ledger.record([(job, CancelAsked(reason=None))])
+    clock.move(STOPPED_PAUSE_S)
+    await bench.turn()
+    assert not any(bench.holds.submission_paused().values())
+    clock.move(PAIR_PROBE_S_MAX + PAIR_IDLE_S)
+    assert bench.holds.idle() == (("high", "bwa:3"),)
 
 
 async def test_without_credentials_nothing_is_sent_and_nothing_is_rejected(
