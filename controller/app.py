@@ -31,7 +31,7 @@ from controller.adapters.batch_model import submit_job_shape
 from controller.adapters.clock import SystemClock
 from controller.adapters.loop_watch import WatchedSelector
 from controller.adapters.ops_server import OpsServer
-from controller.adapters.runner import ThreadRunner
+from controller.adapters.runner import ThreadRunner, Unhurried
 from controller.adapters.sinks import DeadLetterSink, LineWriter, LogSink, SqsSink
 from controller.adapters.sqs import Queue
 from controller.adapters.store.sqlite import open_sqlite_store
@@ -59,6 +59,9 @@ EXIT_MISCONFIGURED: Final = 2
 
 LINGER_S: Final = 0.01
 """How long a commit waits for others to join it: a disk's flush costs as much for one row as for a hundred."""
+COUNTED_WITHIN_S: Final = 2.0
+"""For how long a scrape waits for the store; then it gets what was counted last. Prometheus gives up after 10 s, or the
+scrape's own time-out, and would tell that the controller is gone."""
 BATCH_CALLS_BESIDE: Final = 16
 """Batch calls beside DescribeJobs that may be under way: look-ups, queue questions, terminations."""
 SQS_CALLS_BESIDE: Final = 16
@@ -161,12 +164,17 @@ async def _opened(settings: Settings, selector: WatchedSelector, stop: _Stop) ->
 
 
 def _rendering(application: Application, stack: AsyncExitStack) -> Callable[[], Awaitable[bytes]]:
-    """``/metrics``: collected on the event loop in small steps, made into text in a thread."""
+    """``/metrics``: collected on the event loop in small steps, made into text in a thread. A disk that hangs must not
+    keep Prometheus from the metrics that tell of it."""
     runner = ThreadRunner("metrics")
     stack.callback(runner.close)
+    exposition = application.exposition
+    counting = Unhurried(exposition.count)
+    stack.push_async_callback(counting.close)
 
     async def rendered() -> bytes:
-        families = await application.exposition.collect()
+        await counting.within(COUNTED_WITHIN_S if exposition.has_counted else None)
+        families = await exposition.collect()
         return await runner.run(partial(exposed, families))
 
     return rendered

@@ -191,8 +191,9 @@ _METRICS: Final = """# Metrics
 {made}
 `/metrics` serves them in the Prometheus text format; every name begins with `{prefix}`. Labels come from closed sets,
 never from ids. `job_queue` is the name of a Batch job queue once Batch has confirmed it, and `unknown` until then: a
-name that only a request has used makes no series. Gauges are counted when they are asked for, counters and histograms
-since the process started. All durations are in seconds.
+name that only a request has used makes no series. Gauges are counted when they are asked for (where the store takes
+more than 2 s to answer, they are those of the last time), counters and histograms since the process started. All
+durations are in seconds.
 
 """
 

@@ -51,21 +51,28 @@ class Exposition:
     hint_book: HintBook
     track: Track
     diagnose: Diagnose
-    _counted: _Counted = field(default_factory=_Counted, init=False)
+    _counted: _Counted | None = field(default=None, init=False)
 
     async def render(self) -> bytes:
         """The text that ``/metrics`` serves."""
+        await self.count()
         return exposed(await self.collect())
 
-    async def collect(self) -> Sequence[Metric]:
-        """Every metric as it is now; gauges are counted rows, read now. With many series this takes a while, so others
-        get their turn in between.
+    @property
+    def has_counted(self) -> bool:
+        """Whether there is anything that was read of the store."""
+        return self._counted is not None
 
-        While the store fails they are those that were read last: that it fails must show too (``intake_paused``).
-        """
+    async def count(self) -> None:
+        """Read the rows that gauges count. While the store fails they are those that were read last: that it fails must
+        show too (``intake_paused``)."""
         with suppress(StoreUnavailable):
             self._counted = await self._count()
-        snapshot = self._snapshot(self._counted, staleness_s=await self._staleness_s())
+
+    async def collect(self) -> Sequence[Metric]:
+        """Every metric as it is now, but for what was counted last. With many series this takes a while, so others get
+        their turn in between."""
+        snapshot = self._snapshot(self._counted or _Counted(), staleness_s=await self._staleness_s())
         families: list[Metric] = []
         for family in self.metrics.families(snapshot):
             families.append(family)

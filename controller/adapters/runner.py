@@ -1,13 +1,13 @@
 """Where blocking functions run: a thread of their own in production, inline in a deterministic run.
 
 Both implement ``ports.Runner``. The embedded store sends every statement through one runner, which is therefore
-also what serialises its connection.
+also what serialises its connection. What is handed over can't be called off: who can't wait for it is ``Unhurried``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -56,3 +56,30 @@ class InlineRunner:
         """Lets other tasks run once, then the function; nothing can interrupt it."""
         await anyio.lowlevel.checkpoint()
         return function()
+
+
+class Unhurried:
+    """One call at a time, which may take longer than those who asked for it can wait."""
+
+    def __init__(self, call: Callable[[], Awaitable[None]]) -> None:
+        self._call = call
+        self._calling: asyncio.Task[None] | None = None
+
+    async def within(self, seconds: float | None) -> None:
+        """Return when the call is over, or after so many seconds; it then goes on, and the next who asks waits for its
+        end. Raises what it raised."""
+        if self._calling is None or self._calling.done():
+            self._calling = asyncio.create_task(self._called(), name="unhurried call")
+        calling = self._calling
+        await asyncio.wait((calling,), timeout=seconds)
+        if calling.done() and not calling.cancelled():
+            calling.result()
+
+    async def close(self) -> None:
+        """Wait for the end of a call that is under way, as far as it can't be called off."""
+        if self._calling is not None:
+            self._calling.cancel()
+            await asyncio.gather(self._calling, return_exceptions=True)
+
+    async def _called(self) -> None:
+        await self._call()

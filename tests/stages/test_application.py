@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller.adapters.batch_model import submit_job_shape
+from controller.adapters.runner import Unhurried
 from controller.adapters.store.sqlite import SqliteStore
 from controller.application import LIVE_S, Application, Ports
 from controller.budgets import Purpose
@@ -20,7 +21,7 @@ from controller.core.errors import NotAllowed, OutwardError, StoreMismatch, Stor
 from controller.core.events import Event
 from controller.health import Health
 from controller.identity import ACCOUNT_TRIES, Identity
-from controller.metrics import Metrics
+from controller.metrics import Metrics, exposed
 from controller.ports import EventSink, InsertJob, OutboxRow, StoreIdentity
 from tests.core.rows import tracked_row
 from tests.stages.conftest import HurriedDrain, ManualClock, open_store
@@ -124,6 +125,34 @@ async def test_metrics_are_served_while_the_store_fails(application: Application
     text = await application.exposition.render()
     assert b'batch_controller_backlog_jobs{job_queue="high"} 1.0' in text
     assert b'batch_controller_intake_paused{reason="store"} 1.0' in text
+
+
+async def test_metrics_are_served_while_the_store_hangs(
+    application: Application, store: SqliteStore, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that takes its time for a commit holds up whoever reads: a scrape gets what was counted last, and the time
+    that commits take, instead of nothing."""
+    metrics.know_queue("high")
+    exposition, goes_on, read = application.exposition, anyio.Event(), store.usage
+    assert not exposition.has_counted
+    await exposition.count()
+    await store.commit([InsertJob(job=request(1), body="{}")])
+
+    async def hangs() -> Any:
+        await goes_on.wait()
+        return await read()
+
+    monkeypatch.setattr(store, "usage", hangs)
+    counting = Unhurried(exposition.count)
+    await counting.within(0)
+    metrics.store_commit_seconds.observe(12.0)
+    text = exposed(await exposition.collect())
+    assert b'batch_controller_backlog_jobs{job_queue="high"} 0.0' in text
+    assert b"batch_controller_store_commit_seconds_count 1.0" in text
+    goes_on.set()
+    await counting.within(None)
+    assert b'batch_controller_backlog_jobs{job_queue="high"} 1.0' in exposed(await exposition.collect())
+    await counting.close()
 
 
 async def test_a_store_that_can_only_be_read_keeps_intake_closed(clock: ManualClock, metrics: Metrics) -> None:

@@ -8,7 +8,7 @@ import threading
 import anyio
 import pytest
 
-from controller.adapters.runner import InlineRunner, ThreadRunner
+from controller.adapters.runner import InlineRunner, ThreadRunner, Unhurried
 
 
 async def test_scope_cancellation_waits_for_the_function() -> None:
@@ -82,3 +82,40 @@ async def test_cancelled_before_it_begins(make) -> None:
 async def test_inline_runner_uses_no_thread() -> None:
     """The inline runner runs on the event loop's own thread."""
     assert await InlineRunner().run(threading.get_ident) == threading.get_ident()
+
+
+async def test_who_asks_again_waits_for_the_call_that_goes_on() -> None:
+    """A call that takes too long is not called off, and none is begun beside it."""
+    begun, goes_on = 0, asyncio.Event()
+
+    async def call() -> None:
+        nonlocal begun
+        begun += 1
+        await goes_on.wait()
+
+    unhurried = Unhurried(call)
+    await unhurried.within(0)
+    await unhurried.within(0)
+    assert begun == 1
+    goes_on.set()
+    await unhurried.within(None)
+    assert begun == 1
+    await unhurried.within(None)
+    assert begun == 2
+    await unhurried.close()
+
+
+async def test_what_went_wrong_is_told_to_who_waits_for_it() -> None:
+    """And at the next call it is forgotten. A call under way is called off at the end."""
+    failures = [ValueError("broken")]
+
+    async def call() -> None:
+        if failures:
+            raise failures.pop()
+        await asyncio.Event().wait()
+
+    unhurried = Unhurried(call)
+    with pytest.raises(ValueError, match="broken"):
+        await unhurried.within(None)
+    await unhurried.within(0)
+    await unhurried.close()
