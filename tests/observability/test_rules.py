@@ -24,6 +24,7 @@ from tests.observability.files import (
     RUNBOOKS,
     alerts,
     boards,
+    panels,
     rules,
     tool,
 )
@@ -46,6 +47,14 @@ def test_a_page_answers_the_five_questions(name: str) -> None:
     assert all(len(part.strip()) > 25 for part in re.split(r"^## .+$", text, flags=re.MULTILINE))
     for linked in re.findall(r"\]\(([^)]+)\)", text):
         assert (RUNBOOKS / linked).exists(), linked
+
+
+@pytest.mark.parametrize("name", sorted(alerts()))
+def test_a_page_names_panels_by_their_titles(name: str) -> None:
+    """What is in italics on a page is a panel that can be found."""
+    text = " ".join((RUNBOOKS / f"{name}.md").read_text().split())
+    titles = {panel["title"] for _, panel in panels()}
+    assert set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", text)) <= titles
 
 
 @pytest.mark.parametrize("name", sorted(alerts()))
