@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -26,6 +26,9 @@ from controller.core.errors import (
     StoreUnwritable,
 )
 from controller.core.text import escaped
+
+if TYPE_CHECKING:
+    from controller.config import Settings
 
 PROGRAM: Final = "batch-controller"
 EXIT_FAILED: Final = 1
@@ -130,9 +133,8 @@ QueueUrlOption = Annotated[
 def run(config: ConfigOption = None, queue_url: QueueUrlOption = None) -> None:
     with _told():
         from controller import logs
-        from controller.config import load_settings
 
-        settings = load_settings(config, queue_urls=queue_url or (), environ=os.environ)
+        settings = _settings(config, queue_url)
         logs.configure(level=settings.log.level, line_format=settings.log.format)
         for warning in settings.warnings():
             logs.logger("config").warning("unwise setting", setting=warning)
@@ -147,9 +149,7 @@ def check_config(config: ConfigOption = None, queue_url: QueueUrlOption = None) 
     with _told():
         import yaml
 
-        from controller.config import load_settings
-
-        settings = load_settings(config, queue_urls=queue_url or (), environ=os.environ)
+        settings = _settings(config, queue_url)
         for warning in settings.warnings():
             typer.echo(f"warning: {warning}", err=True)
         typer.echo(yaml.safe_dump(settings.effective(), sort_keys=False, allow_unicode=True), nl=False)
@@ -185,6 +185,13 @@ def demo(
         from controller.demo.main import run_demo
 
         raise typer.Exit(run_demo(requests=requests, keep=keep, seed=seed))
+
+
+def _settings(config: Path | None, queue_urls: Sequence[str] | None) -> Settings:
+    from controller.adapters.batch_model import submit_job_shape
+    from controller.config import load_settings
+
+    return load_settings(config, queue_urls=queue_urls or (), environ=os.environ, submit_job=submit_job_shape)
 
 
 def _event_schemas() -> dict[str, Any]:

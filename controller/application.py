@@ -26,7 +26,7 @@ from controller.core.hints import EventOutcome, HintBook
 from controller.core.job import BatchStatus, Job
 from controller.core.limits import PACING_GUARD
 from controller.core.polling import Schedule, interval_s
-from controller.core.request import Policy, Rules, Scope, submit_arguments
+from controller.core.request import Rules, Scope, submit_arguments
 from controller.core.shapes import Shape
 from controller.depths import Depths
 from controller.exposition import Exposition
@@ -282,20 +282,8 @@ class Application:
     # --- small parts that stages are given ---------------------------------------------------------------
 
     def _rules(self) -> Rules:
-        policy = self.settings.policy
-        overrides = policy.allowed_overrides
-        return Rules(
-            shapes=self._shapes,
-            policy=Policy(
-                allowed_job_queues=tuple(policy.allowed_job_queues),
-                allowed_job_definitions=tuple(policy.allowed_job_definitions),
-                allowed_overrides=None if overrides is None else tuple(overrides),
-            ),
-            scope=Scope(region=self.identity.region, account=self.identity.account),
-            require_request_id=self.settings.intake.require_request_id,
-            default_tags=self.settings.submit.default_tags,
-            tag_request_id=self.settings.submit.tag_request_id,
-        )
+        scope = Scope(region=self.identity.region, account=self.identity.account)
+        return self.settings.request_rules(shapes=self._shapes, scope=scope)
 
     def _arguments(self, body: str, job: Job, job_ids: JobIds) -> dict[str, Any]:
         submit = self.settings.submit

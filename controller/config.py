@@ -8,7 +8,7 @@ work; what is merely unwise is told by ``Settings.warnings``. ``config_sources.p
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import cache
@@ -27,10 +27,12 @@ from controller.config_values import (
     Count,
     DefaultTags,
     EventPattern,
+    JobDefinitionPattern,
     JobQueueName,
+    JobQueuePattern,
     LogLevel,
     Number,
-    OverridePath,
+    OverridePaths,
     QueueUrl,
     SinkType,
     StoreUrl,
@@ -42,7 +44,9 @@ from controller.core.depth import DEPTH_MAX, DEPTH_MIN
 from controller.core.endpoints import queue_meant
 from controller.core.errors import Misconfigured
 from controller.core.limits import REQUEST_ID_TAG, SETTLE_S_DEFAULT, SQS_VISIBILITY_S_MAX, TAGS_MAX
-from controller.core.request_policy import Policy
+from controller.core.request import Policy, Rules, Scope
+from controller.core.request_policy import override_exists
+from controller.core.shapes import Shape
 from controller.core.tenants import TENANT_FROM_DEFAULT, NamedBy
 
 ANY_QUEUE: Final = "*"
@@ -270,11 +274,13 @@ class QueueSettings(Section):
 
 
 class PolicySettings(Section):
-    allowed_job_queues: tuple[str, ...] = _key(("*",), "Patterns of the names of job queues that requests may name.")
-    allowed_job_definitions: tuple[str, ...] = _key(
+    allowed_job_queues: tuple[JobQueuePattern, ...] = _key(
+        ("*",), "Patterns of the names of job queues that requests may name."
+    )
+    allowed_job_definitions: tuple[JobDefinitionPattern, ...] = _key(
         ("*",), "Patterns of the names of job definitions, with or without `:revision`."
     )
-    allowed_overrides: tuple[OverridePath, ...] | None = _key(
+    allowed_overrides: OverridePaths = _key(
         None, "Dotted paths of the SubmitJob members that a request may carry beside the required ones. Default: all."
     )
 
@@ -416,9 +422,16 @@ class Settings(BaseSettings):
                 given.update({key: getattr(entry, key) for key in entry.model_fields_set})
         return QueueLimits(**given)
 
-    def request_policy(self) -> Policy:
-        """``policy`` as the core takes it."""
-        return Policy(**dict(self.policy))
+    def request_rules(self, *, shapes: Shape, scope: Scope) -> Rules:
+        """Everything a message is judged by; ``shapes`` is the input of SubmitJob."""
+        return Rules(
+            shapes=shapes,
+            policy=Policy(**dict(self.policy)),
+            scope=scope,
+            require_request_id=self.intake.require_request_id,
+            default_tags=self.submit.default_tags,
+            tag_request_id=self.submit.tag_request_id,
+        )
 
     def warnings(self) -> builtins.list[str]:
         """What is allowed and unwise, one sentence each, with the key first."""
@@ -427,6 +440,8 @@ class Settings(BaseSettings):
     def effective(self) -> dict[str, Any]:
         """The whole configuration as plain values, secrets removed, the limits of queues completed."""
         values: dict[str, Any] = self.model_dump(mode="json")
+        if values["policy"]["allowed_overrides"] is None:
+            values["policy"]["allowed_overrides"] = ["*"]  # the same, in a form that a file may have
         values["queues"] = {name: asdict(self.queue_limits(name)) for name in sorted({ANY_QUEUE, *self.queues})}
         cleaned: dict[str, Any] = without_secrets(values)
         return cleaned
@@ -455,8 +470,17 @@ def keys() -> tuple[KeySpec, ...]:
     return tuple(key_specs(Settings, groups=_GROUPS))
 
 
-def load_settings(config_file: Path | None, *, queue_urls: Sequence[str] = (), environ: Mapping[str, str]) -> Settings:
+def load_settings(
+    config_file: Path | None,
+    *,
+    queue_urls: Sequence[str] = (),
+    environ: Mapping[str, str],
+    submit_job: Callable[[], Shape] | None = None,
+) -> Settings:
     """The configuration from ``--queue-url``, the environment, the file and the defaults; the first with a key wins.
+
+    ``submit_job`` reads the input of SubmitJob, which costs about 0.1 s, and is called if ``policy.allowed_overrides``
+    names parts of members; None: they are taken as they are.
 
     Raises Misconfigured with one line per problem: key, source, what is wrong, what to do.
     """
@@ -477,9 +501,23 @@ def load_settings(config_file: Path | None, *, queue_urls: Sequence[str] = (), e
         settings = Settings(**_from(layers))
     except ValidationError as error:
         problems += described(error, layers, known=[spec.name for spec in specs], unread=unread)
+    else:
+        if submit_job is not None:
+            problems += _unknown_overrides(settings.policy, layers, submit_job)
     if problems:
         raise Misconfigured("\n".join(problems))
     return settings
+
+
+def _unknown_overrides(policy: PolicySettings, layers: Layers, submit_job: Callable[[], Shape]) -> Iterator[str]:
+    """Entries whose member is SubmitJob's and whose part of it is not."""
+    for index, path in enumerate(policy.allowed_overrides or ()):
+        if "." in path and not override_exists(path, submit_job()):
+            key = "policy.allowed_overrides"
+            yield (
+                f"{key}[{index}] ({layers.origin(key.split('.'))}): names no part of that member of SubmitJob; "
+                "`batch-controller schema` shows all (such as containerOverrides.environment)"
+            )
 
 
 def _from(layers: Layers) -> dict[str, Any]:

@@ -48,6 +48,9 @@ _PATTERNS: Final[Mapping[str, str]] = {
     "controller.name": "must be 1 to 63 letters, digits, '_', '.' or '-', the first a letter or digit",
     "aws.region": "must be the code of a Region, such as eu-central-1",
     "queues": "must be the name of a Batch job queue, not an ARN, or '*'",
+    "policy.allowed_job_queues": "must be a pattern of job queues' names: letters, digits, '-', '_' and * ? […]",
+    "policy.allowed_job_definitions": "must be a pattern of job definitions' names: letters, digits, '-', '_' and "
+    "* ? […], with or without :REVISION",
     "sinks": "must be 1 to 63 lower-case letters, digits, '_' or '-', the first a letter or digit",
 }
 """By the start of the key."""

@@ -94,6 +94,22 @@ def override_path(value: str) -> str:
     return value
 
 
+def given_list(value: Any) -> Any:
+    """For a list that lets everything through where it is not given: null there is a slip, and would do the same."""
+    if value is None:
+        raise ValueError(
+            "is null, which is no list: leave the key out to let every member through, or give [] for none"
+        )
+    return value
+
+
+def name_pattern(value: Any) -> Any:
+    """A pattern of names; that of an ARN would match none."""
+    if isinstance(value, str) and re.match(r"arn[:*?]", value):
+        raise ValueError("is an ARN, and patterns are compared with the name: give what stands behind the last '/'")
+    return value
+
+
 def waiting_limit(value: Any) -> Any:
     """A whole number of at least 1, or ``auto``; one message for both."""
     if value == AUTO:
@@ -120,7 +136,10 @@ StoreUrl = Annotated[str, AfterValidator(store_url)]
 SinkType = Annotated[Literal["log", "sqs"], BeforeValidator(sink_type)]
 EventPattern = Annotated[str, AfterValidator(event_pattern)]
 DefaultTags = Annotated[Mapping[str, str], AfterValidator(default_tags)]
+JobQueuePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?\[\]!-]+$"), BeforeValidator(name_pattern)]
+JobDefinitionPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?\[\]!:-]+$"), BeforeValidator(name_pattern)]
 OverridePath = Annotated[str, AfterValidator(override_path)]
+OverridePaths = Annotated[tuple[OverridePath, ...] | None, BeforeValidator(given_list)]
 JobQueueName = Annotated[str, Field(pattern=r"^(?:\*|[A-Za-z0-9][A-Za-z0-9_-]{0,127})$")]
 
 

@@ -9,6 +9,8 @@ from typing import Final
 
 from controller.core.problems import ErrorCode, Problems, key_path
 from controller.core.request_json import JSON
+from controller.core.request_rules import OWN_MEMBERS
+from controller.core.shapes import Kind, Shape
 
 REQUIRED_MEMBERS: Final = frozenset({"jobName", "jobQueue", "jobDefinition"})
 """What every request carries; every other member of SubmitJob is an override."""
@@ -113,6 +115,24 @@ def _check_member_allowed(
         _check_member_allowed(member_name, member, member_path, below, problems)
         if problems.is_full:
             return
+
+
+def override_exists(path: str, shapes: Shape) -> bool:
+    """Whether an entry of ``allowed_overrides`` can let anything through; ``shapes`` is the input of SubmitJob."""
+    return _exists(path.split("."), shapes)
+
+
+def _exists(parts: Sequence[str], shape: Shape) -> bool:
+    while shape.kind is Kind.LIST:
+        assert shape.element is not None
+        shape = shape.element
+    if not parts:
+        return True
+    if shape.kind is Kind.MAP:
+        assert shape.element is not None
+        return _exists(parts[1:], shape.element)
+    members = {**shape.members, **OWN_MEMBERS.get(shape.name, {})}
+    return any(_exists(parts[1:], member) for name, member in members.items() if fnmatchcase(name, parts[0]))
 
 
 def _members_below(value: JSON, path: str) -> Iterable[tuple[str, JSON, str]]:

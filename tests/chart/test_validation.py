@@ -255,6 +255,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key of the configuration": ({"config": {"submit": {"rate": 5}}}, "rate"),
     "key of the wrong type": ({"config": {"submit": {"rate_per_s": "fast"}}}, "rate_per_s"),
     "key out of range": ({"config": {"intake": {"visibility_timeout_s": 50000}}}, "visibility_timeout_s"),
+    "an ARN where the policy has names": (
+        {"config": {"policy": {"allowed_job_queues": ["arn:aws:batch:eu-central-1:111122223333:job-queue/high"]}}},
+        "allowed_job_queues",
+    ),
     "unknown sink": ({"config": {"sinks": [{"type": "kafka"}]}}, "type"),
     "unknown limit of a queue": ({"config": {"queues": {"high": {"max": 1}}}}, "max"),
     "digest that is none": ({"image": {"digest": "sha256:short"}}, "digest"),

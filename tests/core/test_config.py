@@ -256,3 +256,11 @@ def test_no_text_in_a_variable_gets_past_as_anything_but_settings_or_a_message(v
     except Misconfigured as error:
         message = str(error)
     assert all("environment BATCH_CONTROLLER_" in line for line in message.splitlines())
+
+
+def test_the_effective_configuration_can_be_given_back(tmp_path: Path) -> None:
+    """What check-config prints is a file that the controller takes, with the same effect."""
+    effective = loaded().effective()
+    assert effective["policy"]["allowed_overrides"] == ["*"]
+    file = written(tmp_path, json.dumps(effective))
+    assert loaded(file=file).effective() == effective

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.adapters.batch_model import submit_job_shape
 from controller.config import load_settings
 from controller.core.errors import Misconfigured
 
@@ -19,7 +20,7 @@ def problems(
     environ: Mapping[str, str] | None = None, file: Path | None = None, urls: tuple[str, ...] = (QUEUE,)
 ) -> str:
     with pytest.raises(Misconfigured) as caught:
-        load_settings(file, queue_urls=urls, environ=environ or {})
+        load_settings(file, queue_urls=urls, environ=environ or {}, submit_job=submit_job_shape)
     return str(caught.value)
 
 
@@ -305,3 +306,80 @@ def test_an_override_that_submit_job_does_not_have_is_an_error(entry: str) -> No
     (line,) = problems({P + "POLICY__ALLOWED_OVERRIDES": f'["timeout", "{entry}"]'}).splitlines()
     assert "policy.allowed_overrides[1]" in line
     assert "names no member of SubmitJob; did you mean containerOverrides?" in line
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "containerOverrides.env",
+        "containerOverrides.environment.names",
+        "containerOverrides.Environment",
+        "timeout.attemptDurationSeconds.x",
+        "nodeOverrides.nodePropertyOverrides.environment",
+        "tags.team.x",
+    ],
+)
+def test_a_part_that_an_override_does_not_have_is_an_error(entry: str) -> None:
+    """At every depth as at the first: it would let nothing through."""
+    assert problems({P + "POLICY__ALLOWED_OVERRIDES": f'["timeout", "{entry}"]'}) == (
+        f"policy.allowed_overrides[1] (environment {P}POLICY__ALLOWED_OVERRIDES): names no part of that member of "
+        "SubmitJob; `batch-controller schema` shows all (such as containerOverrides.environment)"
+    )
+
+
+def test_parts_that_overrides_have_are_taken() -> None:
+    """Through lists and maps, by patterns, and the controller's own member of a dependency."""
+    entries = [
+        "containerOverrides.environment.name",
+        "nodeOverrides.nodePropertyOverrides.*.environment",
+        "parameters.scene",
+        "tags.cost*",
+        "dependsOn.requestId",
+        "*.command",
+        "*",
+    ]
+    environ = {P + "POLICY__ALLOWED_OVERRIDES": json.dumps(entries)}
+    settings = load_settings(None, queue_urls=[QUEUE], environ=environ, submit_job=submit_job_shape)
+    assert settings.policy.allowed_overrides == tuple(entries)
+
+
+@pytest.mark.parametrize("text", ["null", "~", ""])
+def test_no_list_of_overrides_is_not_all_of_them(tmp_path: Path, text: str) -> None:
+    """A list whose entries were all commented out would let everything through, without a word."""
+    told = in_file(tmp_path, f"policy:\n  allowed_overrides: {text}\n")
+    assert told.startswith("policy.allowed_overrides (file c.yaml): is null, which is no list: leave the key out")
+    assert "is null" in problems({P + "POLICY__ALLOWED_OVERRIDES": "null"})
+
+
+@pytest.mark.parametrize(
+    ("key", "resource"), [("job_queues", "job-queue/high"), ("job_definitions", "job-definition/r:3")]
+)
+@pytest.mark.parametrize("arn", ["arn:aws:batch:eu-central-1:111122223333:{}", "arn:*:{}", "arn*{}"])
+def test_an_arn_is_no_pattern_of_names(key: str, resource: str, arn: str) -> None:
+    """It would match nothing, and every request would be refused."""
+    variable = f"{P}POLICY__ALLOWED_{key.upper()}"
+    assert problems({variable: json.dumps(["a*", arn.format(resource)])}) == (
+        f"policy.allowed_{key}[1] (environment {variable}): is an ARN, and patterns are compared with the name: "
+        "give what stands behind the last '/'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern", "is_taken"),
+    [
+        ("job_queues", "high-[!a]?_*", True),
+        ("job_queues", "high:1", False),
+        ("job_queues", "job-queue/high", False),
+        ("job_queues", "high, low", False),
+        ("job_queues", "", False),
+        ("job_definitions", "render:[0-9]", True),
+        ("job_definitions", "job-definition/render", False),
+    ],
+)
+def test_a_pattern_that_no_name_can_match_is_an_error(key: str, pattern: str, is_taken: bool) -> None:
+    """Names have letters, digits, hyphens and underscores, and a definition's may have a revision."""
+    environ = {f"{P}POLICY__ALLOWED_{key.upper()}": json.dumps([pattern])}
+    if is_taken:
+        assert getattr(load_settings(None, queue_urls=[QUEUE], environ=environ).policy, f"allowed_{key}") == (pattern,)
+    else:
+        assert f"must be a pattern of {key.replace('_', ' ')[:-1]}s' names" in problems(environ)
