@@ -234,6 +234,11 @@ def test_schema_prints_json_schemas(tmp_path: Path) -> None:
         jsonschema.Draft202012Validator.check_schema(schema)
 
 
+def test_schema_needs_nothing_of_aws(tmp_path: Path) -> None:
+    """A profile that is not there is no matter of the schema's."""
+    assert json.loads(ended(tmp_path, "schema", AWS_PROFILE="nowhere").stdout)["title"]
+
+
 def test_help_teaches_and_version_is_told(tmp_path: Path) -> None:
     """--help has examples, variables and exit codes; `version` prints the version, and that of the store's schema, by
     which one sees whether an older release can open it."""
