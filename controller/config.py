@@ -500,7 +500,7 @@ def load_settings(
     try:
         settings = Settings(**_from(layers))
     except ValidationError as error:
-        problems += described(error, layers, known=[spec.name for spec in specs], unread=unread)
+        problems += described(error, layers, specs=specs, unread=unread)
     else:
         if submit_job is not None:
             problems += _unknown_overrides(settings.policy, layers, submit_job)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
@@ -27,9 +28,14 @@ INTERVAL_S_WISE: Final = 3_600.0
 """Far below the time for which Batch keeps ended jobs (a day in the oldest reports, 7 days as documented)."""
 
 
+_REGION: Final = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}")
+"""All that there are, of every partition: ``us-gov-west-1``, ``us-isob-east-1``, ``eusc-de-east-1``."""
+
+
 def unwise(settings: Settings) -> list[str]:
     """One sentence each, the key first."""
     return [
+        *_about_region(settings),
         *_about_rates(settings),
         *_about_intake(settings),
         *_about_submission(settings),
@@ -38,6 +44,14 @@ def unwise(settings: Settings) -> list[str]:
         *_about_policy(settings),
         *_about_sinks(settings),
     ]
+
+
+def _about_region(settings: Settings) -> Iterator[str]:
+    if settings.aws.region is not None and not _REGION.fullmatch(settings.aws.region):
+        yield (
+            "aws.region: is not of the form of AWS's Regions, such as eu-central-1; "
+            "unless it is a stand-in's, no end point of AWS answers to it"
+        )
 
 
 def _about_rates(settings: Settings) -> Iterator[str]:
@@ -67,6 +81,11 @@ def _about_intake(settings: Settings) -> Iterator[str]:
         yield (
             "intake.paused: no requests and no cancels are received until a start without it; SQS keeps them as long "
             "as its retention lasts"
+        )
+    if settings.intake.dead_letter_queue_url is None:
+        yield (
+            "intake.dead_letter_queue_url: is not given, so the bodies of rejected requests are kept nowhere; "
+            "give a queue to be able to mend them and send them again"
         )
     if settings.intake.visibility_timeout_s < VISIBILITY_S_WISE:
         yield (

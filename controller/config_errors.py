@@ -12,7 +12,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from controller.config_sources import KeyProblem, Layers, nearest
+from controller.config_sources import EXAMPLES, KeyProblem, Layers, nearest
+from controller.config_table import KeySpec
 
 _NUMBER: Final = "must be a number"
 _TEXTS: Final[Mapping[str, str]] = {
@@ -47,7 +48,6 @@ _TEXTS: Final[Mapping[str, str]] = {
 _PATTERNS: Final[Mapping[str, str]] = {
     "controller.name": "must be 1 to 63 letters, digits, '_', '.' or '-', the first a letter or digit",
     "aws.region": "must be the code of a Region, such as eu-central-1",
-    "queues": "must be the name of a Batch job queue, not an ARN, or '*'",
     "policy.allowed_job_queues": "must be a pattern of job queues' names: letters, digits, '-', '_' and * ? […]",
     "policy.allowed_job_definitions": "must be a pattern of job definitions' names: letters, digits, '-', '_' and "
     "* ? […], with or without :REVISION",
@@ -55,19 +55,25 @@ _PATTERNS: Final[Mapping[str, str]] = {
 }
 """By the start of the key."""
 
+_OF_NUMBERS: Final = ("float_type", "float_parsing", "finite_number", "int_type", "int_parsing", "int_from_float")
+_OF_LISTS_AND_MAPS: Final = ("tuple_type", "mapping_type", "dict_type")
+_OF_SECTIONS: Final = ("model_type", "model_attributes_type")
+_UNITS: Final[Mapping[str, str]] = {"s": "seconds", "calls/s": "calls per second", "MiB": "MiB"}
+"""Those that people write behind a number; in words."""
+
 
 def described(
-    error: ValidationError, layers: Layers, *, known: Sequence[str], unread: Collection[str] = ()
+    error: ValidationError, layers: Layers, *, specs: Sequence[KeySpec], unread: Collection[str] = ()
 ) -> list[str]:
-    """One line per problem. ``known`` are all keys, for the nearest one to an unknown; of ``unread`` ones it is told
-    already why they have no value."""
+    """One line per problem. ``specs`` are all keys, for the nearest one to an unknown and for examples; of ``unread``
+    ones it is told already why they have no value."""
     lines = []
     for detail in error.errors(include_url=False, include_input=False):
         location = _location(detail)
         key = _dotted(location)
         if key in unread:
             continue
-        lines.append(f"{key} ({layers.origin(location)}): {_problem(detail, key, known)}")
+        lines.append(f"{key} ({layers.origin(location)}): {_problem(detail, location, specs)}")
     return list(dict.fromkeys(lines))
 
 
@@ -86,17 +92,70 @@ def _dotted(location: Sequence[str | int]) -> str:
     return text
 
 
-def _problem(detail: ErrorDetails, key: str, known: Sequence[str]) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
+def _problem(detail: ErrorDetails, location: Sequence[str | int], specs: Sequence[KeySpec]) -> str:
+    kind, context, key = detail["type"], detail.get("ctx", {}), _dotted(location)
     if kind == "extra_forbidden":
-        return f"no such key; did you mean {_nearest(key, known)}?"
+        return _unknown(location, [spec.name for spec in specs])
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_pattern_mismatch":
+        if location[0] == "queues":
+            return _not_a_queue(str(location[1]), [spec.name for spec in specs])
         return next((text for start, text in _PATTERNS.items() if key.startswith(start)), "is not of the right form")
     template = _TEXTS.get(kind)
     assert template is not None, f"no text for pydantic's error {kind}"
-    return template.format(**_plain(context))
+    return template.format(**_plain(context)) + _example(kind, _general(location), specs)
+
+
+def _example(kind: str, key: str, specs: Sequence[KeySpec]) -> str:
+    """What would be right, behind the rule; empty if the rule says it."""
+    if kind in _OF_NUMBERS:
+        spec = next(spec for spec in specs if spec.name == key)
+        of = f" of {_UNITS.get(spec.unit, spec.unit)}" if spec.unit else ""
+        such = "" if spec.default is None else f", such as {spec.default:.15g}"
+        return of + such + (", without the unit" if spec.unit in _UNITS else "")
+    if kind in _OF_LISTS_AND_MAPS:
+        return f", such as {EXAMPLES[key]}"
+    if kind in _OF_SECTIONS:
+        first = next(spec.name for spec in specs if spec.name.startswith(f"{key}."))
+        return f", such as {{{first.removeprefix(f'{key}.')}: …}}"
+    return ""
+
+
+def _general(location: Sequence[str | int]) -> str:
+    """The key as the table of keys has it: ``queues.<name>.weight``, ``sinks[].type``."""
+    match location:
+        case ("queues", _, *more):
+            return ".".join(["queues.<name>", *map(str, more)])
+        case ("sinks", _, *more):
+            return ".".join(["sinks[]", *map(str, more)])
+    return _dotted(location)
+
+
+def _unknown(location: Sequence[str | int], known: Sequence[str]) -> str:
+    meant = _nearest(_dotted(location), known)
+    if "." in str(location[-1]):
+        return f"is one name with a dot in it; write it as a section: {_as_sections(meant.split('.'))}"
+    return f"no such key; did you mean {meant}?"
+
+
+def _as_sections(parts: Sequence[str]) -> str:
+    """``submit.rate_per_s`` as a file has it: ``submit: {rate_per_s: …}``."""
+    head, *below = parts
+    value = f"{{{_as_sections(below)}}}" if below else "…"
+    return f"{head.removesuffix('[]')}: [{value}]" if head.endswith("[]") else f"{head}: {value}"
+
+
+def _not_a_queue(name: str, known: Sequence[str]) -> str:
+    """Of a key of ``queues``."""
+    if name.startswith("arn:"):
+        return "is an ARN; give the job queue's name, which stands behind the last '/'"
+    if any(sign in name for sign in "*?["):
+        return "is a pattern, and limits go by name: give each job queue an entry, or '*' for all that have none"
+    if "." in name:
+        meant = _nearest(f"queues.{name}", known)
+        return f"is one name with a dot in it; write it as a section: {_as_sections(meant.split('.'))}"
+    return "must be the name of a Batch job queue, which has 1 to 128 letters, digits, '-' and '_'; or '*'"
 
 
 def _plain(context: Mapping[str, Any]) -> dict[str, Any]:

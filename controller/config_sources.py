@@ -34,6 +34,19 @@ _KUBERNETES_SERVICE: Final = re.compile(
 variable is no setting of ours."""
 _KUBERNETES_PORT_VALUE: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
+EXAMPLES: Final[Mapping[str, str]] = {
+    "intake.queue_urls": '["https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"]',
+    "intake.tenant_from": '["share_identifier", "source"]',
+    "submit.default_tags": '{"team": "film"}',
+    "queues": '{"high": {"max_in_flight": 50}}',
+    "policy.allowed_job_queues": '["high", "low-*"]',
+    "policy.allowed_job_definitions": '["render", "join:3"]',
+    "policy.allowed_overrides": '["timeout", "containerOverrides.environment"]',
+    "sinks": '[{"type": "log"}]',
+    "sinks[].events": '["job.*", "request.rejected"]',
+}
+"""A value of each list and map, as JSON, which is YAML too."""
+
 
 class KeyProblem(ValueError):
     """A rule about several keys is broken; ``key`` is the one to change, relative to the model that says so."""
@@ -167,6 +180,10 @@ def read_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise Misconfigured(f"--config {path}: must be a mapping of sections, such as 'intake:'; correct the file")
+    if isinstance(values.get("config"), dict):
+        raise Misconfigured(
+            f"--config {path}: looks like the values of the Helm chart; give a file of what is under their key 'config'"
+        )
     return values
 
 
@@ -194,7 +211,7 @@ def read_environment(environ: Mapping[str, str], *, keys: Mapping[str, bool]) ->
         key = by_variable.get(variable)
         if key is None:
             problems[variable] = (
-                f"{variable} (environment): no such setting; did you mean {nearest(variable, by_variable)}? "
+                f"{variable} (environment): no such setting; did you mean {_setting_meant(variable, keys)}? "
                 "Correct the name or unset it"
             )
         elif not text:
@@ -205,7 +222,7 @@ def read_environment(environ: Mapping[str, str], *, keys: Mapping[str, bool]) ->
             except _GivenTwice as twice:
                 problems[key] = f"{key} (environment {variable}): the key {twice} is given twice; leave one out"
             except (ValueError, RecursionError):
-                problems[key] = f"{key} (environment {variable}): is not JSON; {_json_example(key)}"
+                problems[key] = f"{key} (environment {variable}): is not JSON; write it like '{EXAMPLES[key]}'"
         else:
             values[key] = text
     return values, problems
@@ -231,7 +248,9 @@ def _is_of_kubernetes(variable: str, text: str) -> bool:
     return (name == "PORT" or name.endswith("_PORT")) and _KUBERNETES_PORT_VALUE.match(text) is not None
 
 
-def _json_example(key: str) -> str:
-    if key in ("queues", "submit.default_tags"):
-        return """maps are written like '{"name": …}'"""
-    return """lists are written like '["…", "…"]'"""
+def _setting_meant(variable: str, keys: Mapping[str, bool]) -> str:
+    """The variable of the key most like an unknown one, with the form of its value if that is JSON."""
+    name = variable[len(ENVIRONMENT_PREFIX) :].lower().replace(NESTING, ".")
+    group = name.partition(".")[0]
+    key = group if group in keys else nearest(name, keys)
+    return f"{variable_of(key)}='{EXAMPLES[key]}'" if keys[key] else variable_of(key)

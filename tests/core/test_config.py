@@ -31,10 +31,9 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_one_queue_url_is_all_that_must_be_given() -> None:
-    """With nothing but a queue URL the configuration is complete, and there is nothing to warn of."""
+    """With nothing but a queue URL the configuration is complete."""
     settings = load_settings(None, queue_urls=[QUEUE], environ={})
     assert settings.intake.queue_urls == (QUEUE,)
-    assert settings.warnings() == []
     assert settings.submit.settle_s == 330
     assert [sink.type for sink in settings.sinks] == ["log"]
     assert settings.store.path == Path("batch-controller.db")
@@ -71,7 +70,7 @@ def test_an_automatic_depth_is_inherited_and_overridden() -> None:
     assert settings.queue_limits("any").max_waiting == "auto"
     assert settings.queue_limits("high").max_waiting == 50
     assert settings.effective()["queues"]["*"]["max_waiting"] == "auto"
-    assert settings.warnings() == []
+    assert not any("max_waiting" in text for text in settings.warnings())
 
 
 def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

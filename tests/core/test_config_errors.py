@@ -53,6 +53,106 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path, text: str, expected: s
     assert in_file(tmp_path, text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("submit.rate_per_s: 20", "submit: {rate_per_s: …}"),
+        ("submit.rate: 20", "submit: {rate_per_s: …}"),
+        ("queues.high.max_in_flight: 5", "queues: {high: {max_in_flight: …}}"),
+        ("sinks.type: log", "sinks: [{type: …}]"),
+        ("queues: {high.max_in_flight: 5}", "queues: {high: {max_in_flight: …}}"),
+        ("queues: {high: {max.in_flight: 5}}", "queues: {high: {max_in_flight: …}}"),
+    ],
+)
+def test_a_key_with_a_dot_is_shown_as_a_section(tmp_path: Path, text: str, expected: str) -> None:
+    """As documentation names keys, and a file does not."""
+    first = in_file(tmp_path, text).splitlines()[0]
+    assert first.endswith(f"(file c.yaml): is one name with a dot in it; write it as a section: {expected}")
+
+
+def test_the_chart_s_values_are_known_when_seen(tmp_path: Path) -> None:
+    """Once, in place of a line for each of their keys."""
+    assert in_file(tmp_path, "image: {repository: x}\nconfig: {intake: {queue_urls: []}}\n") == (
+        "--config c.yaml: looks like the values of the Helm chart; give a file of what is under their key 'config'"
+    )
+    assert "config (file c.yaml): no such key" in in_file(tmp_path, "config: 5")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("low-*", "is a pattern, and limits go by name: give each job queue an entry, or '*' for all that have none"),
+        ("h?gh", "is a pattern, and limits go by name: give each job queue an entry, or '*' for all that have none"),
+        ("a b", "must be the name of a Batch job queue, which has 1 to 128 letters, digits, '-' and '_'; or '*'"),
+    ],
+)
+def test_what_is_no_job_queue_s_name_is_told_why(tmp_path: Path, name: str, reason: str) -> None:
+    """A pattern is no name, though policies have patterns."""
+    assert in_file(tmp_path, f"queues: {{{json.dumps(name)}: {{}}}}") == f"queues.{name} (file c.yaml): {reason}"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (f"intake: {{queue_urls: '{QUEUE}'}}", "intake.queue_urls"),
+        ("intake: {tenant_from: source}", "intake.tenant_from"),
+        ("submit: {default_tags: team=film}", "submit.default_tags"),
+        ("queues: [high]", "queues"),
+        ("sinks: {type: log}", "sinks"),
+        ("sinks: [{type: log, events: 'job.*'}]", "sinks[0].events"),
+        *(
+            (f"policy: {{allowed_{name}: high}}", f"policy.allowed_{name}")
+            for name in ("job_queues", "job_definitions")
+        ),
+        ("policy: {allowed_overrides: timeout}", "policy.allowed_overrides"),
+    ],
+)
+def test_a_list_or_map_is_shown_by_an_example_that_is_taken(tmp_path: Path, text: str, key: str) -> None:
+    """What is shown can be put there."""
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    told = problems(file=path, urls=())
+    (line,) = [line for line in told.splitlines() if line.startswith(f"{key} (")]
+    kind, _, example = line.partition(": must be a ")[2].partition(", such as ")
+    assert kind in ("list", "map")
+    if key.startswith("sinks[0]."):
+        key, example = "sinks", f'[{{"type": "log", "events": {example}}}]'
+    meant = example.replace("REGION", "eu-central-1").replace("ACCOUNT", "111122223333")
+    name = P + key.upper().replace(".", "__")
+    load_settings(None, queue_urls=[QUEUE], environ={name: meant}, submit_job=submit_job_shape)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("submit: 5", "submit (file c.yaml): must be a section with keys of its own, such as {rate_per_s: …}"),
+        (
+            "queues: {a: 5}",
+            "queues.a (file c.yaml): must be a section with keys of its own, such as {max_in_flight: …}",
+        ),
+        ("sinks: [log]", "sinks[0] (file c.yaml): must be a section with keys of its own, such as {type: …}"),
+    ],
+)
+def test_a_section_is_shown_by_its_first_key(tmp_path: Path, text: str, expected: str) -> None:
+    """Where something else stands in its place."""
+    assert in_file(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("QUEUE_URL", """INTAKE__QUEUE_URLS='["https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"]'"""),
+        ("QUEUE_URLS", """INTAKE__QUEUE_URLS='["https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"]'"""),
+        ("QUEUES__HIGH__MAX_IN_FLIGHT", """QUEUES='{"high": {"max_in_flight": 50}}'"""),
+        ("REGION", "AWS__REGION"),
+        ("DEAD_LETTER_QUEUE_URL", "INTAKE__DEAD_LETTER_QUEUE_URL"),
+    ],
+)
+def test_a_variable_is_known_by_the_last_part_of_its_key(variable: str, meant: str) -> None:
+    """The section is what is forgotten; the form of a list or map is shown."""
+    assert f"no such setting; did you mean {P}{meant}?" in problems({P + variable: "x"})
+
+
 def test_an_unknown_variable_names_the_nearest() -> None:
     """A variable with our prefix that sets nothing is an error, in whatever case it is written."""
     assert problems({P + "SUBMIT_RATE_PER_S": "1"}) == (
@@ -68,20 +168,28 @@ def test_an_unknown_variable_names_the_nearest() -> None:
     ("variable", "value", "expected"),
     [
         ("SUBMIT__RATE_PER_S", "0", "must be greater than 0"),
-        ("SUBMIT__RATE_PER_S", "many", "must be a number"),
-        ("SUBMIT__SETTLE_S", "inf", "must be a finite number"),
+        ("SUBMIT__RATE_PER_S", "many", "must be a number of calls per second, such as 40, without the unit"),
+        ("SUBMIT__SETTLE_S", "inf", "must be a finite number of seconds, such as 330, without the unit"),
         ("SUBMIT__RATE_PER_S", "", "is empty; unset the variable or give it a value"),
         ("SUBMIT__TIMEOUT_S", "0.5", "must be at least 1"),
-        ("SUBMIT__CONCURRENCY", "1.5", "must be a whole number"),
+        ("SUBMIT__CONCURRENCY", "1.5", "must be a whole number of calls, such as 32"),
         ("SUBMIT__SETTLE_S", "-1", "must be at least 0"),
         ("SUBMIT__TAG_REQUEST_ID", "perhaps", "must be true or false"),
-        ("SUBMIT__DEFAULT_TAGS", '["a"]', "must be a map"),
-        ("SUBMIT__DEFAULT_TAGS", "team=x", """is not JSON; maps are written like '{"name": …}'"""),
+        ("SUBMIT__DEFAULT_TAGS", '["a"]', 'must be a map, such as {"team": "film"}'),
+        ("SUBMIT__DEFAULT_TAGS", "team=x", """is not JSON; write it like '{"team": "film"}'"""),
         ("QUEUES", '{"a": {"weight": 2, "weight": 3}}', "the key weight is given twice; leave one out"),
         ("QUEUES", '{"a": {"max_in_flight": 5}, "a": {}}', "the key a is given twice; leave one out"),
         ("INTAKE__VISIBILITY_TIMEOUT_S", "43201", "must be at most 43200"),
         ("INTAKE__TENANT_FROM", '["source", "source"]', "names something twice; leave one out"),
-        ("INTAKE__QUEUE_URLS", QUEUE, """is not JSON; lists are written like '["…", "…"]'"""),
+        (
+            "INTAKE__QUEUE_URLS",
+            QUEUE,
+            """is not JSON; write it like '["https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"]'""",
+        ),
+        ("STORE__FREE_MIB_MIN", "1Gi", "must be a whole number of MiB, without the unit"),
+        ("HTTP__PORT", "http", "must be a whole number, such as 8080"),
+        ("CONTROLLER__DRAIN_S", "30s", "must be a number of seconds, such as 30, without the unit"),
+        ("RETENTION__FINAL_S", "15d", "must be a number of seconds, such as 1296000, without the unit"),
         ("TRACK__LOST_AFTER_S", "0", "must be at least 1"),
         ("LOG__LEVEL", "loud", "must be 'debug', 'info', 'warning' or 'error'"),
         ("HTTP__PORT", "65536", "must be at most 65535"),
@@ -249,7 +357,7 @@ def test_default_tags_keep_the_rules_of_batch(tags: dict[str, str], expected: st
         ("- a\n", ": must be a mapping of sections"),
         ("submit: 5\n", "submit (file c.yaml): must be a section with keys of its own"),
         ("controller: {name: 5}\n", "controller.name (file c.yaml): must be text"),
-        ("queues: {'arn:aws:batch:r:1:job-queue/q': {}}\n", "not an ARN"),
+        ("queues: {'arn:aws:batch:r:1:job-queue/q': {}}\n", "is an ARN; give the job queue's name"),
         ("store: {url: !!python/object/apply:os.getcwd []}\n", "line 1: is not valid"),
         ("log: {level: null}\n", "log.level (file c.yaml): must be 'debug'"),
         ("submit: {rate_per_s: 2026-02-30}\n", "submit.rate_per_s (file c.yaml): must be a number"),

@@ -10,6 +10,7 @@ import pytest
 from controller.config import load_settings
 
 QUEUE = "https://sqs.eu-central-1.amazonaws.com/111122223333/requests"
+DEAD_LETTERS = {"BATCH_CONTROLLER_INTAKE__DEAD_LETTER_QUEUE_URL": QUEUE + "-rejected"}
 
 
 def warnings(**values: Any) -> list[str]:
@@ -18,7 +19,37 @@ def warnings(**values: Any) -> list[str]:
         f"BATCH_CONTROLLER_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()
     }
-    return load_settings(None, queue_urls=[QUEUE], environ=environ).warnings()
+    return load_settings(None, queue_urls=[QUEUE], environ=DEAD_LETTERS | environ).warnings()
+
+
+def test_that_rejected_bodies_are_kept_nowhere_is_told() -> None:
+    """One queue URL is all that must be given, and this is all that there is to say about it."""
+    (text,) = load_settings(None, queue_urls=[QUEUE], environ={}).warnings()
+    assert text.startswith("intake.dead_letter_queue_url: is not given, so the bodies of rejected requests are kept no")
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        "eu-central-1",
+        "ap-southeast-7",
+        "us-gov-west-1",
+        "cn-north-1",
+        "us-iso-east-1",
+        "us-isob-east-1",
+        "eusc-de-east-1",
+    ],
+)
+def test_a_region_of_any_partition_is_one(region: str) -> None:
+    """Of the public cloud, of governments, of China, and of the sovereign and the isolated ones."""
+    assert warnings(aws__region=region) == []
+
+
+@pytest.mark.parametrize("region", ["eu-central", "eucentral1", "central-1", "local", "eu-central-1a"])
+def test_what_does_not_look_like_a_region_is_told_and_taken(region: str) -> None:
+    """A stand-in may call itself as it likes."""
+    (text,) = warnings(aws__region=region)
+    assert text.startswith("aws.region: is not of the form of AWS's Regions, such as eu-central-1; unless it is a st")
 
 
 def sqs_sink(queue: str) -> dict[str, str]:
