@@ -90,7 +90,9 @@ def override_path(value: str) -> str:
         raise ValueError("entries are members of SubmitJob, such as timeout or containerOverrides.environment")
     member = value.partition(".")[0]
     if not any(fnmatchcase(name, member) for name in OVERRIDES):
-        raise ValueError(f"names no member of SubmitJob; did you mean {nearest(member, OVERRIDES)}?")
+        meant = nearest(member, OVERRIDES)
+        which = f"did you mean {meant}?" if meant else f"those that can be listed are {', '.join(OVERRIDES)}"
+        raise ValueError(f"names no member of SubmitJob; {which}")
     return value
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -18,6 +18,12 @@ PROBLEMS_MAX: Final = 1_000
 NAME_SHOWN_MAX: Final = 64
 NEAREST_MAX: Final = 50
 """Unknown names of one message for which the nearest known one is looked for: each costs about 0.1 ms."""
+
+LIKENESS_MIN: Final = 0.6
+"""Of a name and what it is taken for, 1 being the same: below, a suggestion misleads (``memory`` and ``timeout`` have
+0.46)."""
+LISTED_MAX: Final = 6
+"""Members of an object that are listed where none is like an unknown one."""
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]*")
@@ -68,17 +74,25 @@ class Problems:
         if not self.is_full:
             self._found.append(Problem(path, text, code))
 
-    def add_unknown_member(self, path: str, name: str, known: Collection[str], *, of: str) -> None:
-        """``name`` is no member of the object at ``path``; its name is quoted only if it looks like one."""
+    def add_unknown_member(
+        self, path: str, name: str, known: Collection[str], *, of: str, elsewhere: Mapping[str, str] | None = None
+    ) -> None:
+        """``name`` is no member of the object at ``path``; its name is quoted only if it looks like one. ``elsewhere``
+        tells of names, in lower case, where they belong."""
         if not _IDENTIFIER.fullmatch(name):
             self.add(path, f"has an unknown member whose name is not shown; members of {of}: {_listed(known)}")
             return
         where = member_path(path, name)
-        if self._nearest_left > 0:
+        text = f"not a member of {of}"
+        if remedy := (elsewhere or {}).get(name.lower()):
+            text += f"; {remedy}"
+        elif self._nearest_left > 0:
             self._nearest_left -= 1
-            self.add(where, f"not a member of {of}; the nearest is {nearest(name, known)}")
-        else:
-            self.add(where, f"not a member of {of}")
+            if meant := nearest(name, known):
+                text += f"; the nearest is {meant}"
+            elif len(known) <= LISTED_MAX:
+                text += f", which has {_listed(known)}"
+        self.add(where, text)
 
     def gravest(self) -> ErrorCode:
         return min((problem.code for problem in self._found), key=_GRAVITY.__getitem__)
@@ -87,16 +101,19 @@ class Problems:
         return tuple(map(str, self._found))
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """The member that was most likely meant, differences in case counting little."""
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The member that was most likely meant, whatever the case of its letters; None: none is like it."""
     wanted = name[:NAME_SHOWN_MAX].casefold()
     matcher = difflib.SequenceMatcher(b=wanted, autojunk=False)
-    best, best_ratio = "", -1.0
+    best, best_ratio = None, 0.0
     for candidate in known:
         matcher.set_seq1(candidate.casefold())
         if (ratio := matcher.ratio()) > best_ratio:
             best, best_ratio = candidate, ratio
-    return best
+    if best_ratio >= LIKENESS_MIN:
+        return best
+    begun = [candidate for candidate in known if candidate.casefold().startswith(wanted)]
+    return begun[0] if len(begun) == 1 and len(wanted) >= 3 else None
 
 
 def member_path(path: str, name: str) -> str:

@@ -68,6 +68,17 @@ ENVELOPES: Final = (
         {"Type", "TopicArn", "Message"},
         "is what SNS wraps a message in: switch on the subscription's raw message delivery",
     ),
+    (
+        {"Records"},
+        "is a notification, as Amazon S3 sends them, and no request: "
+        "have a function, or the input transformer of an EventBridge rule, make a request of it",
+    ),
+    (
+        {"Service", "Event", "Bucket"},
+        "is what Amazon S3 tries a notification out with, and its notifications are no requests: "
+        "have a function, or the input transformer of an EventBridge rule, make requests of them",
+    ),
+    ({"MessageBody"}, "is the input of SQS's SendMessage: send what it has as MessageBody as the body"),
     ({"source", "detail-type", "detail"}, "is an event of EventBridge: give the rule's target the input path $.detail"),
 )
 """By members that are none of SubmitJob's, the first that fits; one problem in place of one for each of them."""

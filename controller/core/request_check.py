@@ -12,7 +12,7 @@ from typing import Final
 
 from controller.core.problems import Problems, key_path
 from controller.core.request_json import JSON, RepeatedMembers, kind_of
-from controller.core.request_rules import MEMBER_RULES, NO_RULES, OWN_MEMBERS, STRUCTURE_RULES, MemberRule
+from controller.core.request_rules import ELSEWHERE, MEMBER_RULES, NO_RULES, OWN_MEMBERS, STRUCTURE_RULES, MemberRule
 from controller.core.shapes import Kind, Shape
 from controller.core.timestamps import instant
 
@@ -69,7 +69,10 @@ def _check_structure(
         if member_shape is not None:
             check(member, member_shape, prefix + name, problems, rules.get(name))
         else:
-            problems.add_unknown_member(path, name, (*members, *also_known), of=path or "the message")
+            elsewhere = None if path else ELSEWHERE
+            problems.add_unknown_member(
+                path, name, (*members, *also_known), of=path or "the message", elsewhere=elsewhere
+            )
         if problems.is_full:
             return
     for name in shape.required:

@@ -137,6 +137,34 @@ OWN_MEMBERS: Final[Mapping[str, Mapping[str, Shape]]] = {
 }
 """By shape of SubmitJob: members that the message has beside the model's."""
 
+
+def _resource(kind: str, value: str) -> str:
+    entry = f'{{"type": "{kind}", "value": "{value}"}}'
+    return f"it is an entry of containerOverrides.resourceRequirements, such as {entry}"
+
+
+_OF_THE_MESSAGE: Final = "it is an attribute of the SQS message, beside the body"
+_OF_SENDING: Final = "it is a parameter of SQS's SendMessage, beside the body"
+
+ELSEWHERE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("vcpus", "vcpu", "cpu"), _resource("VCPU", "4")),
+    "memory": _resource("MEMORY", "8192"),
+    **dict.fromkeys(("gpus", "gpu"), _resource("GPU", "1")),
+    **{
+        member.lower(): f"it belongs below another: {owner}.{member}"
+        for owner, members in {
+            "containerOverrides": ("command", "environment", "resourceRequirements", "instanceType"),
+            "retryStrategy": ("attempts", "evaluateOnExit"),
+            "timeout": ("attemptDurationSeconds",),
+            "arrayProperties": ("size",),
+        }.items()
+        for member in members
+    },
+    **dict.fromkeys(("tenant", "traceparent", "tracestate"), _OF_THE_MESSAGE),
+    **dict.fromkeys(("delayseconds", "messagegroupid", "messagededuplicationid", "messageattributes"), _OF_SENDING),
+}
+"""Where names belong that are no members of the message, in lower case."""
+
 NO_RULES: Final[Mapping[str, MemberRule]] = {}
 
 

@@ -416,6 +416,13 @@ def test_an_override_that_submit_job_does_not_have_is_an_error(entry: str) -> No
     assert "names no member of SubmitJob; did you mean containerOverrides?" in line
 
 
+def test_an_override_like_none_is_answered_with_all_of_them() -> None:
+    """A suggestion would mislead."""
+    assert "names no member of SubmitJob; those that can be listed are arrayProperties, " in problems(
+        {P + "POLICY__ALLOWED_OVERRIDES": '["memory"]'}
+    )
+
+
 @pytest.mark.parametrize(
     "entry",
     [

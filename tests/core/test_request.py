@@ -140,6 +140,12 @@ def test_body_that_is_no_json_object_is_refused_with_the_place_and_no_value(body
             },
             "to confirm it, open its SubscribeURL",
         ),
+        ({"Records": [{"eventSource": "aws:s3", "s3": {}}]}, "make a request of it"),
+        ({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b", "HostId": "h"}, "make requests of them"),
+        (
+            {"QueueUrl": "https://sqs.test/1/q", "MessageBody": json.dumps(BASE)},
+            "what it has as MessageBody as the body",
+        ),
         ({"version": "0", "id": "e", "source": "shop", "detail-type": "order", "detail": BASE}, "input path $.detail"),
     ],
 )
@@ -501,8 +507,11 @@ def test_cancel_needs_nothing_but_the_id() -> None:
         ({"requestId": "a b"}, "requestId: must be 1 to 128 of letters"),
         ({"requestId": "r", "reason": "x" * 1_025}, "reason: must be at most 1,024 characters"),
         ({"requestId": "r", "reason": None}, "reason: must be a string, not null"),
-        ({"requestId": "r", "jobId": "j"}, "jobId: not a member of a cancel message; the nearest is requestId"),
-        ({"requestId": "r", "priority": 1}, "priority: not a member of a cancel message; the nearest is "),
+        ({"requestId": "r", "requestid": "j"}, "requestid: not a member of a cancel message; the nearest is requestId"),
+        (
+            {"requestId": "r", "priority": 1},
+            "priority: not a member of a cancel message, which has action, requestId, reason",
+        ),
     ],
 )
 def test_cancel_that_breaks_a_rule_is_refused(members: dict[str, Any], problem: str) -> None:

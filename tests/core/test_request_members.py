@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from controller.adapters.batch_model import submit_job_shape
+from controller.core.request import SUBMIT_MEMBERS
+from controller.core.request_rules import ELSEWHERE
 from tests.core.test_request import MESSAGE_ID, accepted, rejected
 
 INVALID = [
@@ -148,7 +151,7 @@ INVALID = [
         {"containerOverrides": {"environment": [{"Name": "A"}]}},
         "containerOverrides.environment[0].Name: not a member of containerOverrides.environment[0]; the nearest is n",
     ),
-    ({"clientToken": "t"}, "clientToken: not a member of the message; the nearest is "),
+    ({"clientToken": "t"}, "clientToken: not a member of the message"),
     ({"https://u:pw@host": 1}, "has an unknown member whose name is not shown; members of the message: jobName, "),
 ]
 
@@ -161,6 +164,57 @@ def test_member_that_breaks_a_rule_is_refused_with_path_and_rule(members: dict[s
     assert len(rejection.problems) == 1
     assert rejection.error_code == "invalid_request"
     assert rejection.reason_class == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("job_name", "jobName"),
+        ("queue", "jobQueue"),
+        ("retry", "retryStrategy"),
+        ("dependencies", "dependsOn"),
+        ("JobDefinition", "jobDefinition"),
+        ("clientToken", None),
+        ("comment", None),
+        ("id", None),
+        ("t", None),
+    ],
+)
+def test_an_unknown_member_is_answered_only_by_one_that_is_like_it(name: str, meant: str | None) -> None:
+    """By its letters, or as its beginning; another would mislead."""
+    says = "not a member of the message" + (f"; the nearest is {meant}" if meant else "")
+    assert rejected(**{name: "x"}).problems == (f"{name}: {says}",)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("vcpus", 'is an entry of containerOverrides.resourceRequirements, such as {"type": "VCPU", "value": "4"}'),
+        (
+            "memory",
+            'is an entry of containerOverrides.resourceRequirements, such as {"type": "MEMORY", "value": "8192"}',
+        ),
+        ("Environment", "belongs below another: containerOverrides.environment"),
+        ("attemptDurationSeconds", "belongs below another: timeout.attemptDurationSeconds"),
+        ("tenant", "is an attribute of the SQS message, beside the body"),
+        ("delaySeconds", "is a parameter of SQS's SendMessage, beside the body"),
+    ],
+)
+def test_a_member_of_another_place_is_told_where_it_belongs(name: str, where: str) -> None:
+    """At the top of the message alone."""
+    assert rejected(**{name: 1}).problems == (f"{name}: not a member of the message; it {where}",)
+    (problem,) = rejected(timeout={"attemptDurationSeconds": 60, "tenant": 1}).problems
+    assert problem == "timeout.tenant: not a member of timeout, which has attemptDurationSeconds"
+
+
+def test_members_belong_where_they_are_said_to() -> None:
+    """In the SDK's model, and nothing that the message itself has is said to belong elsewhere."""
+    shapes = submit_job_shape()
+    for name, text in ELSEWHERE.items():
+        assert name not in {member.lower() for member in (*shapes.members, *SUBMIT_MEMBERS)}
+        if "below another" in text:
+            owner, member = text.rpartition(": ")[2].split(".")
+            assert member in shapes.members[owner].members
 
 
 VALID: list[dict[str, Any]] = [
