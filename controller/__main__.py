@@ -42,6 +42,7 @@ Examples:
   batch-controller run --config controller.yaml
   batch-controller check-config --config controller.yaml
   batch-controller schema > request.schema.json
+  batch-controller validate --config controller.yaml request.json
   batch-controller demo
 
 'run' may be left out where something says what to consume: an option, or BATCH_CONTROLLER_INTAKE__QUEUE_URLS.
@@ -91,6 +92,27 @@ _SCHEMA: Final = """Print the JSON Schema of the SQS message, or of the events.
 Examples:
   batch-controller schema > request.schema.json
   batch-controller schema --events > events.schema.json
+"""
+
+_VALIDATE: Final = """Check messages as the controller would, before they are sent.
+
+Each FILE is one message, or with --lines each of its lines; '-' or no FILE is standard input. For each, 'ok REQUEST_ID'
+is printed, or every error with its member and what would be right. With --config the controller's policy, default tags
+and Region are applied. Nothing is asked of AWS, and no credentials are needed; what can't be known without is named on
+standard error.
+
+\b
+Examples:
+  batch-controller validate request.json
+  batch-controller validate --config controller.yaml --account 111122223333 requests/*.json
+  generate-requests | batch-controller validate --lines
+  batch-controller validate --attribute tenant=film request.json
+
+\b
+Exit codes:
+  0  all would be accepted
+  1  at least one would be rejected
+  2  a wrong option, configuration or file, or no message at all
 """
 
 _DEMO: Final = """Run the controller on a simulated AWS, show it at work, and prove what became of each message.
@@ -163,6 +185,35 @@ def schema(
         typer.echo(json.dumps(_event_schemas() if events else _message_schema(), indent=2, ensure_ascii=False))
 
 
+@cli.command(help=_VALIDATE, short_help="Check messages before they are sent.")
+def validate(
+    files: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="Of messages; - is standard input.")] = None,
+    config: ConfigOption = None,
+    account: Annotated[
+        str | None, typer.Option("--account", metavar="ID", help="The controller's account, to compare ARNs with.")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option("--attribute", metavar="NAME=VALUE", help="Attribute of every message; repeat it for several."),
+    ] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Each line of a file is a message (JSON Lines).")] = False,
+) -> None:
+    with _told():
+        from controller.adapters.batch_model import submit_job_shape
+        from controller.validate import STANDARD_INPUT, validate
+
+        exit_code = validate(
+            files or [STANDARD_INPUT],
+            settings=_settings(config, None, is_consuming=False),
+            is_configured=config is not None or any(name.startswith("BATCH_CONTROLLER_") for name in os.environ),
+            shapes=submit_job_shape(),
+            account=account,
+            attributes=attribute or (),
+            has_lines=lines,
+        )
+        raise typer.Exit(exit_code)
+
+
 @cli.command(short_help="Print the version, and that of the store's schema.")
 def version() -> None:
     """Print the version, and that of the store's schema: an older one is brought up to date at the start, and a newer
@@ -187,11 +238,17 @@ def demo(
         raise typer.Exit(run_demo(requests=requests, keep=keep, seed=seed))
 
 
-def _settings(config: Path | None, queue_urls: Sequence[str] | None) -> Settings:
+def _settings(config: Path | None, queue_urls: Sequence[str] | None, *, is_consuming: bool = True) -> Settings:
     from controller.adapters.batch_model import submit_job_shape
     from controller.config import load_settings
 
-    return load_settings(config, queue_urls=queue_urls or (), environ=os.environ, submit_job=submit_job_shape)
+    return load_settings(
+        config,
+        queue_urls=queue_urls or (),
+        environ=os.environ,
+        submit_job=submit_job_shape,
+        is_consuming=is_consuming,
+    )
 
 
 def _event_schemas() -> dict[str, Any]:

@@ -465,6 +465,9 @@ _GROUPS: Final[Mapping[str, tuple[str, type[BaseModel]]]] = {
 }
 
 
+_NO_QUEUE_URL: Final = "https://no-queue.invalid/0/none"
+
+
 def keys() -> tuple[KeySpec, ...]:
     """Every key of the configuration, in the order of ``Settings``."""
     return tuple(key_specs(Settings, groups=_GROUPS))
@@ -476,11 +479,13 @@ def load_settings(
     queue_urls: Sequence[str] = (),
     environ: Mapping[str, str],
     submit_job: Callable[[], Shape] | None = None,
+    is_consuming: bool = True,
 ) -> Settings:
     """The configuration from ``--queue-url``, the environment, the file and the defaults; the first with a key wins.
 
     ``submit_job`` reads the input of SubmitJob, which costs about 0.1 s, and is called if ``policy.allowed_overrides``
-    names parts of members; None: they are taken as they are.
+    names parts of members; None: they are taken as they are. ``is_consuming``: without it no queue to consume need be
+    given, for a command that receives nothing.
 
     Raises Misconfigured with one line per problem: key, source, what is wrong, what to do.
     """
@@ -488,7 +493,7 @@ def load_settings(
     layers = Layers(Settings)
     if config_file is not None:
         layers.put_file(read_file(config_file), config_file)
-    if environ.get("AWS_REGION") and not layers.has("aws.region"):
+    if environ.get("AWS_REGION") and layers.value("aws.region") is None:
         layers.put("aws.region", environ["AWS_REGION"], origin="environment AWS_REGION")
     is_json = {spec.name: spec.kind in JSON_KINDS for spec in specs if spec.has_own_variable}
     values, unread = read_environment(environ, keys=is_json | dict.fromkeys(_GROUPS, True))
@@ -497,6 +502,8 @@ def load_settings(
         layers.put(key, value, origin=f"environment {variable_of(key)}")
     if queue_urls:
         layers.put("intake.queue_urls", list(queue_urls), origin="flag --queue-url")
+    if not is_consuming and not layers.value("intake.queue_urls"):
+        layers.put("intake.queue_urls", [_NO_QUEUE_URL], origin="stand-in")
     try:
         settings = Settings(**_from(layers))
     except ValidationError as error:

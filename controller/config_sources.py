@@ -107,11 +107,11 @@ class Layers(PydanticBaseSettingsSource):
             members[name] = value
         # else: the file has no mapping there, which is reported when it is validated
 
-    def has(self, key: str) -> bool:
-        """Whether it has a value; null is none."""
+    def value(self, key: str) -> Any:
+        """Of one key of a section; None if it has none."""
         section, _, name = key.partition(".")
         members = self._values.get(section)
-        return isinstance(members, dict) and members.get(name) is not None
+        return members.get(name) if isinstance(members, dict) else None
 
     def origin(self, location: Sequence[str | int]) -> str:
         """Where the value at a location came from."""

@@ -49,7 +49,8 @@ class Policy:
 class Scope:
     """Whose jobs this controller submits."""
 
-    region: str
+    region: str | None
+    """None: not known, as where messages are judged without a controller; then the Regions of ARNs are not checked."""
     account: str | None
     """None: not known yet, then the accounts of ARNs are not checked."""
 
@@ -64,7 +65,7 @@ def check_scope(reference: str, path: str, scope: Scope, problems: Problems) -> 
     if not reference.startswith("arn:"):
         return
     _, _, _, region, account, _ = reference.split(":", 5)
-    if region != scope.region:
+    if scope.region is not None and region != scope.region:
         text = f"the ARN is of another Region than the controller's, {scope.region}"
         problems.add(path, text, ErrorCode.WRONG_SCOPE)
     if scope.account is not None and account != scope.account:

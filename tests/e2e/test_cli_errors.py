@@ -240,6 +240,28 @@ def test_schema_needs_nothing_of_aws(tmp_path: Path) -> None:
     assert json.loads(ended(tmp_path, "schema", AWS_PROFILE="nowhere").stdout)["title"]
 
 
+def test_messages_are_checked_before_they_are_sent(tmp_path: Path) -> None:
+    """`validate` needs neither AWS nor a queue to consume; 0: all fine, 1: one is refused, 2: it was used wrongly."""
+    (tmp_path / "c.yaml").write_text("policy: {allowed_job_queues: [high]}\n")
+    request = {"requestId": "r", "jobName": "n", "jobQueue": "high", "jobDefinition": "d"}
+    lines = [json.dumps(each) for each in (request, {**request, "jobQueue": "low"})]
+    (tmp_path / "one.json").write_text(lines[0])
+    (tmp_path / "two.jsonl").write_text("\n".join(lines))
+    fine = ended(tmp_path, "validate", "one.json", "--account", "111122223333", AWS_PROFILE="nowhere")
+    assert (fine.returncode, fine.stdout) == (0, "ok r (one.json)\n")
+    assert "not checked: the policy" in fine.stderr
+    mixed = ended(tmp_path, "--config", "c.yaml", "validate", "--lines", shell='exec "$@" < two.jsonl')
+    assert mixed.returncode == 1
+    assert mixed.stdout.splitlines() == [
+        "ok r (standard input, line 1)",
+        "refused r (standard input, line 2): not_allowed",
+        "  jobQueue: policy.allowed_job_queues does not let this job queue through",
+    ]
+    assert "not checked: the policy" not in mixed.stderr
+    assert "none.json: can't be read" in told(ended(tmp_path, "validate", "none.json"), exit_code=2)
+    assert "sumbit" in told(ended(tmp_path, "validate", "one.json", BATCH_CONTROLLER_SUMBIT="1"), exit_code=2).lower()
+
+
 def test_help_teaches_and_version_is_told(tmp_path: Path) -> None:
     """--help has examples, variables and exit codes; `version` prints the version, and that of the store's schema, by
     which one sees whether an older release can open it."""
