@@ -40,7 +40,7 @@ GROUP_MAX: Final = 100
 GROUP_BYTES: Final = 8 * 1024 * 1024
 """Memory of the texts of one commit, and one message more: each may have a megabyte, and four times that as text."""
 BUFFERED_MAX: Final = 200
-"""Messages received and not yet decided, per source: receivers wait at it."""
+"""Messages received and not yet decided, per source: receivers wait at it. Where groups take long, one group."""
 BUFFERED_BYTES: Final = 16 * 1024 * 1024
 """The same for the memory of their texts; what the polls under way bring comes on top."""
 ROUNDS_MAX: Final = 10
@@ -95,7 +95,7 @@ class Ingest:
         self._chance = chance
         self._gate = gate
         self._standing = metrics.standing("store", clock)
-        self._visibility_timeout_s = visibility_timeout_s
+        self._hold_s = visibility_timeout_s / 2
         self._receiver = Receiver(source, clock, health, visibility_timeout_s)
         self._finished = Drain()
         """Requested when everything is committed."""
@@ -116,6 +116,10 @@ class Ingest:
         """Messages that the polls under way may bring."""
         self._deciding = 0
         """Messages that are taken from the buffer and not committed yet."""
+        self._taken_at: float | None = None
+        """Monotonic; since when a group is in hand."""
+        self._group_s = 0.0
+        """How long the last group that was committed was in hand."""
         self._buffer: list[_Held] = []
         self._paused_until = 0.0
         """Monotonic; after a commit that failed."""
@@ -157,11 +161,25 @@ class Ingest:
                 if self._gate.is_closed(self._source.url):
                     self._health.not_asked(self._source.url)
                 await self._room.wait(GATE_CHECK_S)
-            elif len(self._buffer) >= BUFFERED_MAX or sum(held.size for held in self._buffer) >= BUFFERED_BYTES:
+            elif self._is_buffer_full() or not self._is_timely():
                 await self._room.wait(GATE_CHECK_S)
             else:
                 await self._receive_once(backoff, min(SQS_BATCH_MAX, room))
         self._health.dismiss("receive", part=part)
+
+    def _is_buffer_full(self) -> bool:
+        is_slow = 4 * self._group_s > self._hold_s
+        if len(self._buffer) >= BUFFERED_MAX or (is_slow and len(self._buffer) + self._asked >= GROUP_MAX):
+            return True
+        return sum(held.size for held in self._buffer) >= BUFFERED_BYTES
+
+    def _is_timely(self) -> bool:
+        """Whether what is received now can be committed before it is left, if the group in hand takes as long as the
+        last one did. Of one that takes longer, nobody knows how long."""
+        if self._taken_at is None:
+            return True
+        taken_s = self._clock.monotonic() - self._taken_at
+        return self._group_s - self._hold_s / 2 <= taken_s <= max(self._group_s, self._hold_s / 4)
 
     def _claim(self) -> None:
         self._gate.claim(self._source.url, self._asked + len(self._buffer) + self._deciding)
@@ -190,7 +208,7 @@ class Ingest:
             if failures := self._outage.worked(backoff):
                 self._log.info("receive works again", failures=failures)
             backoff.worked()
-            hold_until = self._clock.monotonic() + self._visibility_timeout_s / 2
+            hold_until = self._clock.monotonic() + self._hold_s
             self._buffer.extend(_Held(message, hold_until, _memory(message)) for message in messages)
             if messages:
                 self.arrived.set()
@@ -220,11 +238,14 @@ class Ingest:
                 continue
             group = self._take_group()
             self._deciding = len(group)
+            self._taken_at = self._clock.monotonic()
             self._room.set()
             await guarded(
                 partial(self._commit_or_keep, group, backoff), stage="ingest", on_error=partial(self._left, backoff)
             )
             self._deciding = 0
+            self._taken_at = None
+            self._room.set()
             self._claim()
         self._health.dismiss("ingest", part=self._source.url)
 
@@ -250,6 +271,8 @@ class Ingest:
             self._deciding = 0
             await self._back_off(backoff)
         else:
+            assert self._taken_at is not None
+            self._group_s = self._clock.monotonic() - self._taken_at
             backoff.worked()
             if failures := self._unstored.worked():
                 self._log.info("messages are stored again", failures=failures)

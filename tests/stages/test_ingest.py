@@ -66,8 +66,11 @@ class Harness:
         *,
         high: int = 1_000,
         is_paused: bool = False,
+        queue: Any = None,
+        visibility_timeout_s: int = 60,
+        receivers: int = 1,
     ) -> None:
-        self.queue = Queue()
+        self.queue = queue or Queue()
         self.drain = Drain()
         self.health = Health(clock)
         self.health.expect_queue(SOURCE)
@@ -95,8 +98,8 @@ class Harness:
             wakes=Wakes(),
             chance=lambda: 0.0,
             gate=self.gate,
-            visibility_timeout_s=60,
-            receivers=1,
+            visibility_timeout_s=visibility_timeout_s,
+            receivers=receivers,
         )
 
     async def run(self) -> None:
