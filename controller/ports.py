@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from controller.core.children import FailedChild
 from controller.core.events import Event
+from controller.core.inquiry import Inquiry, Place
 from controller.core.job import (
     BatchStatus,
     Job,
@@ -405,7 +406,31 @@ class HeadOf:
     """The one after this has the first turn."""
 
 
-class JobStore(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestPage:
+    """Some of the requests that a list asks for."""
+
+    jobs: Sequence[Job]
+    """At most ``Inquiry.limit``; none, with a place to go on, where many rows are not what is asked for."""
+    after: Place | None
+    """Where the next page begins; None: these were the last."""
+
+
+class RequestReads(Protocol):
+    """What operators ask. Nothing of the controller's own work depends on it, and each answer is bounded, so that
+    commits wait for it for some milliseconds at most, however many rows there are. Raises StoreUnavailable."""
+
+    async def list_requests(self, asked: Inquiry) -> RequestPage: ...
+
+    async def named_dependencies(self, key: RowKey) -> Sequence[str]:
+        """Ids of the requests that a row depends on, as long as it may still have to be sent."""
+
+    async def ahead(self, key: RowKey, *, limit: int) -> int | None:
+        """How many rows of its tenant stand before a row in the backlog of its job queue, ``limit`` at most; None: it
+        is not in the backlog."""
+
+
+class JobStore(RequestReads, Protocol):
     """The ledger. Every method raises StoreUnavailable if the engine fails; a commit that raised may
     be sent again (it did not take effect, or its versions no longer match).
 

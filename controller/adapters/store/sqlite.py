@@ -18,6 +18,7 @@ from controller.adapters.store.backlog import TENANTS, Backlog, Passed
 from controller.adapters.store.dependents import CIRCULAR, DEPENDED_ON, MAY_CLOSE_CIRCLES, Dependents
 from controller.adapters.store.file_watch import FileWatch
 from controller.adapters.store.group import Answer, GroupCommit
+from controller.adapters.store.listing import Listing, ahead
 from controller.adapters.store.names import Vocabulary, forget_unused
 from controller.adapters.store.rows import JOB_COLUMNS, STATES, STATUSES, decode_job, pack_id, rows_in, unpack_id
 from controller.adapters.store.sqlite_file import (
@@ -35,6 +36,7 @@ from controller.adapters.store.sqlite_file import (
 from controller.adapters.store.usage import audit, correct_usage
 from controller.adapters.store.writes import Changes, Context, Sequences
 from controller.core.errors import StoreMismatch, StoreUnavailable
+from controller.core.inquiry import Inquiry
 from controller.core.job import Job, RowKey
 from controller.core.room import DiskSpace
 from controller.ports import (
@@ -45,6 +47,7 @@ from controller.ports import (
     Hold,
     OutboxRow,
     RememberCancel,
+    RequestPage,
     Runner,
     StoreIdentity,
     TrackedRow,
@@ -486,6 +489,22 @@ class SqliteStore:
         for key, *row in await self._rows_in(DEPENDED_ON, list(keys)):
             found.setdefault(RowKey(key), []).append(decode_job(row, self._names))
         return found
+
+    # --- operators
+
+    async def list_requests(self, asked: Inquiry) -> RequestPage:
+        def read() -> RequestPage:
+            rows, after = Listing(self._connection, self._names, asked).page()
+            return RequestPage(jobs=self._decoded(iter(rows)), after=after)
+
+        return await self._run(read)
+
+    async def named_dependencies(self, key: RowKey) -> Sequence[str]:
+        rows = await self._rows("SELECT request_id FROM dependencies WHERE row_key = ?", (key,))
+        return [unpack_id(request_id) for (request_id,) in rows]
+
+    async def ahead(self, key: RowKey, *, limit: int) -> int | None:
+        return await self._run(lambda: ahead(self._connection, key, limit))
 
     # --- tracking
 
