@@ -34,6 +34,7 @@ from controller.gate import IntakeGate
 from controller.health import CREDENTIALS, Health
 from controller.holds import HoldBook
 from controller.identity import Identity
+from controller.inspection import Inspection
 from controller.intake import Decider
 from controller.ledger import Ledger, Wakes
 from controller.lookup import LookUp
@@ -262,6 +263,15 @@ class Application:
             hint_book=self.hint_book,
             track=self.track,
             diagnose=self.diagnose,
+        )
+        self.inspection = Inspection(
+            clock=clock,
+            store=store,
+            holds=self.holds,
+            room=self.room,
+            budgets=budgets,
+            admit=self.admit,
+            limits_of=settings.queue_limits,
         )
         ledger.on_tracked = self._tracked
         ledger.on_changed = self.depths.left

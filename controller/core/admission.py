@@ -209,6 +209,22 @@ class Plan:
     """For each queue of the snapshot why it gets nothing more."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan and what it was made of, for whoever asks why a request waits."""
+
+    snapshot: AdmissionSnapshot
+    plan: Plan
+
+    def view(self, name: str) -> QueueView | None:
+        """A job queue as the plan saw it; None: it had no live row."""
+        return next((view for view in self.snapshot.queues if view.name == name), None)
+
+    def waiting_on(self, name: str) -> WaitingOn:
+        """Why a job queue got nothing more."""
+        return self.plan.waiting_on.get(name, WaitingOn.EMPTY)
+
+
 def wanted(view: QueueView, *, cap: int = HEAD_MAX) -> int:
     """How many rows of the queue's head are worth reading: no more than could be admitted."""
     return max(0, min(view.slots, view.queued, cap))

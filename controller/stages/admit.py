@@ -16,7 +16,7 @@ from controller.budgets import Budgets, Purpose
 from controller.core import limits
 from controller.core.admission import (
     AdmissionSnapshot,
-    Plan,
+    Planned,
     QueueCounts,
     QueueLimits,
     QueueView,
@@ -86,6 +86,8 @@ class Admit:
         self._credits: Mapping[str, float] = {}
         self._served: dict[str, str] = {}
         """The tenant that had the last turn, per job queue. Lost with the process: then a round begins anew."""
+        self.planned: Planned | None = None
+        """The latest plan, for whoever asks why a request waits."""
         self._waited = waited
         self._standing: frozenset[str] = frozenset()
         """What backlogs have been waiting for since ``_standing_since`` (monotonic)."""
@@ -110,7 +112,8 @@ class Admit:
         if is_stopped and not plan.admit:  # only what is held already can tell whether submission may go on
             snapshot = await self._snapshot()
             plan = plan_admission(snapshot)
-        self._stands(self._causes(plan, snapshot))
+        self.planned = Planned(snapshot=snapshot, plan=plan)
+        self._stands(self._causes(self.planned))
         admitted = self._one_per_probe(plan.admit)
         if not is_stopped:
             self._credits = plan.credits
@@ -124,6 +127,10 @@ class Admit:
                 if self._holds.is_probe(job.job_queue, job.job_definition):
                     self._holds.probed(job.job_queue, job.job_definition)
         return self._holds.next_rest_s()
+
+    def is_at_concurrency(self, planned: Planned) -> bool:
+        """Whether a plan left nothing of ``submit.concurrency``."""
+        return planned.snapshot.undoubted + len(planned.plan.admit) >= self._concurrency
 
     def _serve(self, jobs: Sequence[Job], snapshot: AdmissionSnapshot) -> None:
         if len(self._served) > SERVED_MAX:
@@ -139,14 +146,12 @@ class Admit:
             for view in snapshot.queues
         )
 
-    def _causes(self, plan: Plan, snapshot: AdmissionSnapshot) -> Iterable[str]:
+    def _causes(self, planned: Planned) -> Iterable[str]:
         """What keeps job queues with a backlog waiting, as far as it is not a budget: those tell of themselves."""
         if self._holds.stopped_by is not None:
             return (self._holds.stopped_by.value,)
-        on = {_CAUSES.get(waiting) for name, waiting in plan.waiting_on.items()}
-        if snapshot.undoubted + len(plan.admit) >= self._concurrency and any(
-            view.queued and view.slots for view in snapshot.queues
-        ):
+        on = {_CAUSES.get(waiting) for name, waiting in planned.plan.waiting_on.items()}
+        if self.is_at_concurrency(planned) and any(view.queued and view.slots for view in planned.snapshot.queues):
             on.add("submit_concurrency")
         return {cause for cause in on if cause is not None}
 
