@@ -31,6 +31,7 @@ from controller.adapters.batch_model import submit_job_shape
 from controller.adapters.clock import SystemClock
 from controller.adapters.loop_watch import WatchedSelector
 from controller.adapters.ops_server import OpsServer
+from controller.adapters.request_pages import RequestPages
 from controller.adapters.runner import ThreadRunner, Unhurried
 from controller.adapters.sinks import DeadLetterSink, LineWriter, LogSink, SqsSink
 from controller.adapters.sqs import Queue
@@ -153,6 +154,11 @@ async def _opened(settings: Settings, selector: WatchedSelector, stop: _Stop) ->
             metrics=_rendering(application, stack),
             live=health.is_live,
             ready=health.is_ready,
+            requests=RequestPages(
+                request=application.inspection.request,
+                page=application.inspection.page,
+                kept_s=settings.retention.final_s,
+            ),
         )
         await stack.enter_async_context(server)
         stop.drain = application.drain

@@ -1,4 +1,4 @@
-"""The HTTP server for operators: ``/metrics``, ``/livez``, ``/readyz``.
+"""The HTTP server for operators: ``/metrics``, ``/livez``, ``/readyz``, and ``/requests`` (``request_pages.py``).
 
 Listens inside the running loop; ``app.py`` enters and leaves it. It knows neither store nor stages: what to answer is
 handed in. It is meant for the cluster's inside: there is no authentication, and nothing here changes anything.
@@ -18,6 +18,7 @@ import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from controller.adapters.request_pages import RequestPages
 from controller.core.errors import ControllerError
 from controller.core.text import escaped, escaped_json
 from controller.metrics import CONTENT_TYPE
@@ -34,7 +35,14 @@ BACKLOG: Final = 32
 Answer = Callable[[], tuple[bool, dict[str, Any]]]
 """(whether all is well, why): 200 or 503, and the body."""
 
-_INDEX: Final = "batch-job-controller\n\n/metrics  Prometheus metrics\n/livez    liveness\n/readyz   readiness\n"
+_INDEX: Final = """batch-job-controller
+
+/metrics        Prometheus metrics
+/livez          liveness
+/readyz         readiness
+/requests       requests, page by page; from this machine itself only, as the next one
+/requests/{id}  one request
+"""
 
 
 def _is_for_us(record: logging.LogRecord) -> bool:
@@ -52,7 +60,14 @@ class OpsServer:
     """Async context manager: listens while it is entered. Raises OSError if it can't listen."""
 
     def __init__(
-        self, host: str, port: int, *, metrics: Callable[[], Awaitable[bytes]], live: Answer, ready: Answer
+        self,
+        host: str,
+        port: int,
+        *,
+        metrics: Callable[[], Awaitable[bytes]],
+        live: Answer,
+        ready: Answer,
+        requests: RequestPages,
     ) -> None:
         """``port`` 0 takes a free one."""
         self._host = host
@@ -60,6 +75,7 @@ class OpsServer:
         self._metrics = metrics
         self._live = live
         self._ready = ready
+        self._requests = requests
         self._rendering: asyncio.Task[bytes] | None = None
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
@@ -75,6 +91,7 @@ class OpsServer:
         app.router.add_get("/metrics", self._get_metrics)
         app.router.add_get("/livez", self._get_live)
         app.router.add_get("/readyz", self._get_ready)
+        app.router.add_routes(self._requests.routes())
         runner = web.AppRunner(app, access_log=None, logger=_LOG, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         assert runner.server is not None, "there once it is set up"

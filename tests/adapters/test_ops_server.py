@@ -12,7 +12,9 @@ import aiohttp
 import pytest
 
 from controller.adapters.ops_server import CONNECTIONS_MAX, OpsServer
+from controller.adapters.request_pages import RequestPages
 from controller.core.errors import StoreUnavailable
+from controller.core.inquiry import Inquiry
 
 
 def yes() -> tuple[bool, dict[str, Any]]:
@@ -23,6 +25,17 @@ async def text() -> bytes:
     return b"up 1\n"
 
 
+async def no_request(request_id: str) -> list[Any]:
+    return []
+
+
+async def no_page(asked: Inquiry) -> dict[str, Any]:
+    return {"requests": []}
+
+
+NO_REQUESTS = RequestPages(request=no_request, page=no_page, kept_s=60.0)
+
+
 def server(
     *,
     metrics: Callable[[], Awaitable[bytes]] = text,
@@ -30,8 +43,9 @@ def server(
     ready: Callable[[], tuple[bool, dict[str, Any]]] = yes,
     port: int = 0,
     host: str = "127.0.0.1",
+    requests: RequestPages = NO_REQUESTS,
 ) -> OpsServer:
-    return OpsServer(host, port, metrics=metrics, live=live, ready=ready)
+    return OpsServer(host, port, metrics=metrics, live=live, ready=ready, requests=requests)
 
 
 async def asked(ops: OpsServer, path: str, method: str = "GET") -> tuple[int, str, str]:
