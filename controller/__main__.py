@@ -6,6 +6,7 @@ a traceback. Modules that a command needs are imported when it runs, so that ``-
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -43,6 +44,7 @@ Examples:
   batch-controller check-config --config controller.yaml
   batch-controller schema > request.schema.json
   batch-controller validate --config controller.yaml request.json
+  batch-controller show order-8812/frame-17
   batch-controller demo
 
 'run' may be left out where something says what to consume: an option, or BATCH_CONTROLLER_INTAKE__QUEUE_URLS.
@@ -134,6 +136,49 @@ Exit codes:
   130  stopped by Ctrl-C before the end
 """
 
+_SHOW: Final = """Show one request of a running controller: where it stands, and what keeps it waiting.
+
+Asks the controller over HTTP, which answers to its own machine or pod only. Prints no part of the message's body. A
+request that has ended is shown until it is forgotten, after retention.final_s (15 days).
+
+\b
+Examples:
+  batch-controller show order-8812/frame-17
+  kubectl --namespace batch exec statefulset/batch-job-controller -- batch-controller show order-8812/frame-17
+  batch-controller show order-8812/frame-17 --json | jq '.lives[0].waits_for'
+
+\b
+Exit codes:
+  0  shown
+  1  no controller answers, it refuses, or it knows no such request
+"""
+
+_LIST: Final = """List the requests of a running controller, a line each.
+
+Asks the controller over HTTP, page by page, as long as there are more. Without --state, requests of every state are
+listed, in the order in which they came. Job definitions are compared as the requests name them.
+
+\b
+Examples:
+  batch-controller list --state live
+  batch-controller list --state QUEUED --job-queue high --tenant render
+  batch-controller list --state live --job-definition render:7 --ids
+  kubectl --namespace batch exec statefulset/batch-job-controller -- batch-controller list --state live --json
+
+\b
+Cancel all of them, ten messages to a call, from the SQS queue that they came from:
+  batch-controller list --state live --tenant render --json |
+    jq -nc --arg queue "$REQUESTS" '[inputs | select(.source == $queue) | .request_id] as $ids
+      | range(0; $ids | length; 10) as $at | $ids[$at:$at + 10] | to_entries
+      | map({Id: "c\\(.key)", MessageBody: ({action: "cancel", requestId: .value} | tojson)})' |
+    while read -r entries; do aws sqs send-message-batch --queue-url "$REQUESTS" --entries "$entries"; done
+
+\b
+Exit codes:
+  0  listed, none too
+  1  no controller answers, or it refuses
+"""
+
 cli = typer.Typer(
     name=PROGRAM,
     help=_ABOUT,
@@ -149,6 +194,12 @@ QueueUrlOption = Annotated[
     list[str] | None,
     typer.Option("--queue-url", metavar="URL", help="SQS queue to consume; repeat it for several. Wins over all else."),
 ]
+UrlOption = Annotated[
+    str,
+    typer.Option("--url", metavar="URL", help="Where the controller's HTTP server is (http.port).", show_default=True),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
+URL_DEFAULT: Final = "http://127.0.0.1:8080"
 
 
 @cli.command(help=_RUN, short_help="Run the controller.")
@@ -224,6 +275,55 @@ def version() -> None:
         typer.echo(f"{PROGRAM} {__version__}\nstore schema {len(migrations())}")
 
 
+@cli.command(help=_SHOW, short_help="Show one request of a running controller.")
+def show(
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID")],
+    url: UrlOption = URL_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    with _told():
+        from controller.adapters.ops_client import OpsClient
+        from controller.core.request_text import lines_of_request
+
+        record = OpsClient(url).request(request_id)
+        if as_json:
+            typer.echo(_one_line(record))
+        else:
+            for line in lines_of_request(record["lives"]):
+                typer.echo(line)
+
+
+@cli.command("list", help=_LIST, short_help="List requests of a running controller.")
+def list_requests(
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state",
+            help="QUEUED, SUBMITTING, TRACKED, SUCCEEDED, FAILED, LOST, REJECTED, CANCELLED, or "
+            "live for the first three; repeat it for several.",
+        ),
+    ] = None,
+    job_queue: Annotated[str | None, typer.Option("--job-queue", metavar="NAME")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME")] = None,
+    job_definition: Annotated[str | None, typer.Option("--job-definition", metavar="NAME")] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Request ids only, one per line.")] = False,
+    url: UrlOption = URL_DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object per line.")] = False,
+) -> None:
+    with _told():
+        from controller.adapters.ops_client import OpsClient
+        from controller.core.request_text import head_of_list, line_of_list
+
+        given = {"job_queue": job_queue, "tenant": tenant, "job_definition": job_definition}
+        query = {name: [value] for name, value in given.items() if value is not None}
+        found = OpsClient(url).requests({**query, "state": state or []})
+        first = list(itertools.islice(found, 1))  # what is wrong is told alone, without the head
+        if not (ids or as_json):
+            typer.echo(head_of_list())
+        for each in itertools.chain(first, found):
+            typer.echo(each["request_id"] if ids else _one_line(each) if as_json else line_of_list(each))
+
+
 @cli.command(help=_DEMO, short_help="Show the controller at work on a simulated AWS.")
 def demo(
     requests: Annotated[int, typer.Option(min=1, max=100_000, help="How many messages to send.")] = 300,
@@ -249,6 +349,10 @@ def _settings(config: Path | None, queue_urls: Sequence[str] | None, *, is_consu
         submit_job=submit_job_shape,
         is_consuming=is_consuming,
     )
+
+
+def _one_line(record: Mapping[str, Any]) -> str:
+    return escaped(json.dumps(record, ensure_ascii=False))
 
 
 def _event_schemas() -> dict[str, Any]:
@@ -305,7 +409,9 @@ def with_command(arguments: Sequence[str], environ: Mapping[str, str]) -> list[s
     name = arguments[0].partition("=")[0]
     if name not in _TAKE_A_VALUE and not name.startswith("-c"):
         return list(arguments)
-    commands = {each.callback.__name__.replace("_", "-") for each in cli.registered_commands if each.callback}
+    commands = {
+        each.name or each.callback.__name__.replace("_", "-") for each in cli.registered_commands if each.callback
+    }
     for index, argument in enumerate(arguments):
         if argument in commands and arguments[index - 1] not in _TAKE_A_VALUE:
             return [argument, *arguments[:index], *arguments[index + 1 :]]

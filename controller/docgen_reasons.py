@@ -20,14 +20,18 @@ _PAGE: Final = """# My job waits. My job failed.
 {made}
 ## My job waits
 
-Where is it?
+Where is it? `batch-controller show REQUEST_ID` [tells](observability.md#find-a-request-its-job-and-why-it-waits); from
+outside:
 
 | what you see | what it means | look at |
 | --- | --- | --- |
 | `backlog_dependent_jobs` counts it | It waits until the requests in its `dependsOn` are submitted. | `depends_on` of \
 its `request.accepted`, and the events of those requests; one that never comes is waited for for `retention.final_s` |
 | `backlog_jobs` counts it, no `job.submitted` | It is not submitted yet: limits, a pause, a hold, or others before \
-it. | `queue_held`, `inflight_jobs`, `rate_limit_per_second`, the event `job_queue.held` |
+it. | `batch-controller show REQUEST_ID`: `waits_for` is the cause with its numbers, and how many of its tenant are \
+before it ([what each means](observability.md#find-a-request-its-job-and-why-it-waits)); for all of a job queue \
+`wait_seconds_total`, `queue_held`, `inflight_jobs`, `job_queue_max_waiting`, `rate_limit_per_second`, the event \
+`job_queue.held`. With `expiresAt` it ends unsent at that time |
 | `submission.in_doubt` | The answer of SubmitJob was lost; it is looked for before it is sent again. | \
 `submissions_in_doubt` |
 | `inflight_jobs{{batch_status="PENDING"}}`, and it is an array job | Its children wait or run: an array stays PENDING \

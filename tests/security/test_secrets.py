@@ -113,6 +113,7 @@ def test_no_output_holds_a_secret_even_if_aws_quotes_the_whole_request(
             health = json.dumps(get_json(f"http://127.0.0.1:{controller.port}/readyz")[1])
             with urlopen(f"http://127.0.0.1:{controller.port}/metrics", timeout=10) as answer:
                 metrics = answer.read().decode()
+            shown = pages_of_requests(controller)
             letters = controller.dead_letters()
             assert controller.stop() == 0
         finally:
@@ -123,6 +124,7 @@ def test_no_output_holds_a_secret_even_if_aws_quotes_the_whole_request(
         "log": (tmp_path / "log.jsonl").read_text(),
         "readyz": health,
         "metrics": metrics,
+        "requests": shown,
         "sink": json.dumps(sink(sim)),
         "dead-letter attributes": json.dumps([letter["MessageAttributes"] for letter in letters]),
     }
@@ -148,6 +150,20 @@ def requests(log_format: str) -> Iterator[dict[str, Any]]:
         for members in misplaced(secret):
             number += 1
             yield {**request(number), **members}
+
+
+def pages_of_requests(controller: Service) -> str:
+    """The list of all requests, and each of them."""
+    url = f"http://127.0.0.1:{controller.port}/requests"
+    wanted = {"QUEUED", "SUCCEEDED", "FAILED", "REJECTED"}
+
+    def of_every_state() -> Any:
+        listed = get_json(f"{url}?limit=1000")[1]
+        return listed if wanted <= {each["state"] for each in listed["requests"]} else None
+
+    listed = wait_for(of_every_state, what="requests of every state are listed")
+    assert "next" not in listed
+    return json.dumps([listed, *(get_json(f"{url}/{each['request_id']}") for each in listed["requests"])])
 
 
 def is_through(controller: Service, log_format: str) -> bool:
