@@ -329,7 +329,12 @@ class RetentionSettings(Section):
 
 
 class HttpSettings(Section):
-    host: str = _key("0.0.0.0", "Address to serve metrics and health on.", min_length=1)  # noqa: S104 - a pod's own
+    host: str = _key(
+        "0.0.0.0",  # noqa: S104 - a pod's own
+        "Address to serve metrics and health on. Requests (`/requests`) are shown to the loopback alone: with another "
+        "address than `0.0.0.0` or the loopback's, to nobody.",
+        min_length=1,
+    )
     port: Count = _key(8080, "Port; 0 takes a free one.", ge=0, le=65_535)
 
 

@@ -1,4 +1,4 @@
-"""NOTES.txt tells three commands, and each of them fits what was installed."""
+"""NOTES.txt tells four commands, and each of them fits what was installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import botocore.session
 import pytest
 import yaml
 
-from controller.__main__ import _message_schema
+from controller.__main__ import URL_DEFAULT, _message_schema
 from tests.chart.conftest import Rendering
 from tests.chart.test_matrix import VALUES
 from tests.chart.tools import Manifest, kinds, merged, of_kind
@@ -60,8 +60,8 @@ def test_the_commands_name_what_was_installed(notes: Any, name: str) -> None:
     stateful_set = of_kind(manifests, "StatefulSet")
     told = commands(text)
     tests = [one for one in told if one[0] == "helm"]
-    wait, _, logs = [one for one in told if one[0] != "helm"]
-    for command in (wait, logs):
+    wait, _, logs, ask = [one for one in told if one[0] != "helm"]
+    for command in (wait, logs, ask):
         assert command[1:3] == ["--namespace", stateful_set["metadata"]["namespace"]]
         assert f"statefulset/{stateful_set['metadata']['name']}" in command
     assert wait[3:5] == ["rollout", "status"]
@@ -69,8 +69,23 @@ def test_the_commands_name_what_was_installed(notes: Any, name: str) -> None:
     assert tests == ([["helm", "--namespace", "jobs", "test", "rel", "--logs"]] if has_test else [])
     assert ("let it be tested" in text) == has_test
     assert ("It is stopped, for replicas is 0" in text) == (stateful_set["spec"]["replicas"] == 0)
-    container = logs[logs.index("--container") + 1]
-    assert container in [one["name"] for one in stateful_set["spec"]["template"]["spec"]["containers"]]
+    containers = {one["name"]: one for one in stateful_set["spec"]["template"]["spec"]["containers"]}
+    for command in (logs, ask):
+        assert command[command.index("--container") + 1] in containers
+
+
+@pytest.mark.parametrize("port", [8080, 9090])
+def test_the_controller_is_asked_where_it_listens(notes: Any, port: int) -> None:
+    """By its own program, which the image has, with options that this takes; the container has no shell."""
+    text, manifests = notes({"config": {"http": {"port": port}}})
+    (ask,) = [one for one in commands(text) if "exec" in one]
+    program, *arguments = ask[ask.index("--") + 1 :]
+    pod = of_kind(manifests, "StatefulSet")["spec"]["template"]["spec"]
+    assert [program] == pod["containers"][0]["command"]
+    assert pod["containers"][0]["ports"][0]["containerPort"] == port
+    url = arguments[arguments.index("--url") + 1] if "--url" in arguments else URL_DEFAULT
+    assert url == f"http://127.0.0.1:{port}"
+    assert arguments[:2] == ["show", "hello-1"]
 
 
 @pytest.mark.parametrize("queue", ["requests", "requests.fifo"])

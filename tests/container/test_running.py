@@ -43,6 +43,20 @@ def test_every_request_is_carried_out_once_and_reported(service: Make, sim: SimP
     assert get_json(f"http://127.0.0.1:{controller.port}/livez")[0] == 200
 
 
+def test_a_command_in_the_container_asks_the_controller_there(service: Make) -> None:
+    """As ``kubectl exec`` does it: without a shell, found by the image's own PATH, over the container's loopback."""
+    controller = service()
+    controller.start()
+    controller.wait_ready()
+    controller.send(bodies(2))
+    controller.wait_finals(2)
+    ask = ("exec", controller.running.id, "batch-controller")
+    url = ("--url", f"http://127.0.0.1:{controller.port}")
+    (life,) = json.loads(controller.engine.podman(*ask, "show", "r0", "--json", *url))["lives"]
+    assert life["outcome"] == "succeeded"
+    assert controller.engine.podman(*ask, "list", "--state", "SUCCEEDED", "--ids", *url).split() == ["r0", "r1"]
+
+
 def test_sigterm_drains_and_ends_with_0(service: Make) -> None:
     """``podman stop`` sends SIGTERM to the process itself, which says that it drains and leaves with 0."""
     controller = service()
