@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 
 import controller
+from controller.__main__ import cli
 from controller.adapters.sinks import cloud_event
 from controller.config import load_settings
 from controller.core.limits import SQS_WAIT_S_MAX
+from controller.core.request_view import WAITS
 from controller.ports import OutboxRow
 from controller.stages.hints import RECEIVERS
 from tests.docs.test_log_names import log_names
@@ -80,6 +82,21 @@ def test_lines_of_the_log_that_the_page_names_are_written() -> None:
     named = {name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.partition(" | ")[0])}
     assert len(named) > 10
     assert named <= written
+
+
+def test_the_causes_of_waiting_are_told_as_they_are() -> None:
+    """docs/observability.md has a row for each that `waits_for` may have, and for no other."""
+    page = (ROOT / "docs" / "observability.md").read_text()
+    table = page.partition("| `cause` | why it waits |\n|---|---|\n")[2].partition("\n\n")[0]
+    assert table.splitlines() == [f"| `{cause}` | {meaning} |" for cause, meaning in WAITS.items()]
+
+
+def test_the_help_of_list_shows_the_page_s_pipeline() -> None:
+    """Which a test of its own runs."""
+    page = (ROOT / "docs" / "observability.md").read_text()
+    (pipeline,) = re.findall(r"```sh\n(batch-controller list [^`]*? jq .*?)```", page, re.DOTALL)
+    (command,) = [each for each in cli.registered_commands if each.name == "list"]
+    assert " ".join(pipeline.split()) in " ".join(str(command.help).split())
 
 
 def test_idle_polls_are_counted_as_they_are_made() -> None:
