@@ -104,7 +104,21 @@ def test_permissions_are_narrowed_to_the_given_job_queues_and_definitions(create
     on_definitions = {sid for sid, each in allowed.items() if each["Resource"] == [definition]}
     assert on_queues == {"SubmitToJobQueues", "TagAtSubmitOnJobQueues", "SeeTheHeadOfJobQueues"}
     assert on_definitions == {"SubmitJobDefinitions", "TagAtSubmitOnJobDefinitions"}
-    assert "UseTheQueuesKey" not in allowed
+    assert not {sid for sid in allowed if sid == "UseTheQueuesKey" or "Extra" in sid}
+
+
+def test_queues_of_ones_own_are_received_from_and_sent_to_and_nothing_else(create: Create) -> None:
+    """Further queues of requests may be received from and deleted from, further sinks sent to, and no others."""
+    consumed, sink = [arn("team-a"), arn("team-b")], "arn:aws:sqs:eu-west-1:444455556666:results"
+    stack = create(ExtraRequestQueueArns=",".join(consumed), ExtraSinkQueueArns=sink)
+    allowed = stack.statements("ControllerPolicyArn")
+    extra = {sid: (each["Action"], each["Resource"]) for sid, each in allowed.items() if "Extra" in sid}
+    assert extra == {
+        "ReceiveFromExtraRequestQueues": ("sqs:ReceiveMessage", consumed),
+        "DeleteFromExtraRequestQueues": ("sqs:DeleteMessage", consumed),
+        "SendToExtraSinkQueues": ("sqs:SendMessage", [sink]),
+    }
+    assert allowed["ReceiveRequestsAndEvents"]["Resource"] == [arn("requests"), arn("events")]
 
 
 @pytest.mark.parametrize("own_only", ["true", "false"])

@@ -9,6 +9,7 @@ import pytest
 from tests.cloudformation.template import PATH, load
 
 QUEUE = "arn:aws:batch:eu-central-1:111122223333:job-queue/"
+SQS = "arn:aws:sqs:eu-central-1:111122223333:"
 DEFINITION = "arn:aws:batch:eu-central-1:111122223333:job-definition/"
 
 
@@ -26,6 +27,9 @@ def matches(parameter: str, value: str) -> bool:
         ("JobQueueArns", f"{QUEUE}high,{QUEUE}low_2"),
         ("JobQueueArns", "arn:aws-us-gov:batch:us-gov-west-1:111122223333:job-queue/high"),
         ("JobDefinitionArns", f"{DEFINITION}render,{DEFINITION}render:*,{DEFINITION}render-*,{DEFINITION}render:3"),
+        ("ExtraRequestQueueArns", ""),
+        ("ExtraRequestQueueArns", f"{SQS}team-a,{SQS}team_b.fifo"),
+        ("ExtraSinkQueueArns", "arn:aws-cn:sqs:cn-north-1:444455556666:results"),
         ("OidcProviderArn", "arn:aws:iam::111122223333:oidc-provider/oidc.eks.eu-central-1.amazonaws.com/id/EX"),
         ("PodIdentityCluster", "prod-1"),
         ("ServiceAccountNamespace", "batch"),
@@ -46,6 +50,10 @@ def test_parameter_takes(parameter: str, value: str) -> None:
         ("JobQueueArns", f"{DEFINITION}render"),
         ("JobDefinitionArns", "*"),
         ("JobDefinitionArns", f"{QUEUE}high"),
+        ("ExtraRequestQueueArns", "https://sqs.eu-central-1.amazonaws.com/111122223333/team-a"),
+        ("ExtraRequestQueueArns", f"{SQS}team-*"),
+        ("ExtraSinkQueueArns", f"{SQS}*"),
+        ("ExtraSinkQueueArns", f"{SQS}results, {SQS}more"),
         ("OidcProviderArn", "oidc.eks.eu-central-1.amazonaws.com/id/EX"),
         ("ServiceAccountNamespace", "*"),
         ("ServiceAccountName", 'x", "y'),
@@ -53,7 +61,7 @@ def test_parameter_takes(parameter: str, value: str) -> None:
     ],
 )
 def test_parameter_refuses(parameter: str, value: str) -> None:
-    """Names where ARNs are meant, wildcards that would widen a trust or stop all events, and broken lists."""
+    """Names where ARNs are meant, wildcards that would widen permissions or stop all events, and broken lists."""
     assert not matches(parameter, value)
 
 
