@@ -78,7 +78,12 @@ class ControllerSettings(Section):
         "Name of this controller, in the source of events and in `build_info`.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
     )
-    drain_s: Number = _key(30.0, "Grace time after SIGTERM: work in hand is finished for so long.", unit="s", ge=0)
+    drain_s: Number = _key(
+        30.0,
+        "Grace time after SIGTERM: four fifths of it for work in hand, the rest to publish its events.",
+        unit="s",
+        ge=0,
+    )
 
 
 class AwsSettings(Section):
@@ -258,8 +263,9 @@ class QueueSettings(Section):
     )
     max_waiting: WaitingLimit = _key(
         _LIMITS.max_waiting,
-        "Jobs SUBMITTED, PENDING or RUNNABLE in Batch; bounds what is added. `auto`: as many as keep compute fed, from "
-        f"how fast they start, within {DEPTH_MIN} and {DEPTH_MAX:,}.",
+        "Jobs SUBMITTED, PENDING or RUNNABLE in Batch; bounds what is added. An array job counts only until it is "
+        "PENDING, and its children never. `auto`: as many as keep compute fed, from how fast they start, within "
+        f"{DEPTH_MIN} and {DEPTH_MAX:,}.",
         unit="jobs",
     )
     weight: Number = _key(_LIMITS.weight, "Share of the submissions relative to other job queues.", gt=0)
