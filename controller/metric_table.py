@@ -29,10 +29,7 @@ OPERATIONS: Final = (
     "TerminateJob",
     "ReceiveMessage",
     "DeleteMessageBatch",
-    "ChangeMessageVisibilityBatch",
-    "SendMessage",
     "SendMessageBatch",
-    "GetQueueAttributes",
     "GetCallerIdentity",
 )
 PAUSE_REASONS: Final = ("credentials", "denied", "unreachable", "disk")
