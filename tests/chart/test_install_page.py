@@ -1,9 +1,10 @@
-"""docs/install.md is run as it stands, as far as no cluster and no account are needed."""
+"""docs/install.md and docs/operations.md are run as they stand, as far as no cluster and no account are needed."""
 
 from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.chart.page_programs import DIGEST, PROGRAMS
 from tests.chart.tools import ROOT, Tools, container_of, kinds, loaded, of_kind
 
 PAGE = ROOT / "docs" / "install.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 
 
 def blocks(page: Path = PAGE) -> list[str]:
@@ -74,12 +76,13 @@ def test_the_page_runs_from_top_to_bottom(ran: Ran) -> None:
     assert "0 chart(s) failed" in ran.ended.stdout
     assert [words[0] for words in ran.calls("docker")] == ["login", "build", "push", "run"]
     assert [words[0] for words in ran.calls("helm")] == [
-        "lint", "template", "upgrade", "test", "upgrade", "upgrade", "uninstall",
+        "lint", "template", "upgrade", "test", "upgrade", "upgrade",
     ]  # fmt: skip
 
 
 def test_the_installed_objects_are_those_of_the_page(ran: Ran) -> None:
-    """Image by digest, the role, the queues of the stack, and in the end monitoring and the bigger volume."""
+    """Image by digest, the role, the queues of the stack, and in the end monitoring and the bigger volume, which stays
+    in the values for later upgrades."""
     manifests = loaded((ran.folder / "objects.yaml").read_text())
     assert container_of(manifests)["image"].endswith(f"/batch-job-controller@{DIGEST}")
     annotations = of_kind(manifests, "ServiceAccount")["metadata"]["annotations"]
@@ -88,11 +91,30 @@ def test_the_installed_objects_are_those_of_the_page(ran: Ran) -> None:
     assert {"ServiceMonitor", "PrometheusRule", "NetworkPolicy"} <= kinds(manifests)
     (claim,) = of_kind(manifests, "StatefulSet")["spec"]["volumeClaimTemplates"]
     assert claim["spec"]["resources"]["requests"]["storage"] == "20Gi"
+    assert yaml.safe_load((ran.folder / "values.yaml").read_text())["persistence"]["size"] == "20Gi"
     config = yaml.safe_load((ran.folder / "config.yaml").read_text())
     assert config["controller"]["name"] == "batch.batch-job-controller"
     assert config["intake"]["queue_urls"][0].endswith("/RequestQueueUrl")
     effective = yaml.safe_load((ran.folder / "effective.yaml").read_text())
     assert effective["queues"]["*"]["max_in_flight"] == 500
+
+
+def test_what_comes_later_runs_after_it(tools: Tools, chart: Path, tmp_path: Path) -> None:
+    """docs/operations.md on an installed release: snapshots, claims and the helper fit the StatefulSet, the store with
+    the log of a killed process comes out as one whole file and goes in again, and an upgrade takes the new image."""
+    (tmp_path / "state").mkdir()
+    store = sqlite3.connect(tmp_path / "state" / "state.db")
+    store.executescript("PRAGMA journal_mode = WAL; CREATE TABLE jobs (id); INSERT INTO jobs VALUES (1);")
+    assert (tmp_path / "state" / "state.db-wal").stat().st_size > 0
+    ran = Ran(tmp_path, chart, tools, "\n".join([*blocks(), *blocks(OPERATIONS)]))
+    assert ran.ended.returncode == 0, ran.ended.stderr[-3000:]
+    store.close()
+    for copy in (tmp_path / "state.db", tmp_path / "state" / "state.db"):
+        assert sqlite3.connect(copy).execute("SELECT id FROM jobs").fetchall() == [(1,)], copy
+    assert "4c7599ae" in (tmp_path / "jobs.txt").read_text()
+    assert [words[0] for words in ran.calls("helm")][-4:] == ["upgrade", "uninstall", "upgrade", "rollback"]
+    tags = {words[words.index("--tag") + 1] for words in ran.calls("docker") if words[0] == "build"}
+    assert len(tags) == 2, "a tag that is there can't be pushed again"
 
 
 def test_the_role_is_for_the_account_that_is_installed(ran: Ran) -> None:
@@ -129,12 +151,31 @@ def test_the_short_ways_of_the_readmes_work(tools: Tools, chart: Path, tmp_path:
 @pytest.mark.parametrize(
     ("right", "broken"),
     [
+        ("claimName: state-batch-job-controller-0", "claimName: state-0"),
+        ("component: controller", "component: store"),
+        ("'/state/restored.db', 0o600", "'/state/restore.db', 0o600"),
+    ],
+)
+def test_a_mistake_on_the_second_page_is_found(
+    tools: Tools, chart: Path, tmp_path: Path, right: str, broken: str
+) -> None:
+    """A claim or a label that is not the StatefulSet's, or a command that fails in the pod, ends the script."""
+    (tmp_path / "state").mkdir()
+    text = "\n".join([*blocks(), *blocks(OPERATIONS)])
+    assert right in text
+    assert Ran(tmp_path, chart, tools, text.replace(right, broken)).ended.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("right", "broken"),
+    [
         ("OidcProviderArn=", "OidcProvider="),
         ("output RequestQueueUrl", "output RequestQueueURL"),
         ("--image-ids", "--image"),
         ("max_in_flight", "max_inflight"),
         ("logs statefulset/", "logs deployment/"),
         ("max_waiting: 200", "max_waiting: 0"),
+        ("--kube-version 1.30.0 ", ""),
     ],
 )
 def test_a_mistake_on_the_page_is_found(tools: Tools, chart: Path, tmp_path: Path, right: str, broken: str) -> None:
