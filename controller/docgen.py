@@ -97,7 +97,8 @@ _CONFIGURATION: Final = """# Configuration
 {made}
 Settings come from a YAML file (`--config FILE`), environment variables and flags. A flag wins over the environment, the
 environment over the file. A key's value comes from one source: lists and maps are replaced, never merged. The SQS
-queues to consume (`--queue-url`, or `intake.queue_urls`) are the only thing that must be given.
+queues to consume (`--queue-url`, or `intake.queue_urls`) are the only thing that must be given. They are read at the
+start: a change takes a restart, which the chart does by itself ([operations.md](operations.md#less-load-stop-go-on)).
 
 ```yaml
 intake:

@@ -16,7 +16,8 @@ import yaml
 
 from controller.__main__ import _message_schema
 from tests.chart.page_programs import DIGEST, PROGRAMS
-from tests.chart.tools import ROOT, Tools, container_of, kinds, loaded, of_kind
+from tests.chart.pod_security import violations
+from tests.chart.tools import KUBERNETES, ROOT, Tools, container_of, kinds, loaded, of_kind
 
 PAGE = ROOT / "docs" / "install.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -109,6 +110,9 @@ def test_what_comes_later_runs_after_it(tools: Tools, chart: Path, tmp_path: Pat
     ran = Ran(tmp_path, chart, tools, "\n".join([*blocks(), *blocks(OPERATIONS)]))
     assert ran.ended.returncode == 0, ran.ended.stderr[-3000:]
     store.close()
+    applied = [one for one in loaded((tmp_path / "applied.yaml").read_text()) if one["kind"] != "VolumeSnapshot"]
+    assert tools.kubernetes_errors(applied, [KUBERNETES[0], KUBERNETES[-1]]) == []
+    assert violations(of_kind(applied, "Pod")["spec"]) == []
     for copy in (tmp_path / "state.db", tmp_path / "state" / "state.db"):
         assert sqlite3.connect(copy).execute("SELECT id FROM jobs").fetchall() == [(1,)], copy
     assert "4c7599ae" in (tmp_path / "jobs.txt").read_text()
