@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller.adapters.store import listing
-from controller.adapters.store.listing import SCAN_MAX, Listing
+from controller.adapters.store.listing import SCAN_MAX, STRETCH_COST, Listing
 from controller.adapters.store.names import Vocabulary
 from controller.adapters.store.sqlite_file import migrate, migrations
 from controller.core.inquiry import Inquiry, Place, inquiry_of
@@ -234,6 +234,18 @@ def test_a_page_looks_at_a_bounded_number_of_rows(large: sqlite3.Connection, que
     assert most < 35 * SCAN_MAX
     is_of_few = query.keys() > {"state"} or query in ({"tenant": ["b"]}, {"state": ["LOST"]})
     assert found == (0 if is_of_few else 1_000 * pages)
+
+
+async def test_made_up_names_of_job_queues_cost_no_more_than_rows(store: AuditedStore) -> None:
+    """Each has to be looked into, so a page goes through some hundreds; every request is listed once all the same."""
+    names = [f"made-up-{number}" for number in range(2 * SCAN_MAX // STRETCH_COST)]
+    await insert(
+        store,
+        *(queued(number, job_name=name, job_queue=name, job_queue_ref=name) for number, name in enumerate(names)),
+    )
+    pages = await listed(store, 1_000, state="QUEUED")
+    assert max(map(len, pages)) <= SCAN_MAX // STRETCH_COST
+    assert sorted(flat(pages)) == sorted(names)
 
 
 def test_every_page_is_found_by_index(large: sqlite3.Connection) -> None:
