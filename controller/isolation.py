@@ -127,7 +127,7 @@ class Isolation:
 
     def _set_apart(self, row: Tracked, error: OutwardError, tasks: anyio.abc.TaskGroup) -> None:
         self._alone.append(row)
-        self._tell(row, error)
+        self._log.warning("DescribeJobs fails for a job", job_id=row.job_id, reason=str(error))
         if not self._is_asking:
             self._is_asking = True
             tasks.start_soon(self._ask_alone, tasks, name="describe jobs alone")
@@ -140,13 +140,12 @@ class Isolation:
             began_at = self._clock.monotonic()
             if (error := await self._heard([row], tasks)) is not None:
                 self._alone.append(row)
-                self._tell(row, error)
+                if failures := self._failures.failed():
+                    self._log.warning(
+                        "DescribeJobs still fails for a job", job_id=row.job_id, reason=str(error), failures=failures
+                    )
             took_s = self._clock.monotonic() - began_at
         self._is_asking = False
 
     def _alone_pause_s(self, took_s: float) -> float:
         return max(ALONE_PAUSE_S / len(self._alone), 1 / (ALONE_SHARE * self._rate_per_s()), took_s)
-
-    def _tell(self, row: Tracked, error: OutwardError) -> None:
-        if failures := self._failures.failed():
-            self._log.warning("DescribeJobs fails for a job", job_id=row.job_id, reason=str(error), failures=failures)

@@ -112,8 +112,8 @@ async def test_one_job_that_is_refused_keeps_no_other_from_being_described(
     assert sizes[:4] == [100, 50, 25, 13]
     assert sizes[-4:] == [1, 1, 1, 1]
     assert len(batch.calls) <= 1 + 2 * 7 + 3
-    told = [line for line in lines if line["event"] == "DescribeJobs fails for a job"]
-    assert [(line["job_id"], line["failures"]) for line in told] == [("job-70", 1), ("job-70", 2), ("job-70", 4)]
+    told = [(line["event"], line["job_id"]) for line in lines if "for a job" in line["event"]]
+    assert told == [("DescribeJobs fails for a job", "job-70"), *[("DescribeJobs still fails for a job", "job-70")] * 2]
 
 
 async def test_a_job_that_is_no_longer_refused_is_followed_like_any_other(
@@ -161,6 +161,18 @@ async def test_any_number_of_jobs_may_be_refused(
     batch.refused = {f"job-{n}" for n in range(JOBS) if n % 3 == 0}
     await _look(stage)
     assert await _in_flight(store) == len(batch.refused)
+
+
+async def test_each_job_that_fails_is_named(track: tuple[Track, HurriedDrain], batch: Batch) -> None:
+    """Once, however often others have failed before it; of all together it is told that they still do."""
+    stage, drain = track
+    drain.ends_after = 200
+    batch.refused = {f"job-{n}" for n in range(0, JOBS, 20)}
+    with structlog.testing.capture_logs() as lines:
+        await _look(stage)
+    told = [line["job_id"] for line in lines if line["event"] == "DescribeJobs fails for a job"]
+    assert sorted(told) == sorted(batch.refused)
+    assert len(lines) < 20
 
 
 async def test_jobs_that_are_asked_for_alone_take_turns(
@@ -277,8 +289,7 @@ async def test_one_job_that_can_not_be_described_keeps_no_other_from_being_descr
     assert sizes[:5] == [100, 100, 50, 25, 13]
     assert sizes[-3:] == [1, 1, 1]
     assert drain.sleeps == len(sizes) + 1  # and one before it is asked for alone
-    told = [line["job_id"] for line in lines if line["event"] == "DescribeJobs fails for a job"]
-    assert told == ["job-70", "job-70"]
+    assert [line["job_id"] for line in lines if line["event"] == "DescribeJobs fails for a job"] == ["job-70"]
 
 
 async def test_a_failure_that_is_over_divides_nothing(
