@@ -138,10 +138,9 @@ def test_every_error_code_is_on_the_page() -> None:
 def test_problems_shown_on_the_page_are_what_parse_says() -> None:
     """The rejection that the page explains is the one its body gets."""
     page = PAGE.read_text(encoding="utf-8")
-    body = re.search(r"```json5\n(.*?)```", page, re.DOTALL)
-    shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)
-    assert body is not None
-    assert shown is not None
+    blocks = re.search(r"```json5\n(.*?)```.*?```text\n(.*?)```", page, re.DOTALL)
+    assert blocks is not None
+    body, shown = blocks.groups()
     rules = Rules(shapes=submit_job_shape(), policy=Policy(), scope=Scope(region="eu-west-1", account=None))
-    rejection = parse(body[1], message_id="m", rules=rules)
-    assert rejection.problems == tuple(shown[1].splitlines())  # type: ignore[union-attr]
+    rejection = parse(body, message_id="m", rules=rules)
+    assert rejection.problems == tuple(shown.splitlines())  # type: ignore[union-attr]
