@@ -33,7 +33,7 @@ from controller.adapters.loop_watch import WatchedSelector
 from controller.adapters.ops_server import OpsServer
 from controller.adapters.request_pages import RequestPages
 from controller.adapters.runner import ThreadRunner, Unhurried
-from controller.adapters.sinks import DeadLetterSink, LineWriter, LogSink, SqsSink
+from controller.adapters.sinks import DeadLetterSink, LineWriter, LogSink, SqsSink, event_source
 from controller.adapters.sqs import Queue
 from controller.adapters.store.sqlite import open_sqlite_store
 from controller.adapters.sts import Account
@@ -312,7 +312,7 @@ def _sinks(settings: Settings, aws: Aws, clock: Clock, metrics: Metrics, stack: 
                     name=each.name,
                     queue_url=each.queue_url,
                     client=aws.sqs(each.queue_url),
-                    source=f"batch-job-controller/{settings.controller.name}",
+                    source=event_source(settings.controller.name),
                     clock=clock,
                     observe=metrics.observe_call,
                 )

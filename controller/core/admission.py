@@ -1,7 +1,7 @@
 """Which requests may be sent to AWS Batch now, and whether more may be received from SQS.
 
-Called by the admit and ingest stages with a snapshot of counted rows; nothing here remembers anything between
-calls except the ``credits`` that a plan returns and the next snapshot brings back.
+Called by the admit stage and the gate of intake with a snapshot of counted rows; nothing here remembers anything
+between calls except the ``credits`` that a plan returns and the next snapshot brings back.
 
 Fairness between job queues is start-time fair queueing: a queue's credit says how far it is ahead of the others,
 in admitted jobs divided by its weight. The queue that is least ahead is served; serving it moves it ``1 / weight``
