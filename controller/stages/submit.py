@@ -267,7 +267,7 @@ class Submit:
         return NotAccepted()
 
     async def _hold_pair(self, job: Job, reason: str, error: OutwardError) -> None:
-        if await self._held(job.job_queue, job.job_definition, reason=reason, detail=str(error), refused=job.key):
+        if await self._held(job.job_queue, job.job_definition, reason=reason, detail=str(error), refused=job):
             return
         if denials := self._denied_alone.failed():
             self._log.warning(
@@ -277,13 +277,18 @@ class Submit:
                 denials=denials,
             )
 
-    async def _held(
-        self, queue: str, definition: str, *, reason: str, detail: str, refused: RowKey | None = None
-    ) -> bool:
+    async def _held(self, queue: str, definition: str, *, reason: str, detail: str, refused: Job | None = None) -> bool:
         """Without the hold in the store the row still goes back; it is then refused, and held, once more. False: the
         request rests, and nothing is held."""
         try:
-            return await self._holds.hold(queue, definition, reason=reason, detail=detail, refused=refused)
+            return await self._holds.hold(
+                queue,
+                definition,
+                reason=reason,
+                detail=detail,
+                refused=refused.key if refused is not None else None,
+                tenant=refused.tenant if refused is not None else "",
+            )
         except StoreUnavailable as error:
             self._log.warning("hold not stored", job_queue=queue, reason=str(error))
             self._holds.pause(QUEUE_PAUSE_S, reason=Pause.UNSORTED, queue=queue)

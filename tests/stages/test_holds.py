@@ -10,6 +10,7 @@ from controller.holds import (
     DENIED_FOR_S,
     GOOD_FOR_S,
     PAIR_ANSWER_S,
+    PAIR_PROBE_S_MAX,
     PAIR_PROBE_S_MIN,
     PAUSES_MAX,
     STOPPED_PAUSE_S,
@@ -177,6 +178,68 @@ async def test_thousands_of_held_pairs_are_probed_no_more_than_a_few_hundred(
             probes += 1
             await holds.hold(*pair, reason="unexpected_error", detail="no")
     assert 3_600 <= probes <= 1.3 * 2 * 3_600
+
+
+async def test_a_pair_that_was_allowed_is_soon_tried_again_however_many_others_are_held(
+    holds: HoldBook, clock: ManualClock
+) -> None:
+    """One call of it is denied, after thousands of definitions that somebody made up were: it is tried after the same
+    5 s, 10 s, 20 s, … as without those."""
+    for number in range(2_000):
+        await holds.hold("high", f"made-up:{number}", reason="unexpected_error", detail="no", tenant="flood")
+    holds.answered(*PAIR)
+    waits = []
+    for _ in range(5):
+        await holds.hold(*PAIR, reason="unexpected_error", detail="no", tenant="ours")
+        waits.append(await _until_probed(holds, clock))
+    assert waits == [5, 10, 20, 40, 80]
+
+
+async def test_whose_pairs_are_many_makes_only_his_own_wait(holds: HoldBook, clock: ManualClock) -> None:
+    """The pair of another tenant is tried as if it were alone, those that the tenants have are probed in turns."""
+    for number in range(2_000):
+        await holds.hold("high", f"made-up:{number}", reason="unexpected_error", detail="no", tenant="flood")
+    waits = []
+    for _ in range(6):
+        await holds.hold(*PAIR, reason="unexpected_error", detail="no", tenant="ours")
+        waits.append(await _until_probed(holds, clock))
+    assert waits == [60, 120, 240, 480, PAIR_PROBE_S_MAX, PAIR_PROBE_S_MAX]
+
+
+async def _until_probed(holds: HoldBook, clock: ManualClock) -> float:
+    """Seconds, whole ones."""
+    began_at = clock.monotonic()
+    while PAIR not in holds.probing():
+        clock.move(1.0)
+    return clock.monotonic() - began_at
+
+
+async def test_probes_of_many_tenants_pairs_and_of_allowed_ones_are_few_in_all(
+    holds: HoldBook, clock: ManualClock
+) -> None:
+    """Two a second at most, as of one tenant's."""
+    tenant_of = {("high", f"denied:{number}"): f"tenant-{number % 5}" for number in range(600)}
+    allowed = {("high", f"allowed:{number}"): "any" for number in range(300)}
+    for pair, tenant in {**tenant_of, **allowed}.items():
+        if pair in allowed:
+            holds.answered(*pair)
+        await holds.hold(*pair, reason="unexpected_error", detail="no", tenant=tenant)
+    pairs = {**tenant_of, **allowed}
+    probes = 0
+    for second in range(5_400):
+        clock.move(1.0)
+        for pair in holds.probing():
+            probes += second >= 1_800
+            await holds.hold(*pair, reason="unexpected_error", detail="no", tenant=pairs[pair])
+    assert 3_600 <= probes <= 1.1 * 2 * 3_600
+
+
+async def test_nothing_is_kept_of_pairs_that_are_released(holds: HoldBook) -> None:
+    """However many are held and released."""
+    for number in range(5):
+        await holds.hold("high", f"denied:{number}", reason="access_denied", detail="no", tenant=f"tenant-{number}")
+        await holds.release("high", f"denied:{number}", detail="a request was accepted")
+    assert not any((holds._line, holds._in_line, holds._probe_at, holds._probe_after_s))
 
 
 async def test_pauses_of_made_up_job_queues_are_forgotten(holds: HoldBook, clock: ManualClock) -> None:
