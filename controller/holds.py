@@ -10,6 +10,7 @@ find out whether that is over, and an answer of Batch's own to one of them ends 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -44,7 +45,9 @@ DENIED_FOR_S: Final = 60.0
 """Of fewer pairs: nothing was accepted for so long, and all that was tried was denied."""
 GOOD_FOR_S: Final = 600.0
 """A pair of which Batch judged a request so lately is known to be allowed. While there are such pairs, denials of
-others say nothing of the permissions as a whole: one of the former must be denied, too."""
+others say nothing of the permissions as a whole: one of the former must be denied, too, and its probe after that, or so
+many of them as make everything. One call that is denied by chance, as a policy takes a while to be the same everywhere
+at AWS, would else stop everybody while somebody's made-up definitions are denied."""
 GOOD_PAIRS_MAX: Final = 1_000
 """Pairs known to be allowed that are kept, the latest ones."""
 PAUSES_MAX: Final = 1_000
@@ -107,8 +110,12 @@ class HoldBook:
         self._denied: set[Pair] = set()
         """Since Batch answered a request otherwise; pairs that were held before count only by time."""
         self._denied_since: float | None = None
+        self._doubted: dict[Pair, float] = {}
+        """Of these, those that were known to be allowed: when Batch judged a request of each."""
         self._is_good_denied = False
-        """Whether one of them was known to be allowed."""
+        """Whether that is known of them no more."""
+        self._refused_last: dict[Pair, RowKey] = {}
+        """Of held pairs that were ALLOWED before; the pair held last comes last."""
         self._tries: frozenset[Pair] = frozenset()
         """Of which one request each finds out whether everything is denied."""
         self._good_at: dict[Pair, float] = {}
@@ -165,6 +172,14 @@ class HoldBook:
         at = self._good_at.get((queue, definition))
         return at is not None and self._clock.monotonic() - at <= GOOD_FOR_S
 
+    def was_good(self, queue: str, definition: str) -> bool:
+        """Whether it is a held pair that was allowed until then, as far as anybody knew."""
+        return self._line.get((queue, definition), "") is ALLOWED
+
+    def refused_last(self) -> Mapping[RowKey, Pair]:
+        """Of each held pair that was allowed before the request that was refused last; the pair held last first."""
+        return {key: pair for pair, key in reversed(self._refused_last.items())}
+
     def is_held(self, queue: str, definition: str) -> bool:
         """Whether a request in hand must go back; a probe in hand may go on."""
         if self.is_queue_held(queue):
@@ -200,6 +215,7 @@ class HoldBook:
         if reason == ACCESS_DENIED:
             self._deny(pair)
         if pair in self._holds:
+            self._remember_refused(pair, refused)
             self._probe_failed(pair)
             return True
         hold = Hold(job_queue=queue, job_definition=definition, reason=reason, held_at=self._clock.now())
@@ -210,6 +226,7 @@ class HoldBook:
             return True
         self._remember(hold, line=ALLOWED if was_good else tenant)
         if was_good:
+            self._remember_refused(pair, refused)
             self._probe_after_s[pair] = GOOD_PAIR_PROBE_S / 2
         self._probe_failed(pair)
         self._log.warning("held", job_queue=queue, job_definition=definition or None, reason=reason, detail=detail)
@@ -226,7 +243,7 @@ class HoldBook:
         event = _event("job_queue.released", hold, self._clock.now(), detail)
         write = ReleaseHold(job_queue=queue, job_definition=definition, events=(event,))
         await self._store.commit([write])
-        for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until):
+        for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until, self._refused_last):
             known.pop(pair, None)
         self._leave_line(pair)
         self._log.info("released", job_queue=queue, job_definition=definition or None, detail=detail)
@@ -240,6 +257,10 @@ class HoldBook:
         if hold.job_definition:
             self._line[pair] = line
             self._in_line[line] += 1
+
+    def _remember_refused(self, pair: Pair, key: RowKey | None) -> None:
+        if key is not None and self.was_good(*pair):
+            self._refused_last[pair] = key
 
     def _leave_line(self, pair: Pair) -> None:
         if pair not in self._line:
@@ -270,8 +291,10 @@ class HoldBook:
             after_s = min(PAIR_PROBE_S_MAX, 2 * self._probe_after_s.get(pair, PAIR_PROBE_S_MIN / 2))
             after_s = max(after_s, self._turn_s(pair))
             if self._stopped_by is Pause.DENIED:
-                # The permissions are at fault, and are mended for all pairs at once: each gets its turn, none for long.
-                after_s = min(after_s, max(PAIR_PROBE_S_MIN, STOPPED_PAUSE_S * len(self._holds)))
+                # The permissions are at fault, and are mended for all pairs at once: each gets its turn, none for long,
+                # and those that were allowed each time that something is tried.
+                turn_s = 0.0 if self.was_good(*pair) else max(PAIR_PROBE_S_MIN, STOPPED_PAUSE_S * len(self._holds))
+                after_s = min(after_s, max(STOPPED_PAUSE_S, turn_s))
         self._probe_after_s[pair] = after_s
         self._probe_at[pair] = self._clock.monotonic() + after_s
 
@@ -339,8 +362,11 @@ class HoldBook:
         return self._paused_by[queue] if self.pause_left_s(queue) > 0 else None
 
     def tries(self, pairs: Iterable[Pair]) -> None:
-        """One request each of these is on its way while submission is stopped."""
+        """One request each of these is on its way while submission is stopped: of a held pair it is the probe."""
         self._tries = frozenset(pairs)
+        now = self._clock.monotonic()
+        for pair in self._tries & self._holds.keys():
+            self._probe_at[pair] = min(self._probe_at[pair], now)
 
     def is_paused(self, queue: str, definition: str) -> bool:
         """Whether a request in hand must go back for a pause of all submission. That one of the tries was denied does
@@ -396,6 +422,7 @@ class HoldBook:
     def _forget_denials(self) -> None:
         self._denied.clear()
         self._denied_since = None
+        self._doubted.clear()
         self._is_good_denied = False
 
     def _deny(self, pair: Pair) -> None:
@@ -404,15 +431,21 @@ class HoldBook:
             self._denied_since = now
         if pair not in self._holds:
             self._denied.add(pair)
-        self._is_good_denied = self._is_good_denied or self.is_good(*pair)
-        self._good_at.pop(pair, None)
+        good_at = self._good_at.pop(pair, None)
+        if good_at is not None and now - good_at <= GOOD_FOR_S:
+            self._doubted[pair] = good_at
+        elif pair in self._doubted and pair in self._holds and self._probe_at[pair] <= now:
+            self._is_good_denied = True
+        is_good_denied = self._is_good_denied or len(self._doubted) >= DENIED_PAIRS_MIN
         is_everything = len(self._denied) >= DENIED_PAIRS_MIN or now - self._denied_since >= DENIED_FOR_S
-        if is_everything and (self._is_good_denied or self._stopped_by is not None or not self._knows_good()):
+        if is_everything and (is_good_denied or self._stopped_by is not None or not self._knows_good(now)):
             self.pause(STOPPED_PAUSE_S, reason=Pause.DENIED)
 
-    def _knows_good(self) -> bool:
-        """Whether any pair is known to be allowed; the latest one is the last."""
-        return bool(self._good_at) and self.is_good(*next(reversed(self._good_at)))
+    def _knows_good(self, now: float) -> bool:
+        """Whether any pair is known to be allowed, or was when a call for it was denied a moment ago. Of the former the
+        latest one is the last."""
+        latest = self._good_at[next(reversed(self._good_at))] if self._good_at else -math.inf
+        return now - max(latest, *self._doubted.values(), -math.inf) <= GOOD_FOR_S
 
 
 def _event(name: str, hold: Hold, now: float, detail: str) -> Event:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Literal, Protocol
 
@@ -276,6 +276,17 @@ def plan_admission(snapshot: AdmissionSnapshot) -> Plan:
             view.name: _waiting_on(view, served[view.name], len(rows[view.name]), snapshot) for view in snapshot.queues
         },
     )
+
+
+def plan_of(jobs: Sequence[Job], snapshot: AdmissionSnapshot) -> tuple[Job, ...]:
+    """Those of ``jobs`` that the limits of the job queues allow, as if nothing else waited, no pair were held, no row
+    rested, and there were sends for all of them."""
+    heads: dict[str, tuple[Job, ...]] = {}
+    for job in jobs:
+        heads[job.job_queue] = (*heads.get(job.job_queue, ()), job)
+    views = tuple(replace(view, head=heads.get(view.name, ())) for view in snapshot.queues)
+    alone = replace(snapshot, queues=views, free_sends=len(jobs), held_definitions=frozenset(), resting=frozenset())
+    return plan_admission(alone).admit
 
 
 class _Line:

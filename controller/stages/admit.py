@@ -23,6 +23,7 @@ from controller.core.admission import (
     WaitingOn,
     heads_to_read,
     plan_admission,
+    plan_of,
     queue_counts,
     wanted,
 )
@@ -109,16 +110,13 @@ class Admit:
         if is_stopped and not self._may_find_out(snapshot):
             self._holds.nothing_waits()
         plan = plan_admission(snapshot)
-        if is_stopped and not plan.admit:  # only what is held already can tell whether submission may go on
-            snapshot = await self._snapshot()
-            plan = plan_admission(snapshot)
         self.planned = Planned(snapshot=snapshot, plan=plan)
         self._stands(self._causes(self.planned))
-        admitted = self._one_per_probe(plan.admit)
-        if not is_stopped:
-            self._credits = plan.credits
+        if is_stopped:
+            admitted = await self._find_out(plan.admit, snapshot) if snapshot.undoubted == 0 else []
         else:
-            admitted = self._most_telling(admitted) if snapshot.undoubted == 0 else []
+            admitted = self._one_per_probe(plan.admit)
+            self._credits = plan.credits
         if admitted:
             self._holds.tries(map(_pair, admitted) if is_stopped else ())
             await self._ledger.record([(job, Admitted()) for job in admitted])
@@ -162,20 +160,48 @@ class Admit:
             self._waited(cause, now - self._standing_since)
         self._standing, self._standing_since = frozenset(causes), now
 
-    def _most_telling(self, jobs: Sequence[Job]) -> list[Job]:
+    async def _find_out(self, unheld: Sequence[Job], snapshot: AdmissionSnapshot) -> list[Job]:
         """The requests that find out whether submission may go on: one if it is for the credentials, as they are
-        everybody's; else one of several pairs each, first of those known to be allowed, then of those tried least
-        lately."""
+        everybody's; else one of several pairs each. Half of these are held ones, as far as their probes are due: other
+        pairs may come for ever, each of another name that somebody made up. ``unheld`` is a plan without held pairs."""
+        is_denied = self._holds.stopped_by is Pause.DENIED
+        held = await self._held_ones() if is_denied or not unheld else []
         if len(self._tried) > TRIED_MAX:
             self._tried.clear()
         self._tries += 1
+        count = min(snapshot.free_sends, TRIES_AT_ONCE if is_denied else 1)
+        half = count // 2 + count % 2 * (self._tries % 2)
+        others = self._most_telling(unheld)[: count - min(half, len(held))]
+        admitted = list(plan_of([*held[: count - len(others)], *others], snapshot))
+        self._tried.update(dict.fromkeys(map(_pair, admitted), self._tries))
+        return admitted
+
+    async def _held_ones(self) -> list[Job]:
+        """Of each held pair the request that is to be its probe, the most telling one first."""
+        snapshot = await self._snapshot()
+        probes = self._one_per_probe(plan_admission(snapshot).admit)
+        due = [job for job in probes if self._holds.is_probe(job.job_queue, job.job_definition)]
+        return self._most_telling([*due, *plan_of(await self._refused_last(), snapshot)])
+
+    def _most_telling(self, jobs: Sequence[Job]) -> list[Job]:
+        """One of each pair: first of those that are known to be allowed, or were before they were held, then of those
+        tried least lately."""
         first: dict[Pair, Job] = {}
         for job in jobs:
             first.setdefault(_pair(job), job)
-        order = sorted(first, key=lambda pair: (not self._holds.is_good(*pair), self._tried.get(pair, 0)))
-        chosen = order[: TRIES_AT_ONCE if self._holds.stopped_by is Pause.DENIED else 1]
-        self._tried.update(dict.fromkeys(chosen, self._tries))
-        return [first[pair] for pair in chosen]
+        order = sorted(first, key=lambda pair: (not self._is_promising(pair), self._tried.get(pair, 0)))
+        return [first[pair] for pair in order]
+
+    def _is_promising(self, pair: Pair) -> bool:
+        return self._holds.is_good(*pair) or self._holds.was_good(*pair)
+
+    async def _refused_last(self) -> list[Job]:
+        """A request of each of some held pairs that were allowed before, tried least lately: what else waits of its
+        tenant must not keep it from the plan."""
+        pairs = self._holds.refused_last()
+        keys = sorted(pairs, key=lambda key: self._tried.get(pairs[key], 0))[:TRIES_AT_ONCE]
+        rows = await self._store.load(keys) if keys else {}
+        return [rows[key] for key in keys if key in rows]
 
     async def _snapshot(self, *, with_probes: bool = True) -> AdmissionSnapshot:
         usage = await self._store.usage()

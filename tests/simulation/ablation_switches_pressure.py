@@ -12,10 +12,11 @@ from controller.adapters.store import backlog
 from controller.adapters.store.sqlite import SqliteStore
 from controller.budgets import Purpose
 from controller.core import throttle_noise
+from controller.core.admission import AdmissionSnapshot
 from controller.core.job import Job
 from controller.core.sharing import FairTurns
 from controller.health import Health
-from controller.holds import DENIED_PAIRS_MIN, STOPPED_PAUSE_S, HoldBook, Pause
+from controller.holds import DENIED_PAIRS_MIN, GOOD_FOR_S, PROBES_PER_S, STOPPED_PAUSE_S, HoldBook, Pause
 from controller.ports import HeadOf
 from controller.rests import Pair
 from controller.stages import admit
@@ -52,6 +53,29 @@ def _each_denial_counts(self: HoldBook, pair: Pair) -> None:
 
 
 each_denial_counts = put(HoldBook, "_deny", _each_denial_counts)
+
+
+def _one_denial_is_enough(self: HoldBook, now: float) -> bool:
+    return any(now - at <= GOOD_FOR_S for at in self._good_at.values())
+
+
+one_denial_is_enough = put(HoldBook, "_knows_good", _one_denial_is_enough)
+
+_FIND_OUT = admit.Admit._find_out
+
+
+async def _held_ones_last(self: admit.Admit, unheld: Sequence[Job], snapshot: AdmissionSnapshot) -> list[Job]:
+    return self._most_telling(unheld)[: admit.TRIES_AT_ONCE] or await _FIND_OUT(self, unheld, snapshot)
+
+
+held_ones_last = put(admit.Admit, "_find_out", _held_ones_last)
+
+
+def _one_line(self: HoldBook, pair: Pair) -> float:
+    return len(self._line) / PROBES_PER_S
+
+
+one_line_of_probes = put(HoldBook, "_turn_s", _one_line)
 
 
 def _what_they_have(queued: Mapping[str, int], source: str, **_: Any) -> int:

@@ -12,6 +12,8 @@ from tests.simulation.scenario import MIB, QUEUE_URL, Disruption, Scenario, Sent
 
 FLOOD = 150
 """Requests of the one that floods; the others have a tenth of it together."""
+MOMENT_S = 0.8
+"""Some calls of a good pair fall into it, and no probe after them."""
 MADE_UP = 300
 """Job queues that there are not, twenty a second."""
 BACKLOG = 120
@@ -128,6 +130,37 @@ def denied_pairs(scenario: Scenario) -> Scenario:
     )
     denied = tuple(Disruption(at=0.0, kind="pair_denied", for_s=150.0, what=job_queue) for job_queue in theirs)
     return replace(made, disruptions=denied)
+
+
+def _amid_denied_pairs(scenario: Scenario, other: Disruption, *, pairs: int) -> Scenario:
+    """One producer's requests, two a second, are denied, each for another job queue; others bring two a second for one
+    that they may use, but for what ``other`` says."""
+    made = _denied(scenario)
+    source = made.sources[0]
+    theirs = [f"theirs-{number}" for number in range(pairs)]
+    end = 20.0 + pairs / 2
+    sent = [_request(0.1 + number / 2, source, job_queue, number) for number, job_queue in enumerate(theirs)]
+    sent += [_request(0.3 + number / 2, source, "open", pairs + number) for number in range(int(2 * end))]
+    made = replace(
+        made,
+        job_queues=dict.fromkeys([*theirs, "open"]),
+        requests=tuple(sorted(sent, key=lambda each: each.at)),
+        profile=replace(made.profile, batch_rate_per_s=None),
+        faults_end_s=end + 1.0,
+    )
+    denied = tuple(Disruption(at=0.0, kind="pair_denied", for_s=end, what=job_queue) for job_queue in theirs)
+    return replace(made, disruptions=(*denied, other))
+
+
+def denied_by_chance(scenario: Scenario) -> Scenario:
+    """For a moment the others are denied, too."""
+    other = Disruption(at=35.0, kind="pair_denied", for_s=MOMENT_S, what="open")
+    return _amid_denied_pairs(scenario, other, pairs=80)
+
+
+def denied_for_a_while(scenario: Scenario) -> Scenario:
+    """For a quarter of a minute everything is denied."""
+    return _amid_denied_pairs(scenario, Disruption(at=22.0, kind="submit_denied", for_s=15.0), pairs=160)
 
 
 def denied_requests(scenario: Scenario) -> Scenario:

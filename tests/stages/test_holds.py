@@ -6,9 +6,11 @@ import anyio
 import pytest
 
 from controller.adapters.store.sqlite import SqliteStore
+from controller.core.job import RowKey
 from controller.holds import (
     DENIED_FOR_S,
     GOOD_FOR_S,
+    GOOD_PAIR_PROBE_S,
     PAIR_ANSWER_S,
     PAIR_PROBE_S_MAX,
     PAIR_PROBE_S_MIN,
@@ -117,13 +119,41 @@ async def test_denial_of_everything_stops_submission(holds: HoldBook, clock: Man
 
 
 async def test_any_number_of_denied_pairs_stops_nobody_who_is_allowed(holds: HoldBook, clock: ManualClock) -> None:
-    """While a pair is known to be allowed, denials of others are their own; once it is denied too, they are not."""
+    """While a pair is known to be allowed, denials of others are their own; once it is denied too, and its probe after
+    that, they are not."""
     holds.answered("high", "ours")
-    clock.move(GOOD_FOR_S - 1)
+    clock.move(GOOD_FOR_S - GOOD_PAIR_PROBE_S)
     await denied(holds, *(("high", f"theirs-{n}") for n in range(20)))
     assert holds.stopped_by is None
+    for _ in range(3):
+        await denied(holds, ("high", "ours"))  # all calls of a moment
+        assert holds.stopped_by is None
+    clock.move(GOOD_PAIR_PROBE_S)
     await denied(holds, ("high", "ours"))
     assert holds.stopped_by is Pause.DENIED
+
+
+async def test_three_pairs_that_were_allowed_and_are_denied_are_everything(holds: HoldBook, clock: ManualClock) -> None:
+    """Then no probe is waited for: a policy that is taken away costs a few calls, however many pairs there are."""
+    pairs = [("high", f"ours-{n}") for n in range(20)]
+    for pair in pairs:
+        holds.answered(*pair)
+    await denied(holds, *pairs[:2])
+    assert holds.stopped_by is None
+    await denied(holds, pairs[2])
+    assert holds.stopped_by is Pause.DENIED
+
+
+async def test_an_answer_of_batch_s_own_makes_a_denied_probe_its_pair_s_own_matter(
+    holds: HoldBook, clock: ManualClock
+) -> None:
+    """Others are allowed, so that it is not the permissions as a whole."""
+    holds.answered("high", "ours")
+    await denied(holds, ("high", "ours"))
+    holds.answered("high", "others")
+    clock.move(GOOD_PAIR_PROBE_S)
+    await denied(holds, ("high", "ours"), *(("high", f"theirs-{n}") for n in range(20)))
+    assert holds.stopped_by is None
 
 
 async def test_what_was_allowed_long_ago_says_nothing_of_now(holds: HoldBook, clock: ManualClock) -> None:
@@ -237,9 +267,12 @@ async def test_probes_of_many_tenants_pairs_and_of_allowed_ones_are_few_in_all(
 async def test_nothing_is_kept_of_pairs_that_are_released(holds: HoldBook) -> None:
     """However many are held and released."""
     for number in range(5):
-        await holds.hold("high", f"denied:{number}", reason="access_denied", detail="no", tenant=f"tenant-{number}")
-        await holds.release("high", f"denied:{number}", detail="a request was accepted")
-    assert not any((holds._line, holds._in_line, holds._probe_at, holds._probe_after_s))
+        pair = ("high", f"denied:{number}")
+        if number % 2:
+            holds.answered(*pair)
+        await holds.hold(*pair, reason="access_denied", detail="no", refused=RowKey(number), tenant=f"tenant-{number}")
+        await holds.release(*pair, detail="a request was accepted")
+    assert not any((holds._line, holds._in_line, holds._probe_at, holds._probe_after_s, holds._refused_last))
 
 
 async def test_pauses_of_made_up_job_queues_are_forgotten(holds: HoldBook, clock: ManualClock) -> None:

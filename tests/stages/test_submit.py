@@ -38,6 +38,8 @@ class Batch:
         self.failure: Exception | None = None
         self.denies: str | None = None
         """Beginning of the names of jobs that are denied."""
+        self.denies_once: str | None = None
+        """The same of a single one, the next."""
         self.no_credentials: Exception | None = None
         self.knows_queues = False
         self.state = "ENABLED"
@@ -53,6 +55,9 @@ class Batch:
         await anyio.lowlevel.checkpoint()
         if self.failure is not None:
             raise self.failure
+        if self.denies_once is not None and name.startswith(self.denies_once):
+            self.denies_once = None
+            raise NotAllowed("batch:SubmitJob: AccessDeniedException")
         if self.denies is not None and name.startswith(self.denies):
             raise NotAllowed("batch:SubmitJob: AccessDeniedException")
         return SubmittedJob(job_id=job_id, job_arn=None)
@@ -548,3 +553,88 @@ async def test_denial_of_everything_is_told_as_not_ready_and_of_one_pair_is_not(
     assert bench.health.is_ready()[0]
     await bench.turn()
     assert len(bench.batch.sent) == 7, "every denied pair is tried again at once"
+
+
+# --- somebody floods with what is denied ----------------------------------------------------------------
+
+
+class Flooded:
+    """Ten requests a second come in, each of another definition that somebody made up and that is denied, and as many
+    of a pair that is allowed."""
+
+    def __init__(self, bench: Bench, store: SqliteStore, clock: ManualClock, *, tenant: str = "flood") -> None:
+        """``tenant`` is that of the flood; that of the others is empty."""
+        self._bench = bench
+        self._store = store
+        self._clock = clock
+        self._tenant = tenant
+        self._count = 0
+        bench.batch.denies = "made-up"
+
+    async def last(self, seconds: float) -> int:
+        """How many of the pair that is allowed are sent meanwhile."""
+        sent, end = len(self._bench.batch.sent), self._clock.monotonic() + seconds
+        while self._clock.monotonic() < end:
+            began_at = self._clock.monotonic()
+            numbers = range(self._count, self._count + 5)
+            self._count += 5
+            jobs = [replace(request(n), batch_job_name=f"good-{n}") for n in numbers]
+            for n in numbers:
+                job = request(10**6 + n)
+                jobs.append(
+                    replace(job, batch_job_name=f"made-up-{n}", job_definition=f"made-up-{n}", tenant=self._tenant)
+                )
+            await self._store.commit([InsertJob(job=job, body="{}") for job in jobs])
+            await self._bench.turn()
+            self._clock.move(max(0.0, 0.5 - (self._clock.monotonic() - began_at)))
+        return sum(name.startswith("good") for name in self._bench.batch.sent[sent:])
+
+
+async def test_one_denial_of_a_good_pair_amid_a_flood_of_denied_ones_stops_nobody(
+    store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics
+) -> None:
+    """One call is denied by chance, as policies take a while to be the same everywhere: its pair waits for 5 s, as
+    without the flood, and nothing else does."""
+    bench = Bench(store, ledger, clock, metrics, rate=10.0)
+    flooded = Flooded(bench, store, clock)
+    usual = await flooded.last(30)
+    assert usual > 100
+    bench.batch.denies_once = "good"
+    assert await flooded.last(30) > usual * 22 / 30
+    assert not bench.batch.denies_once
+    assert bench.holds.stopped_by is None
+
+
+@pytest.mark.parametrize("rate", [10.0, 2.0])
+@pytest.mark.parametrize("tenant", ["flood", ""])
+async def test_a_stop_ends_though_somebody_makes_up_pairs_that_were_never_tried(
+    store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics, tenant: str, rate: float
+) -> None:
+    """Permissions are taken away and given back. What is allowed then is held since, and half of the tries are for what
+    is held; whose the made-up ones are, and how many stand before it, does not matter."""
+    bench = Bench(store, ledger, clock, metrics, rate=rate)
+    flooded = Flooded(bench, store, clock, tenant=tenant)
+    await flooded.last(20)
+    bench.batch.failure = NotAllowed("batch:SubmitJob: AccessDeniedException")
+    await flooded.last(60)
+    assert bench.holds.stopped_by is Pause.DENIED
+    bench.batch.failure = None
+    assert await flooded.last(3 * STOPPED_PAUSE_S) > 0
+    assert bench.holds.stopped_by is None
+
+
+async def test_a_stop_ends_with_a_pair_of_which_nothing_was_known(
+    store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics
+) -> None:
+    """Permissions were lacking from the start: of those that are held each tenant's have their turn, too."""
+    bench = Bench(store, ledger, clock, metrics, rate=10.0)
+    flooded = Flooded(bench, store, clock)
+    bench.batch.failure = NotAllowed("batch:SubmitJob: AccessDeniedException")
+    await flooded.last(120)
+    assert bench.holds.stopped_by is Pause.DENIED
+    bench.batch.failure = None
+    for _ in range(40):
+        await flooded.last(STOPPED_PAUSE_S / 2)
+        if bench.holds.stopped_by is None:
+            break
+    assert bench.holds.stopped_by is None
