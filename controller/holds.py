@@ -319,6 +319,10 @@ class HoldBook:
         """Batch refused this request for the first time: it is not sent again at once."""
         self._rests.refused((queue, definition), key)
 
+    def rest_unanswered(self, queue: str, definition: str, key: RowKey) -> None:
+        """The look-up of this request gave no answer, so that it may not be sent."""
+        self._rests.unanswered((queue, definition), key)
+
     def resting(self) -> frozenset[RowKey]:
         """Requests that may not be sent now, though their pairs may."""
         return self._rests.resting(self._holds)

@@ -1,4 +1,5 @@
-"""Requests that wait a while before they are sent again, because AWS Batch refused them or denied the call.
+"""Requests that wait a while before they are sent again: AWS Batch refused them, denied the call, or did not tell
+whether there is a job of an earlier send.
 
 A hold (``holds.py``) stops a job queue, or all requests of a (queue, definition) pair; a rest is of one request, which
 may be the only one at fault, and stops nobody else. In memory: a restart is a rest, too.
@@ -7,7 +8,7 @@ may be the only one at fault, and stops nobody else. In memory: a restart is a r
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.job import RowKey
@@ -20,6 +21,9 @@ DENIED_REST_S_MIN: Final = 120.0
 DENIED_REST_S_MAX: Final = 900.0
 """A request whose call was denied while others of its pair were not rests for the first, then for twice as long, up to
 the last."""
+UNANSWERED_REST_S_MIN: Final = 5.0
+UNANSWERED_REST_S_MAX: Final = 60.0
+"""A request whose look-up gave no answer rests for the first, then for twice as long, up to the last."""
 RESTS_MAX: Final = 1_000
 """Requests that are remembered, those refused last; one that is forgotten may be sent again at once."""
 
@@ -36,6 +40,8 @@ class _Rest:
     """When a call for it was denied last, monotonic; None: never, as far as is known."""
     times: int = 0
     """How often it has rested for that."""
+    unanswered: int = 0
+    """How often its look-up gave no answer."""
 
 
 class Rests:
@@ -49,6 +55,13 @@ class Rests:
     def refused(self, pair: Pair, key: RowKey) -> None:
         """Batch refused it for the first time."""
         self._keep(key, _Rest(pair, self._clock.monotonic() + REFUSED_REST_S))
+
+    def unanswered(self, pair: Pair, key: RowKey) -> None:
+        """Its look-up gave no answer. What is known of denials stays."""
+        known = self._rests.get(key, _Rest(pair, 0.0))
+        rest_s = min(UNANSWERED_REST_S_MAX, UNANSWERED_REST_S_MIN * 2 ** min(known.unanswered, 8))
+        until = self._clock.monotonic() + rest_s
+        self._keep(key, replace(known, until=max(known.until, until), unanswered=known.unanswered + 1))
 
     def denied(self, pair: Pair, key: RowKey, *, rests: bool = True) -> None:
         """The call for it was denied. It does not rest if nothing is known of others of its pair: their permission may

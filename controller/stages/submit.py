@@ -176,7 +176,7 @@ class Submit:
         try:
             found = await self._look_up.find(job)
         except OutwardError:
-            self._holds.pause(QUEUE_PAUSE_S, reason=Pause.UNSORTED, queue=job.job_queue)
+            self._holds.rest_unanswered(job.job_queue, job.job_definition, job.key)
             return NotAccepted()
         if found is not None:
             return FoundByName(job_id=found.job_id, job_arn=found.job_arn, created_at=found.created_at)

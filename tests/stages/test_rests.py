@@ -1,6 +1,13 @@
 """What is remembered of requests that rest."""
 
-from controller.rests import DENIED_REST_S_MAX, DENIED_REST_S_MIN, REFUSED_REST_S, RESTS_MAX, Rests
+from controller.rests import (
+    DENIED_REST_S_MAX,
+    DENIED_REST_S_MIN,
+    REFUSED_REST_S,
+    RESTS_MAX,
+    UNANSWERED_REST_S_MAX,
+    Rests,
+)
 from tests.stages.conftest import ManualClock
 
 PAIR = ("high", "bwa:3")
@@ -33,6 +40,24 @@ def test_nothing_of_a_held_pair_rests(clock: ManualClock) -> None:
     rests.denied(PAIR, 1)
     rests.denied(("high", "star:1"), 2)
     assert rests.resting({PAIR}) == {2}
+
+
+def test_without_answers_a_request_rests_for_longer_and_longer(clock: ManualClock) -> None:
+    """Up to a bound; that it was denied is not forgotten for it, nor a longer rest cut short."""
+    rests = Rests(clock)
+    lengths = []
+    for _ in range(2_000):
+        rests.unanswered(PAIR, 1)
+        lengths.append(rests.next_s())
+        clock.move(UNANSWERED_REST_S_MAX)
+    assert lengths[:5] == [5, 10, 20, 40, UNANSWERED_REST_S_MAX]
+    assert lengths[-1] == UNANSWERED_REST_S_MAX
+    rests.denied(PAIR, 2)
+    denied_at = clock.monotonic()
+    rests.unanswered(PAIR, 2)
+    assert rests.denied_at(2) == denied_at
+    clock.move(DENIED_REST_S_MIN - 1)
+    assert 2 in rests.resting(())
 
 
 def test_a_rest_gets_twice_as_long_each_time_up_to_a_bound(clock: ManualClock) -> None:

@@ -12,29 +12,34 @@ import pytest
 from controller.adapters.store.sqlite import SqliteStore
 from controller.budgets import Budgets, Purpose
 from controller.core.admission import QueueLimits
-from controller.core.errors import BadCredentials, NotAllowed, Refused
+from controller.core.errors import BadCredentials, NotAllowed, Refused, Unavailable
 from controller.core.job import JobState, QueueStatus, replace
-from controller.core.lifecycle import Admitted, CancelAsked
+from controller.core.lifecycle import Admitted, CancelAsked, LeftInDoubt, NotFound
 from controller.health import Health
 from controller.holds import PAIR_IDLE_S, PAIR_PROBE_S_MAX, PAIR_PROBE_S_MIN, STOPPED_PAUSE_S, HoldBook, Pause
 from controller.ledger import Ledger
 from controller.lookup import LookUp
 from controller.loop import Drain
 from controller.metrics import Metrics
-from controller.ports import HeadOf, InsertJob, SubmittedJob
-from controller.rests import REFUSED_REST_S
+from controller.ports import HeadOf, InsertJob, ListPage, SubmittedJob
+from controller.rests import REFUSED_REST_S, UNANSWERED_REST_S_MAX
 from controller.stages.admit import SERVED_MAX, Admit
 from controller.stages.release import Release
 from controller.stages.submit import Submit
 from tests.stages.conftest import ManualClock
-from tests.stages.test_long_turns import request
+from tests.stages.test_long_turns import request, stored
 
 
 class Batch:
     """Takes every job, unless it is told not to."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
         self.sent: list[str] = []
+        self.listed_at: list[float] = []
+        """Monotonic: calls of ListJobs."""
+        self.no_answer: Exception | None = None
+        """What they fail with."""
         self.failure: Exception | None = None
         self.denies: str | None = None
         """Beginning of the names of jobs that are denied."""
@@ -62,6 +67,13 @@ class Batch:
             raise NotAllowed("batch:SubmitJob: AccessDeniedException")
         return SubmittedJob(job_id=job_id, job_arn=None)
 
+    async def list_jobs_named(self, **_: Any) -> ListPage:
+        """It has none of any name, unless it is told not to answer."""
+        self.listed_at.append(self.clock.monotonic())
+        if self.no_answer is not None:
+            raise self.no_answer
+        return ListPage(jobs=())
+
     async def describe_job_queues(self, names: Sequence[str]) -> Sequence[QueueStatus]:
         """It knows none, or all."""
         if not self.knows_queues:
@@ -76,7 +88,7 @@ class Bench:
     """Admission and submission on a real store."""
 
     def __init__(self, store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics, rate: float) -> None:
-        self.batch = Batch()
+        self.batch = Batch(clock)
         api: Any = self.batch
         health = Health(clock)
         budgets = Budgets(clock, dict.fromkeys(Purpose, rate), 2 * rate, fetch_credentials=self.batch.fetch_credentials)
@@ -553,6 +565,31 @@ async def test_denial_of_everything_is_told_as_not_ready_and_of_one_pair_is_not(
     assert bench.health.is_ready()[0]
     await bench.turn()
     assert len(bench.batch.sent) == 7, "every denied pair is tried again at once"
+
+
+# --- requests that are looked up first ------------------------------------------------------------------
+
+
+async def test_a_request_whose_look_up_gives_no_answer_stops_nobody_else(
+    bench: Bench, store: SqliteStore, ledger: Ledger, clock: ManualClock
+) -> None:
+    """It was in doubt once, and stands at the head of its job queue; ListJobs fails. It rests, for longer and longer,
+    and is never sent; the others of its job queue and pair are."""
+    (marked,) = await stored(store, ledger, 1, Admitted(), LeftInDoubt(reason="lost", error_code="lost"), NotFound())
+    began_at, asked_at = clock.monotonic(), bench.batch.listed_at
+    bench.batch.no_answer = Unavailable("batch:ListJobs: ServerException", call="batch:ListJobs")
+    for number in range(1, 121):
+        await store.commit([InsertJob(job=request(number), body="{}")])
+        await bench.turn()
+        assert bench.batch.sent[-1] == request(number).batch_job_name
+        clock.move(began_at + number - clock.monotonic())
+    assert len(bench.batch.sent) == 120
+    waits = [later - earlier for earlier, later in itertools.pairwise(asked_at)]
+    assert [wait // 5 * 5 for wait in waits] == [5, 10, 20, 40]
+    bench.batch.no_answer = None
+    clock.move(UNANSWERED_REST_S_MAX)
+    await bench.turn()
+    assert bench.batch.sent[-1] == marked.batch_job_name
 
 
 # --- somebody floods with what is denied ----------------------------------------------------------------
