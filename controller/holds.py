@@ -323,6 +323,10 @@ class HoldBook:
         """The look-up of this request gave no answer, so that it may not be sent."""
         self._rests.unanswered((queue, definition), key)
 
+    def rest_unasked(self, queue: str, definition: str, key: RowKey) -> None:
+        """This request has to be looked up, and so many others are that it has to wait."""
+        self._rests.unasked((queue, definition), key)
+
     def resting(self) -> frozenset[RowKey]:
         """Requests that may not be sent now, though their pairs may."""
         return self._rests.resting(self._holds)

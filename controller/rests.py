@@ -24,6 +24,8 @@ the last."""
 UNANSWERED_REST_S_MIN: Final = 5.0
 UNANSWERED_REST_S_MAX: Final = 60.0
 """A request whose look-up gave no answer rests for the first, then for twice as long, up to the last."""
+UNASKED_REST_S: Final = 3.0
+"""A request that so many others are looked up before rests for so long."""
 RESTS_MAX: Final = 1_000
 """Requests that are remembered, those refused last; one that is forgotten may be sent again at once."""
 
@@ -58,10 +60,13 @@ class Rests:
 
     def unanswered(self, pair: Pair, key: RowKey) -> None:
         """Its look-up gave no answer. What is known of denials stays."""
-        known = self._rests.get(key, _Rest(pair, 0.0))
-        rest_s = min(UNANSWERED_REST_S_MAX, UNANSWERED_REST_S_MIN * 2 ** min(known.unanswered, 8))
-        until = self._clock.monotonic() + rest_s
-        self._keep(key, replace(known, until=max(known.until, until), unanswered=known.unanswered + 1))
+        times = self._known(pair, key).unanswered
+        rest_s = min(UNANSWERED_REST_S_MAX, UNANSWERED_REST_S_MIN * 2 ** min(times, 8))
+        self._keep(key, replace(self._resting(pair, key, rest_s), unanswered=times + 1))
+
+    def unasked(self, pair: Pair, key: RowKey) -> None:
+        """It has to be looked up, and others are. What is known of it stays."""
+        self._keep(key, self._resting(pair, key, UNASKED_REST_S))
 
     def denied(self, pair: Pair, key: RowKey, *, rests: bool = True) -> None:
         """The call for it was denied. It does not rest if nothing is known of others of its pair: their permission may
@@ -94,6 +99,13 @@ class Rests:
         """Seconds until the next rest ends; None: nothing rests."""
         now = self._clock.monotonic()
         return min((rest.until - now for rest in self._rests.values() if rest.until > now), default=None)
+
+    def _known(self, pair: Pair, key: RowKey) -> _Rest:
+        return self._rests.get(key, _Rest(pair, 0.0))
+
+    def _resting(self, pair: Pair, key: RowKey, seconds: float) -> _Rest:
+        known = self._known(pair, key)
+        return replace(known, until=max(known.until, self._clock.monotonic() + seconds))
 
     def _keep(self, key: RowKey, rest: _Rest) -> None:
         self._rests.pop(key, None)

@@ -49,6 +49,9 @@ from controller.queue_questions import QueueQuestions
 LOOK_UP_FRESH_S: Final = 5.0
 """A look-up counts as the one before a send only if the send begins within this (or within three slots of a
 slower rate): the wait for the submit budget lies between the two."""
+LOOKED_UP_AT_ONCE: Final = 4
+"""Rows in hand that are being looked up, at most: after an outage there are hundreds, at the head of the backlog, and
+they must not take all of ``submit.concurrency`` to wait for the list budget, which spaces the calls anyway."""
 QUEUE_PAUSE_S: Final = 5.0
 """No admission to a queue whose refusal could not be sorted out, for so long."""
 
@@ -91,6 +94,8 @@ class Submit:
         self._arguments = arguments
         self._timeout_s = timeout_s
         self._in_hand: set[RowKey] = set()
+        self._looked_up = 0
+        """Of these, how many are being looked up."""
         self._unreachable = Backoff(chance)
         self._unstored = Outage(clock)
         self._denied_alone = Outage(clock)
@@ -173,11 +178,17 @@ class Submit:
             return NotAccepted()
         if not job.is_marked:
             return await self._send_in_turn(job, arguments)
+        if self._looked_up >= LOOKED_UP_AT_ONCE:
+            self._holds.rest_unasked(job.job_queue, job.job_definition, job.key)
+            return NotAccepted()
+        self._looked_up += 1
         try:
             found = await self._look_up.find(job)
         except OutwardError:
             self._holds.rest_unanswered(job.job_queue, job.job_definition, job.key)
             return NotAccepted()
+        finally:
+            self._looked_up -= 1
         if found is not None:
             return FoundByName(job_id=found.job_id, job_arn=found.job_arn, created_at=found.created_at)
         return await self._send_in_turn(job, arguments, by=self._clock.monotonic() + self._fresh_s())

@@ -6,6 +6,7 @@ from controller.rests import (
     REFUSED_REST_S,
     RESTS_MAX,
     UNANSWERED_REST_S_MAX,
+    UNASKED_REST_S,
     Rests,
 )
 from tests.stages.conftest import ManualClock
@@ -58,6 +59,16 @@ def test_without_answers_a_request_rests_for_longer_and_longer(clock: ManualCloc
     assert rests.denied_at(2) == denied_at
     clock.move(DENIED_REST_S_MIN - 1)
     assert 2 in rests.resting(())
+
+
+def test_who_waits_for_others_look_ups_rests_for_a_moment(clock: ManualClock) -> None:
+    """And no longer the next time."""
+    rests = Rests(clock)
+    for _ in range(3):
+        rests.unasked(PAIR, 1)
+        assert rests.next_s() == UNASKED_REST_S
+        clock.move(UNASKED_REST_S)
+    assert rests.resting(()) == frozenset()
 
 
 def test_a_rest_gets_twice_as_long_each_time_up_to_a_bound(clock: ManualClock) -> None:

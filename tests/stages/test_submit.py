@@ -25,7 +25,7 @@ from controller.ports import HeadOf, InsertJob, ListPage, SubmittedJob
 from controller.rests import REFUSED_REST_S, UNANSWERED_REST_S_MAX
 from controller.stages.admit import SERVED_MAX, Admit
 from controller.stages.release import Release
-from controller.stages.submit import Submit
+from controller.stages.submit import LOOKED_UP_AT_ONCE, Submit
 from tests.stages.conftest import ManualClock
 from tests.stages.test_long_turns import request, stored
 
@@ -38,6 +38,8 @@ class Batch:
         self.sent: list[str] = []
         self.listed_at: list[float] = []
         """Monotonic: calls of ListJobs."""
+        self.answers: anyio.Event | None = None
+        """They wait for this."""
         self.no_answer: Exception | None = None
         """What they fail with."""
         self.failure: Exception | None = None
@@ -70,6 +72,8 @@ class Batch:
     async def list_jobs_named(self, **_: Any) -> ListPage:
         """It has none of any name, unless it is told not to answer."""
         self.listed_at.append(self.clock.monotonic())
+        if self.answers is not None:
+            await self.answers.wait()
         if self.no_answer is not None:
             raise self.no_answer
         return ListPage(jobs=())
@@ -590,6 +594,28 @@ async def test_a_request_whose_look_up_gives_no_answer_stops_nobody_else(
     clock.move(UNANSWERED_REST_S_MAX)
     await bench.turn()
     assert bench.batch.sent[-1] == marked.batch_job_name
+
+
+async def test_many_requests_that_are_looked_up_first_leave_hands_for_the_others(
+    bench: Bench, store: SqliteStore, ledger: Ledger, clock: ManualClock
+) -> None:
+    """After an outage they stand at the head of the backlog, and ListJobs is slow: a few are looked up at a time, the
+    others of the job queue are sent meanwhile. In the end each of them is sent, too."""
+    await stored(store, ledger, 60, Admitted(), LeftInDoubt(reason="lost", error_code="lost"), NotFound())
+    await store.commit([InsertJob(job=request(number), body="{}") for number in range(100, 150)])
+    bench.batch.answers = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(12):
+            await bench.admit.turn()
+            await bench.submit.turn(tasks)
+            await anyio.wait_all_tasks_blocked()
+        assert set(bench.batch.sent) == {request(number).batch_job_name for number in range(100, 150)}
+        assert len(bench.batch.listed_at) == LOOKED_UP_AT_ONCE
+        bench.batch.answers.set()
+    for _ in range(60):
+        clock.move(1.0)
+        await bench.turn()
+    assert len(bench.batch.sent) == 110
 
 
 # --- somebody floods with what is denied ----------------------------------------------------------------
