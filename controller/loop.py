@@ -7,6 +7,7 @@ This is the one place that catches ``Exception``: a stage's own mistake is logge
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
@@ -104,11 +105,23 @@ class Backoff:
         self._base_s = base_s
         self._cap_s = cap_s
         self.failures = 0
+        self._counted_at = -math.inf
 
     def failed(self) -> float:
         """Seconds to wait before the next try."""
         self.failures += 1
-        return backoff_s(self.failures, base_s=self._base_s, cap_s=self._cap_s, chance=self._chance())
+        return self._wait_s()
+
+    def failed_beside_others(self, *, began_at: float, now: float) -> float:
+        """The same for one of several calls at a time: those that were under way when a failure was counted met the
+        same moment, and are not counted again. Both instants are monotonic."""
+        if began_at > self._counted_at:
+            self.failures += 1
+            self._counted_at = now
+        return self._wait_s()
+
+    def _wait_s(self) -> float:
+        return backoff_s(max(1, self.failures), base_s=self._base_s, cap_s=self._cap_s, chance=self._chance())
 
     def worked(self) -> None:
         self.failures = 0

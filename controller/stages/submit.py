@@ -198,10 +198,11 @@ class Submit:
 
     async def _send_in_turn(self, job: Job, arguments: Mapping[str, Any], *, by: float = math.inf) -> Fact:
         """Send it once the budget has a slot, unless that is after ``by`` (monotonic) or something is against it."""
+        began_at = self._clock.monotonic()
         try:
             may_send = await self._may_send(job)
         except OutwardError as error:  # there are no credentials to sign it with
-            return await self._sorted(job, error)
+            return await self._sorted(job, error, began_at)
         if not may_send or self._clock.monotonic() > by:
             return NotAccepted()
         return await self._send(job, arguments)
@@ -232,7 +233,7 @@ class Submit:
             answer = await self._batch.submit_job(arguments, timeout_s=self._timeout_s)
         except OutwardError as error:
             self._metrics.submit_duration_seconds.observe(self._clock.monotonic() - began_at)
-            return await self._sorted(job, error)
+            return await self._sorted(job, error, began_at)
         self._metrics.submit_duration_seconds.observe(self._clock.monotonic() - began_at)
         self._budgets.succeeded(Purpose.SUBMIT)
         self._unreachable.worked()
@@ -244,7 +245,7 @@ class Submit:
         queue = self._metrics.queue_label(job.job_queue)
         self._metrics.submissions_total.labels(job_queue=queue, outcome=outcome).inc()
 
-    async def _sorted(self, job: Job, error: OutwardError) -> Fact:
+    async def _sorted(self, job: Job, error: OutwardError, began_at: float) -> Fact:
         """The fact that an error kind makes, and the reaction it needs."""
         match error:
             case InDoubt():
@@ -256,7 +257,8 @@ class Submit:
                 self._budgets.throttled(Purpose.SUBMIT)
             case Unavailable():
                 self._count(job, "unavailable")
-                self._holds.pause(self._unreachable.failed(), reason=Pause.UNREACHABLE)
+                pause_s = self._unreachable.failed_beside_others(began_at=began_at, now=self._clock.monotonic())
+                self._holds.pause(pause_s, reason=Pause.UNREACHABLE)
             case BadCredentials():
                 self._count(job, "unavailable")
                 self._health.refused("batch:SubmitJob", str(error))

@@ -19,7 +19,7 @@ from controller.health import Health
 from controller.holds import PAIR_IDLE_S, PAIR_PROBE_S_MAX, PAIR_PROBE_S_MIN, STOPPED_PAUSE_S, HoldBook, Pause
 from controller.ledger import Ledger
 from controller.lookup import LookUp
-from controller.loop import Drain
+from controller.loop import BACKOFF_BASE_S, Drain
 from controller.metrics import Metrics
 from controller.ports import HeadOf, InsertJob, ListPage, SubmittedJob
 from controller.rests import REFUSED_REST_S, UNANSWERED_REST_S_MAX
@@ -468,6 +468,31 @@ async def test_requests_of_paused_and_held_job_queues_do_not_keep_submission_sto
     assert not any(bench.holds.submission_paused().values())
     clock.move(PAIR_PROBE_S_MAX + PAIR_IDLE_S)
     assert bench.holds.idle() == (("high", "bwa:3"),)
+
+
+@pytest.mark.parametrize("calls", [1, 20])
+async def test_calls_that_meet_one_moment_without_a_network_count_once(
+    store: SqliteStore, ledger: Ledger, clock: ManualClock, metrics: Metrics, calls: int
+) -> None:
+    """However many were under way: the next one that began later counts."""
+    bench = Bench(store, ledger, clock, metrics, rate=40.0)
+    await store.commit([InsertJob(job=request(n), body="{}") for n in range(calls)])
+    all_under_way = anyio.Event()
+
+    async def submit_job(arguments: Mapping[str, Any], *, timeout_s: float) -> SubmittedJob:
+        bench.batch.sent.append(arguments["jobName"])
+        if len(bench.batch.sent) >= calls:
+            all_under_way.set()
+        await all_under_way.wait()
+        raise Unavailable("batch:SubmitJob: ConnectTimeoutError", call="batch:SubmitJob")
+
+    bench.batch.submit_job = submit_job  # type: ignore[method-assign]
+    await bench.turn()
+    first_s = bench.holds.pause_left_s()
+    assert len(bench.batch.sent) == calls
+    clock.move(first_s)
+    await bench.turn()
+    assert (first_s, bench.holds.pause_left_s()) == (BACKOFF_BASE_S / 2, BACKOFF_BASE_S)
 
 
 async def test_without_credentials_nothing_is_sent_and_nothing_is_rejected(
