@@ -11,7 +11,6 @@ find out whether that is over, and an answer of Batch's own to one of them ends 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
@@ -21,19 +20,16 @@ import structlog
 from controller.core.events import Event
 from controller.core.job import RowKey
 from controller.core.limits import HOLD_PROBE_S
+from controller.core.probe_lines import ALLOWED, Line, ProbeLines
 from controller.ports import Clock, Hold, JobStore, PutHold, ReleaseHold, Write
 from controller.rests import Pair, Rests
 
 PAIR_PROBE_S_MIN: Final = 60.0
 PAIR_PROBE_S_MAX: Final = 900.0
 """A held pair lets one request through after the first, then after twice as long, up to the last; later, if so many are
-held that its line (``_turn_s``) has no probe for it so soon."""
+held that its line (``core.probe_lines``) has no probe for it so soon."""
 GOOD_PAIR_PROBE_S: Final = 5.0
 """The first, if Batch had just judged requests of this pair: the denial is likely to be of a single one."""
-PROBES_PER_S: Final = 2.0
-"""Probes of all held pairs together: whoever has thousands of pairs denied takes no more of the submit rate. Half of
-them are for pairs that Batch had judged a request of before they were held, the others for the tenants in equal parts:
-whoever has thousands of pairs denied makes only his own wait."""
 PAIR_ANSWER_S: Final = 60.0
 """If what became of that request says nothing of the pair (a throttle, a drain), another is let through after this."""
 PAIR_IDLE_S: Final = 300.0
@@ -69,8 +65,6 @@ class Pause(StrEnum):
     """A refusal, or a hold, that could not be sorted out or stored yet. Of one job queue, never of all."""
 
 
-ALLOWED: Final = None
-"""The line of pairs that were allowed until they were held, whoever's they are."""
 STOPS: Final = frozenset({Pause.CREDENTIALS, Pause.DENIED})
 ACCESS_DENIED: Final = "access_denied"
 """Reason of a hold."""
@@ -97,10 +91,7 @@ class HoldBook:
         self._probe_after_s: dict[Pair, float] = {}
         self._probed_until: dict[Pair, float] = {}
         """Until when a request that was let through is waited for."""
-        self._line: dict[Pair, str | None] = {}
-        """In which line a pair waits for its probe: that of a tenant, or of those that were ALLOWED."""
-        self._in_line: Counter[str | None] = Counter()
-        """How many do in each."""
+        self._lines = ProbeLines()
         self._rests = Rests(clock)
         self._paused_until: dict[str, float] = {}
         self._paused_by: dict[str, Pause] = {}
@@ -174,7 +165,7 @@ class HoldBook:
 
     def was_good(self, queue: str, definition: str) -> bool:
         """Whether it is a held pair that was allowed until then, as far as anybody knew."""
-        return self._line.get((queue, definition), "") is ALLOWED
+        return self._lines.was_allowed((queue, definition))
 
     def refused_last(self) -> Mapping[RowKey, Pair]:
         """Of each held pair that was allowed before the request that was refused last; the pair held last first."""
@@ -245,38 +236,21 @@ class HoldBook:
         await self._store.commit([write])
         for known in (self._holds, self._probe_at, self._probe_after_s, self._probed_until, self._refused_last):
             known.pop(pair, None)
-        self._leave_line(pair)
+        self._lines.leave(pair)
         self._log.info("released", job_queue=queue, job_definition=definition or None, detail=detail)
         self._counted(hold, "released")
         self._on_commit([write])
 
-    def _remember(self, hold: Hold, *, line: str | None = "") -> None:
+    def _remember(self, hold: Hold, *, line: Line = "") -> None:
         pair = (hold.job_queue, hold.job_definition)
         self._holds[pair] = hold
         self._probe_at[pair] = self._clock.monotonic()
         if hold.job_definition:
-            self._line[pair] = line
-            self._in_line[line] += 1
+            self._lines.join(pair, line)
 
     def _remember_refused(self, pair: Pair, key: RowKey | None) -> None:
         if key is not None and self.was_good(*pair):
             self._refused_last[pair] = key
-
-    def _leave_line(self, pair: Pair) -> None:
-        if pair not in self._line:
-            return
-        line = self._line.pop(pair)
-        self._in_line[line] -= 1
-        if not self._in_line[line]:
-            del self._in_line[line]
-
-    def _turn_s(self, pair: Pair) -> float:
-        """How long it takes until each pair of its line has had a probe."""
-        line = self._line[pair]
-        tenants = len(self._in_line) - (ALLOWED in self._in_line)
-        lines = tenants if line is not ALLOWED else 1
-        halves = 2 if tenants and ALLOWED in self._in_line else 1
-        return self._in_line[line] * lines * halves / PROBES_PER_S
 
     def _probe_failed(self, pair: Pair) -> None:
         """Answers to calls that were under way when the hold began say nothing new."""
@@ -289,7 +263,7 @@ class HoldBook:
             after_s = HOLD_PROBE_S
         else:
             after_s = min(PAIR_PROBE_S_MAX, 2 * self._probe_after_s.get(pair, PAIR_PROBE_S_MIN / 2))
-            after_s = max(after_s, self._turn_s(pair))
+            after_s = max(after_s, self._lines.turn_s(pair))
             if self._stopped_by is Pause.DENIED:
                 # The permissions are at fault, and are mended for all pairs at once: each gets its turn, none for long,
                 # and those that were allowed each time that something is tried.

@@ -2,7 +2,7 @@
 
 Read from a query by ``inquiry_of``, answered by a store page by page (``ports.RequestReads``). A page tells the place
 where the next one begins. A list goes the way that requests go (those that wait, are being sent, are in flight, have
-ended): what changes its state meanwhile may come twice, and is not left out.
+ended): what changes its state meanwhile may come twice; what goes back to an earlier place is left out.
 """
 
 from __future__ import annotations

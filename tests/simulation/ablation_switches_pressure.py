@@ -14,9 +14,10 @@ from controller.budgets import Purpose
 from controller.core import throttle_noise
 from controller.core.admission import AdmissionSnapshot
 from controller.core.job import Job
+from controller.core.probe_lines import PROBES_PER_S, ProbeLines
 from controller.core.sharing import FairTurns
 from controller.health import Health
-from controller.holds import DENIED_PAIRS_MIN, GOOD_FOR_S, PROBES_PER_S, STOPPED_PAUSE_S, HoldBook, Pause
+from controller.holds import DENIED_PAIRS_MIN, GOOD_FOR_S, STOPPED_PAUSE_S, HoldBook, Pause
 from controller.ports import HeadOf
 from controller.rests import Pair
 from controller.stages import admit
@@ -71,11 +72,11 @@ async def _held_ones_last(self: admit.Admit, unheld: Sequence[Job], snapshot: Ad
 held_ones_last = put(admit.Admit, "_find_out", _held_ones_last)
 
 
-def _one_line(self: HoldBook, pair: Pair) -> float:
-    return len(self._line) / PROBES_PER_S
+def _one_line(self: ProbeLines, pair: Pair) -> float:
+    return len(self) / PROBES_PER_S
 
 
-one_line_of_probes = put(HoldBook, "_turn_s", _one_line)
+one_line_of_probes = put(ProbeLines, "turn_s", _one_line)
 
 
 def _what_they_have(queued: Mapping[str, int], source: str, **_: Any) -> int:

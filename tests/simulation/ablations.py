@@ -831,7 +831,7 @@ ABLATIONS: Final = (
     Ablation(
         name="lines-of-probes",
         safeguard="Pairs that were allowed wait in a line of their own for their probes",
-        where="holds.py",
+        where="core/probe_lines.py",
         without="all held pairs are in one",
         promise=checkers_pressure.THEIRS,
         off=pressure_off.one_line_of_probes,

@@ -272,7 +272,8 @@ async def test_nothing_is_kept_of_pairs_that_are_released(holds: HoldBook) -> No
             holds.answered(*pair)
         await holds.hold(*pair, reason="access_denied", detail="no", refused=RowKey(number), tenant=f"tenant-{number}")
         await holds.release(*pair, detail="a request was accepted")
-    assert not any((holds._line, holds._in_line, holds._probe_at, holds._probe_after_s, holds._refused_last))
+    assert not len(holds._lines)
+    assert not any((holds._probe_at, holds._probe_after_s, holds._refused_last))
 
 
 async def test_pauses_of_made_up_job_queues_are_forgotten(holds: HoldBook, clock: ManualClock) -> None:
