@@ -23,6 +23,9 @@ from controller.receiver import Receiver
 
 RECEIVERS: Final = 4
 """Long polls side by side. Each brings at most ten events in two round trips: together some hundreds a second."""
+GATHER_S: Final = 0.2
+"""After a poll that brought one event a receiver waits for so long, and less the more it brought: events come one at a
+time, and would cost a receive and a delete each. While fewer come than receivers, one of them is there to take it."""
 VISIBILITY_TIMEOUT_S: Final = 30
 """A message is taken and deleted within seconds, or comes again."""
 
@@ -62,6 +65,7 @@ class Hints:
         if messages and not self._drain.is_requested:
             self._take(messages)
             await self._delete(messages)
+            return GATHER_S * (1 - len(messages) / SQS_BATCH_MAX)
         return pause_s
 
     def _take(self, messages: Sequence[Message]) -> None:

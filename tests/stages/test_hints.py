@@ -275,3 +275,13 @@ async def test_it_says_once_when_events_are_healthy_and_once_when_they_are_missi
         await parts.look(after_s=1.0)
     said: list[Mapping[str, Any]] = [line for line in lines if "events" in str(line["event"])]
     assert [(line["log_level"], line["missed_ratio"]) for line in said] == [("info", 0.0), ("warning", 0.5)]
+
+
+@pytest.mark.parametrize(("events", "pause_s"), [(1, 0.18), (5, 0.1), (10, 0.0), (0, 0.5)])
+async def test_few_events_at_a_time_are_gathered(parts: Parts, events: int, pause_s: float) -> None:
+    """Each would cost a receive and a delete of its own; a poll that was full is followed by the next at once. One that
+    brought nothing and did not wait for anything pauses as any receiver does."""
+    parts.health.expect_queue(parts.queue.url)
+    parts.health.worked("sqs:ReceiveMessage", subject=parts.queue.url)
+    parts.queue.put(*[RUNNING] * events)
+    assert await parts.hints.turn() == pytest.approx(pause_s)
