@@ -115,8 +115,8 @@ async def fetch_nothing(self: application.Application) -> None:
 _SORTED = submit.Submit._sorted
 
 
-async def doubt_is_no(self: submit.Submit, job: Job, error: OutwardError) -> Any:
-    return NotAccepted() if isinstance(error, InDoubt) else await _SORTED(self, job, error)
+async def doubt_is_no(self: submit.Submit, job: Job, error: OutwardError, began_at: float) -> Any:
+    return NotAccepted() if isinstance(error, InDoubt) else await _SORTED(self, job, error, began_at)
 
 
 def no_job_id_is_no(answer: Any, **about: Any) -> Any:

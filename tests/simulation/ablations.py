@@ -274,7 +274,7 @@ ABLATIONS: Final = (
         off=put(Submit, "_outcome", off.sent_unseen),
         bend=worlds.beyond_settling,
         note=BEYOND,
-        seed=3,
+        seed=9,
     ),
     Ablation(
         name="memory-of-doubt",
@@ -285,7 +285,7 @@ ABLATIONS: Final = (
         off=off.no_mark,
         bend=worlds.beyond_settling,
         note=BEYOND,
-        seed=3,
+        seed=9,
     ),
     Ablation(
         name="look-up-before-end",
