@@ -181,6 +181,10 @@ class HoldBook:
     def all(self) -> Iterable[Hold]:
         return self._holds.values()
 
+    def get(self, queue: str, definition: str = "") -> Hold | None:
+        """Of the pair, or of the queue as a whole; None: it is not held."""
+        return self._holds.get((queue, definition))
+
     # --- holds ----------------------------------------------------------------------------------------
 
     async def hold(

@@ -29,7 +29,7 @@ from controller.core.request_view import (
     why_it_waits,
 )
 from controller.holds import HoldBook, Pause
-from controller.ports import Clock, JobStore
+from controller.ports import Clock, Hold, JobStore
 from controller.room import StoreRoom
 from controller.stages.admit import Admit
 
@@ -90,16 +90,14 @@ class Inspection:
 
     def _surroundings(self, job: Job, needs: Sequence[Needed]) -> Surroundings:
         name = job.job_queue
-        held = {(hold.job_queue, hold.job_definition): HeldFor(reason=hold.reason, since=hold.held_at)
-                for hold in self.holds.all()}  # fmt: skip
         planned = self.admit.planned
         view = None if planned is None else planned.view(name)
         return Surroundings(
             now=self.clock.now(),
             unmet=[each.request_id for each in needs if not each.is_met],
             is_paused=self.limits_of(name).paused,
-            queue_hold=held.get((name, "")),
-            pair_hold=held.get((name, job.job_definition)),
+            queue_hold=_held_for(self.holds.get(name)),
+            pair_hold=_held_for(self.holds.get(name, job.job_definition)),
             stopped_by=self._stopped_by(),
             is_unsorted=self.holds.paused_by(name) is Pause.UNSORTED,
             is_resting=job.key in self.holds.resting(),
@@ -114,3 +112,7 @@ class Inspection:
             return "disk"
         pause = self.holds.stopped_by or self.holds.paused_by()
         return None if pause is None else pause.value
+
+
+def _held_for(hold: Hold | None) -> HeldFor | None:
+    return None if hold is None else HeldFor(reason=hold.reason, since=hold.held_at)

@@ -67,23 +67,25 @@ class OpsClient:
                 f"no controller answers at {self._url} ({reason}); is it running here? Give its address and http.port "
                 "with --url, or run this in its container"
             ) from error
-        try:
-            record = json.loads(body)
-        except ValueError:
-            record = None
+        record = _json_of(body)
         if not isinstance(record, dict) or not record.keys() & {"lives", "requests"}:
             raise NotAnswered(f"what answers at {self._url} is no controller, or one of another version")
         return record
 
     def _refusal(self, error: HTTPError) -> str:
         text = error.read(10 * _MESSAGE_MAX).decode("utf-8", "replace")
-        try:
-            record = json.loads(text)
-        except ValueError:
-            record = None
+        record = _json_of(text)
         if isinstance(record, dict) and record.keys() == {"error", "message"}:
             return str(record["message"])
         return (
             f"what answers at {self._url} is no controller, or one of another version: status {error.code}: "
             f"{text[:_MESSAGE_MAX].strip()}"
         )
+
+
+def _json_of(text: bytes | str) -> Any:
+    """None if it is no JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -14,16 +14,20 @@ from controller.core.admission import QueueView, WaitingOn
 from controller.core.events import JSON, iso
 from controller.core.job import BatchStatus, Dependencies, Job, JobState, Outcome, standing
 
+_STOPS: Final = {
+    "disk": "the store's disk is nearly full",
+    "credentials": "AWS refuses the credentials",
+    "denied": "everything that was tried was denied",
+    "unreachable": "SubmitJob gets no answer",
+}
+"""Why nothing is submitted to any job queue."""
 WAITS: Final[Mapping[str, str]] = {
     "cancel": "it has a cancel request, and ends CANCELLED in a moment",
     "expiry": "its `expiresAt` has passed, and it ends CANCELLED in a moment",
     "depends_on": "requests that it depends on have no job yet: `depends_on` tells which",
     "paused": "its job queue is `paused` by configuration",
     "held": "its job queue, or the pair of it and the job definition, is held: `reason`, `since`",
-    "disk": "nothing is submitted: the store's disk is nearly full",
-    "credentials": "nothing is submitted: AWS refuses the credentials",
-    "denied": "nothing is submitted: everything that was tried was denied",
-    "unreachable": "nothing is submitted: SubmitJob gets no answer",
+    **{cause: f"nothing is submitted: {why}" for cause, why in _STOPS.items()},
     "unsorted": "a refusal of its job queue is being sorted out",
     "rest": "AWS Batch refused it, or denied the call for it, a while ago; it is sent again",
     "max_in_flight": "its job queue has as many requests in flight as it may: `in_flight`, `limit`",
@@ -110,14 +114,6 @@ def _held(what: str, hold: HeldFor) -> Wait:
         detail=f"{what}: {hold.reason}, since {iso(hold.since)}",
         members={"reason": hold.reason, "since": iso(hold.since)},
     )
-
-
-_STOPS: Final = {
-    "disk": "the store's disk is nearly full",
-    "credentials": "AWS refuses the credentials",
-    "denied": "everything that was tried was denied",
-    "unreachable": "SubmitJob gets no answer",
-}
 
 
 def _of_all(around: Surroundings) -> Wait | None:

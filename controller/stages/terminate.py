@@ -49,9 +49,10 @@ class Terminate:
 
     async def turn(self) -> float | None:
         """Seconds until a job is to be told, again or at last; None: no job is."""
-        until = self._clock.monotonic() + TURN_S
-        if self._look_at > self._clock.monotonic():
-            return self._look_at - self._clock.monotonic()
+        now = self._clock.monotonic()
+        if self._look_at > now:
+            return self._look_at - now
+        until = now + TURN_S
         live = await self._tell_new(until)
         if live is None or not await self._tell_again(until):
             return 0.0
