@@ -1,6 +1,6 @@
 """The embedded store in memory and a clock that tests move."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,12 +45,15 @@ class HurriedDrain(Drain):
 
     def __init__(self, *, ends_after: int = 1_000) -> None:
         super().__init__()
-        self.sleeps = 0
+        self.pauses: list[float] = []
+        """How long each of them would have been."""
+        self.on_sleep: Callable[[], None] = lambda: None
         self.ends_after = ends_after
 
     async def sleep(self, seconds: float) -> bool:
-        self.sleeps += 1
-        if self.sleeps >= self.ends_after:
+        self.pauses.append(seconds)
+        self.on_sleep()
+        if len(self.pauses) >= self.ends_after:
             self.request()
         return self.is_requested
 

@@ -137,6 +137,18 @@ class Bench:
                 self.schedule.add(row, due_at=self.clock.monotonic())
         return found
 
+    async def blocking(self) -> None:
+        """Job 1 is RUNNABLE, and Batch says that it blocks its queue."""
+        (job,) = await self.runnable(1)
+        self.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
+        self.diagnose.heard(job.key, "id-1", CAPACITY)
+
+    async def restarted(self) -> Diagnose:
+        """The stage of the next process, on the same store."""
+        again = self.made()
+        await again.load()
+        return again
+
     async def array(self, number: int, **summary: int) -> Job:
         """An array that Batch shows PENDING from now on, with so many children by status."""
         (job,) = await self.runnable(number, array_size=10)
@@ -459,8 +471,7 @@ async def test_after_a_restart_an_array_that_waits_keeps_its_queue_blocked(bench
     assert len(await bench.told("job_queue.blocked")) == 1
     bench.arrays = ArrayProgress()
     bench.arrays.add(job.key, job.job_queue)
-    again = bench.made()
-    await again.load()
+    again = await bench.restarted()
     await bench.wait(SETTLED_S)
     await again.turn()
     assert await bench.told("job_queue.unblocked") == []
@@ -493,13 +504,11 @@ async def test_a_block_outlives_a_restart(bench: Bench) -> None:
     bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
     await bench.wait(STUCK_S)
     await bench.diagnose.turn()
-    again = bench.made()
-    await again.load()
+    again = await bench.restarted()
     await again.turn()
     assert len(await bench.told("job_queue.blocked")) == 1
     bench.schedule.remove(job.key)
-    again = bench.made()
-    await again.load()
+    again = await bench.restarted()
     await again.turn()
     assert await bench.told("job_queue.unblocked") == []
     bench.clock.move(SETTLED_S)
@@ -525,9 +534,7 @@ async def test_batch_s_word_of_a_job_that_was_placed_since_blocks_nothing(bench:
     """The queue is unblocked when it is looked at next, not when the word is old."""
     await bench.diagnose.load()
     bench.clock.move(SETTLED_S)
-    (job,) = await bench.runnable(1)
-    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
-    bench.diagnose.heard(job.key, "id-1", CAPACITY)
+    await bench.blocking()
     await bench.diagnose.turn()
     assert len(await bench.told("job_queue.blocked")) == 1
     bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.STARTING)
@@ -538,9 +545,7 @@ async def test_batch_s_word_of_a_job_that_was_placed_since_blocks_nothing(bench:
 
 async def test_an_answer_of_this_moment_comes_before_what_was_heard(bench: Bench) -> None:
     """The job waits still, but Batch no longer says that it blocks its queue."""
-    (job,) = await bench.runnable(1)
-    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
-    bench.diagnose.heard(job.key, "id-1", CAPACITY)
+    await bench.blocking()
     await bench.diagnose.turn()
     bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE)
     bench.batch.front = []
@@ -617,9 +622,7 @@ async def test_a_queue_stays_blocked_until_its_job_is_looked_at_again(bench: Ben
     """However long that takes: ten times the longest interval while events are healthy, more in an outage."""
     await bench.diagnose.load()
     bench.clock.move(SETTLED_S)
-    (job,) = await bench.runnable(1)
-    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
-    bench.diagnose.heard(job.key, "id-1", CAPACITY)
+    await bench.blocking()
     for _ in range(20):
         await bench.diagnose.turn()
         bench.clock.move(LOOK_S)
@@ -629,12 +632,9 @@ async def test_a_queue_stays_blocked_until_its_job_is_looked_at_again(bench: Ben
 
 async def test_a_block_outlives_a_restart_until_every_job_was_seen(bench: Bench) -> None:
     """Of a hundred thousand jobs the one at the head may be looked at after minutes."""
-    (job,) = await bench.runnable(1)
-    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
-    bench.diagnose.heard(job.key, "id-1", CAPACITY)
+    await bench.blocking()
     await bench.diagnose.turn()
-    again = bench.made()
-    await again.load()
+    again = await bench.restarted()
     bench.clock.move(SETTLED_S)
     await again.turn()
     assert len(await bench.told("job_queue.blocked")) == 1
@@ -646,12 +646,9 @@ async def test_a_block_outlives_a_restart_until_every_job_was_seen(bench: Bench)
 
 async def test_a_job_that_is_never_described_keeps_no_queue_blocked(bench: Bench) -> None:
     """As one that Batch refuses to describe."""
-    (job,) = await bench.runnable(1)
-    bench.batch.jobs["id-1"] = Observation(job_id="id-1", status=BatchStatus.RUNNABLE, status_reason=CAPACITY)
-    bench.diagnose.heard(job.key, "id-1", CAPACITY)
+    await bench.blocking()
     await bench.diagnose.turn()
-    again = bench.made()
-    await again.load()
+    again = await bench.restarted()
     bench.clock.move(SETTLED_S_MAX)
     await again.turn()
     assert len(await bench.told("job_queue.unblocked")) == 1

@@ -15,7 +15,7 @@ async def test_an_outage_is_told_less_and_less_often(clock: ManualClock) -> None
     and one more when it goes on."""
 
     async def turn() -> float | None:
-        if drain.sleeps < 99:
+        if len(drain.pauses) < 99:
             raise Unavailable("no answer")
         drain.request()
         return None

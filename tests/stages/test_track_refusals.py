@@ -96,6 +96,16 @@ async def _look(track: Track) -> None:
         await track.turn(tasks)
 
 
+async def _assert_described_in_one_call(track: Track, batch: Batch, store: SqliteStore, clock: ManualClock) -> None:
+    """Nothing fails any more, and the chunk is a chunk again."""
+    del batch.calls[:]
+    batch.refused = set()
+    clock.move(60.0)
+    await _look(track)
+    assert [len(call) for call in batch.calls] == [JOBS]
+    assert await _in_flight(store) == 0
+
+
 async def _in_flight(store: SqliteStore) -> int:
     return sum(row.count for row in await store.usage() if row.state is JobState.TRACKED)
 
@@ -122,13 +132,7 @@ async def test_a_job_that_is_no_longer_refused_is_followed_like_any_other(
     """The next time that it is asked for."""
     batch.refused = {"job-70"}
     stage, drain = track
-    rests = drain.sleep
-
-    async def rest(seconds: float) -> bool:
-        batch.refused = set()
-        return await rests(seconds)
-
-    drain.sleep = rest  # type: ignore[method-assign]
+    drain.on_sleep = batch.refused.clear
     await _look(stage)
     assert await _in_flight(store) == 0
     assert batch.calls[-1] == ["job-70"]
@@ -144,12 +148,7 @@ async def test_when_everything_is_refused_no_job_is_blamed(
         await _look(stage)
     assert len(batch.calls) <= 1 + 2 * 7 + 2 * SUSPECTS_MAX
     assert not [line for line in lines if line["event"] == "DescribeJobs fails for a job"]
-    del batch.calls[:]
-    batch.refused = set()
-    clock.move(60.0)
-    await _look(stage)
-    assert [len(call) for call in batch.calls] == [JOBS]
-    assert await _in_flight(store) == 0
+    await _assert_described_in_one_call(stage, batch, store, clock)
 
 
 async def test_any_number_of_jobs_may_be_refused(
@@ -220,28 +219,21 @@ async def test_jobs_that_are_refused_leave_the_calls_to_the_others(
     of the time of a single slot, where their calls hang."""
     batch.refused = {f"job-{n}" for n in range(8)}
     await store.commit([InsertJob(job=_job(n), body="{}") for n in range(JOBS)])
-    drain = HurriedDrain()
+    drain = HurriedDrain(ends_after=31)
     rates = dict.fromkeys(Purpose, 40.0) | {Purpose.DESCRIBE: rate_per_s}
     budgets = Budgets(clock, rates, 48.0)
     stage = tracking(batch, clock=clock, store=store, ledger=ledger, metrics=metrics, drain=drain, budgets=budgets)
     await stage.load()
-    describe_jobs, pauses = batch.describe_jobs, []
+    describe_jobs = batch.describe_jobs
 
     async def described(job_ids: Sequence[str]) -> Sequence[Observation]:
         clock.move(call_s if len(job_ids) == 1 else 0.0)
         found: Sequence[Observation] = await describe_jobs(job_ids)
         return found
 
-    async def rest(seconds: float) -> bool:
-        pauses.append(seconds)
-        if len(pauses) > 30:
-            drain.request()
-        return drain.is_requested
-
     batch.describe_jobs = described
-    drain.sleep = rest  # type: ignore[method-assign]
     await _look(stage)
-    assert pauses[-1] == pytest.approx(expected_s, rel=0.1)
+    assert drain.pauses[-1] == pytest.approx(expected_s, rel=0.1)
 
 
 class Full:
@@ -288,7 +280,7 @@ async def test_one_job_that_can_not_be_described_keeps_no_other_from_being_descr
     sizes = [len(call) for call in batch.calls if "job-70" in call]
     assert sizes[:5] == [100, 100, 50, 25, 13]
     assert sizes[-3:] == [1, 1, 1]
-    assert drain.sleeps == len(sizes) + 1  # and one before it is asked for alone
+    assert len(drain.pauses) == len(sizes) + 1  # and one before it is asked for alone
     assert [line["job_id"] for line in lines if line["event"] == "DescribeJobs fails for a job"] == ["job-70"]
 
 
@@ -298,13 +290,7 @@ async def test_a_failure_that_is_over_divides_nothing(
     """The call is made once more as it was."""
     stage, drain = track
     batch.refused, batch.error = {"job-70"}, BROKEN
-    rests = drain.sleep
-
-    async def rest(seconds: float) -> bool:
-        batch.refused = set()
-        return await rests(seconds)
-
-    drain.sleep = rest  # type: ignore[method-assign]
+    drain.on_sleep = batch.refused.clear
     await _look(stage)
     assert [len(call) for call in batch.calls] == [JOBS, JOBS]
     assert await _in_flight(store) == 0
@@ -318,25 +304,12 @@ async def test_an_outage_costs_no_more_calls_for_being_divided(
     stage, drain = track
     drain.ends_after = 1_000
     batch.refused, batch.error = {f"job-{n}" for n in range(JOBS)}, error
-    pauses: list[float] = []
-    rests = drain.sleep
-
-    async def rest(seconds: float) -> bool:
-        pauses.append(seconds)
-        return await rests(seconds)
-
-    drain.sleep = rest  # type: ignore[method-assign]
     with structlog.testing.capture_logs() as lines:
         await _look(stage)
-    assert len(pauses) == len(batch.calls) <= 2 + 2 * 7 + 2 * SUSPECTS_MAX
-    assert pauses == sorted(pauses)
+    assert len(drain.pauses) == len(batch.calls) <= 2 + 2 * 7 + 2 * SUSPECTS_MAX
+    assert drain.pauses == sorted(drain.pauses)
     assert not [line for line in lines if line["event"] == "DescribeJobs fails for a job"]
-    del batch.calls[:]
-    batch.refused = set()
-    clock.move(60.0)
-    await _look(stage)
-    assert [len(call) for call in batch.calls] == [JOBS]
-    assert await _in_flight(store) == 0
+    await _assert_described_in_one_call(stage, batch, store, clock)
 
 
 async def test_others_get_their_turn_while_a_chunk_is_divided(
